@@ -1,0 +1,95 @@
+"""What a lowering hands to the build: a graph without weights, and the recipe of every weight it wants.
+
+A lowering decides *which* operators and layouts a target wants; it never sees a weight's value. The build
+streams each recipe from the checkpoint, through the packer that its layout names, into one file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+FloatKind = Literal["fp32", "fp16", "bf16"]
+WeightKind = Literal["fp32", "fp16", "bf16", "int8", "int4"]
+CacheKind = Literal["fp32", "fp16", "bf16", "int8"]
+
+
+@dataclass(frozen=True)
+class WeightFormat:
+    """How the elements of a matrix are stored.
+
+    Attributes:
+        kind: element type. `int8` and `int4` are symmetric: code * scale, no zero point.
+        group_size: consecutive inputs that share a scale; 0 for the floating-point kinds.
+    """
+
+    kind: WeightKind
+    group_size: int = 0
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The number formats of an engine.
+
+    Attributes:
+        weights: projections and experts.
+        lm_head: the output matrix [vocab, hidden].
+        embedding: the input matrix [vocab, hidden]; where it is tied to the head and the formats agree, both
+            share the same bytes.
+        activations: type of everything between matrices. Norm weights and the router take it too.
+        kv_cache: type of the stored keys and values.
+    """
+
+    weights: WeightFormat
+    lm_head: WeightFormat
+    embedding: WeightFormat
+    activations: FloatKind
+    kv_cache: CacheKind
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The sizes an engine is built for: tokens of context a sequence, sequences a step, new tokens a step."""
+
+    max_context: int
+    max_batch: int
+    max_step_tokens: int
+
+
+@dataclass(frozen=True)
+class TensorSlot:
+    """One initialiser of the lowered graph: its name, its ONNX type and its shape, but not its bytes."""
+
+    name: str
+    dtype: str  # name of an onnx_ir.DataType, for example "FLOAT", "UINT8", "FLOAT16"
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WeightRecipe:
+    """How to make one or more initialisers from checkpoint tensors.
+
+    Attributes:
+        layout: name of the packer (see `qwen3_compile.pack.layouts`).
+        format: the number format that the packer writes.
+        sources: checkpoint tensors by canonical name. The outer tuple is stacked along a new first axis, one
+            entry at a time (the experts), so that memory is bounded by one entry; an inner tuple holds the
+            matrices that make up that entry (for example gate and up).
+        outputs: the initialisers written, in the packer's order.
+    """
+
+    layout: str
+    format: WeightFormat
+    sources: tuple[tuple[str, ...], ...]
+    outputs: tuple[TensorSlot, ...]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A target's graph, whose initialisers are the outputs of `recipes` (data absent) and small constants."""
+
+    model: ir.Model
+    recipes: tuple[WeightRecipe, ...]

@@ -1,0 +1,1 @@
+"""The compiler: from a YAML spec to a verified engine."""

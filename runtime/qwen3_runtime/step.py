@@ -1,0 +1,63 @@
+"""One step of an engine: any mix of prefill chunks and decode tokens, packed without padding.
+
+This is the line between book-keeping and arithmetic. Everything above it (scheduler, decode loop, budgets)
+speaks in steps; a backend below it may pad, copy or page as its kernels like.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Step:
+    """The inputs of one step over B sequences with T new tokens in all.
+
+    Attributes:
+        input_ids: int64 [T], the new tokens of all sequences, concatenated.
+        query_start: int32 [B+1], where each sequence's new tokens begin in `input_ids`; the last is T.
+        context_len: int32 [B], tokens of each sequence that are already in the cache.
+        block_table: int32 [B, M], the cache blocks of each sequence, in order; unused entries are -1.
+        logits_rows: int32 [R], rows of `input_ids` whose logits are wanted (usually the last of a sequence).
+    """
+
+    input_ids: NDArray[np.int64]
+    query_start: NDArray[np.int32]
+    context_len: NDArray[np.int32]
+    block_table: NDArray[np.int32]
+    logits_rows: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class CacheGeometry:
+    """The paged KV cache that a backend offers.
+
+    Attributes:
+        num_blocks: blocks in the pool.
+        block_size: tokens a block holds. A backend that needs a contiguous cache offers blocks as long as
+            the longest sequence, one for each sequence.
+        bytes_per_token: bytes of keys and values over all layers.
+    """
+
+    num_blocks: int
+    block_size: int
+    bytes_per_token: int
+
+
+class Backend(Protocol):
+    """Executes steps. Nothing above it knows which provider, padding or cache layout is used."""
+
+    @property
+    def cache(self) -> CacheGeometry:
+        """The cache that block tables refer to."""
+
+    def run(self, step: Step) -> NDArray[np.float32]:
+        """Run one step: writes its keys and values to the cache, returns logits float32 [R, vocab_size]."""
+
+    def close(self) -> None:
+        """Free the session and the cache. The backend must not be used afterwards."""
