@@ -121,8 +121,8 @@ def _grouped(weight: Array, groups: int, size: int) -> Float32:
 def _search(values: Float32, kind: str) -> tuple[npt.NDArray[np.int8], Float32]:
     """Codes int8 [size, G] and scales float32 [G] of groups laid out as columns, [size, G], which it overwrites.
 
-    For given codes q the best scale is s = <x, q> / <q, q>, and it leaves <x, x> - <x, q>^2 / <q, q>: the search
-    keeps the target whose codes make the last term largest.
+    Each target gives codes q, and those their best scale <x, q> / <q, q>; the pair of least squared error stays.
+    The error is summed from differences: at eight bits <x, x> - <x, q>^2 / <q, q> would cancel to noise.
     """
     low, high = (np.float32(bound) for bound in CODE_RANGE[kind])
     top, bottom = values.max(axis=0), values.min(axis=0)
@@ -135,7 +135,7 @@ def _search(values: Float32, kind: str) -> tuple[npt.NDArray[np.int8], Float32]:
     peak, exponent = np.frexp(largest)
     values *= np.ldexp(np.float32(1), -exponent)
     codes, product = np.empty_like(values), np.empty_like(values)
-    gain = np.full(largest.shape, -1.0, np.float32)
+    least = np.full(largest.shape, np.inf, np.float32)
     scale = np.ones(largest.shape, np.float32)
     for target in _TARGETS[kind]:
         _round(np.multiply(values, np.float32(target) / peak, out=codes), low, high)
@@ -143,9 +143,10 @@ def _search(values: Float32, kind: str) -> tuple[npt.NDArray[np.int8], Float32]:
         square = np.multiply(codes, codes, out=product).sum(axis=0)
         np.maximum(square, 1.0, out=square)
         fit = along / square
-        candidate = along * fit
-        better = candidate > gain
-        np.copyto(gain, candidate, where=better)
+        residual = np.subtract(values, np.multiply(codes, fit, out=product), out=product)
+        error = np.square(residual, out=residual).sum(axis=0)
+        better = error < least
+        np.copyto(least, error, where=better)
         np.copyto(scale, fit, where=better)
     scale[empty] = 1.0
     _round(np.divide(values, scale, out=codes), low, high)

@@ -46,7 +46,7 @@ def best_error(groups, kind):
     return best
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=200)
 @given(
     rows=st.integers(1, 9),
     columns=st.integers(1, 300),
@@ -67,7 +67,7 @@ def test_every_group_is_at_least_as_good_as_plain_absmax(rows, columns, size, ki
     padded[:, :columns] = weight
     padded = padded.reshape(-1, size)
     plain = absmax_error(padded, kind)
-    assert (quantized_error(padded, quantized) <= plain * (1 + 1e-5) + 1e-12 * (padded**2).sum(axis=1)).all()
+    assert (quantized_error(padded, quantized) <= plain * (1 + 1e-5) + 1e-13 * (padded**2).sum(axis=1)).all()
     assert not quantized.codes[:, columns:].any()
     low, high = CODE_RANGE[kind]
     assert quantized.codes.min() >= low
