@@ -1,0 +1,206 @@
+"""A checkpoint in a folder: config.json and one or many safetensors files, as Qwen releases them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qwen3_compile.checkpoint.config import check_expected, read_architecture
+from qwen3_compile.checkpoint.contract import SourceFile, TensorInfo
+from qwen3_compile.checkpoint.digest import source_file
+from qwen3_compile.checkpoint.json_file import read_json_object
+from qwen3_compile.checkpoint.names import (
+    EMBEDDING,
+    HEAD,
+    canonical_tensors,
+    expected_tensors,
+    is_rotary_buffer,
+    lacks_model_prefix,
+)
+from qwen3_compile.checkpoint.safetensors_file import NUMPY_TYPES, StoredTensor, read_header
+from qwen3_compile.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from qwen3_graphs.architecture import Architecture
+
+CONFIG = "config.json"
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+TOKENIZER_ASSETS = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+MODEL_ASSETS = ("generation_config.json",)
+
+# 480B with 160 experts a layer names 30,000 tensors in 3 MB.
+MAX_INDEX_BYTES = 64_000_000
+
+
+@dataclass(frozen=True)
+class DirectoryCheckpoint:
+    """A `Checkpoint` whose tensors are views of files in one folder."""
+
+    uri: str
+    revision: str | None
+    architecture: Architecture
+    stored: Mapping[str, StoredTensor]
+    paths: tuple[Path, ...]
+    asset_paths: Mapping[str, Path]
+
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Every tensor by canonical name."""
+        return {name: TensorInfo(t.shape, NUMPY_TYPES[t.dtype].name) for name, t in self.stored.items()}
+
+    def read(self, name: str) -> NDArray[Any]:
+        """A read-only view of the tensor `name` in its file."""
+        tensor = self.stored.get(name)
+        if tensor is None:
+            raise CheckpointError(f"{self.uri}: no tensor is named {name!r}")
+        return tensor.view()
+
+    def files(self) -> tuple[SourceFile, ...]:
+        """Configuration, index and weight files, hashed on first call."""
+        return tuple(source_file(path) for path in self.paths)
+
+    def assets(self) -> Mapping[str, Path]:
+        """Tokenizer and generation files beside the weights, those that exist."""
+        return self.asset_paths
+
+
+def open_directory(
+    folder: Path,
+    *,
+    uri: str,
+    revision: str | None = None,
+    expected: Architecture | None = None,
+) -> DirectoryCheckpoint:
+    """Open the checkpoint in `folder`; only configuration and headers are read.
+
+    Raises:
+        CheckpointError: anything in the folder is missing, damaged, or not what config.json or `expected` say.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder (model source {uri!r})")
+    config = folder / CONFIG
+    architecture = read_architecture(config)
+    if expected is not None:
+        check_expected(architecture, expected, where=str(config))
+
+    weights, paths = _read_weights(folder)
+    has_head = not lacks_model_prefix(weights)
+    tensors = {name: t for name, t in canonical_tensors(weights).items() if not is_rotary_buffer(name)}
+    if architecture.tie_word_embeddings:
+        _drop_tied_head(tensors)
+    shapes = expected_tensors(architecture, has_head=has_head)
+    _verify(tensors, shapes, where=str(paths[0] if len(paths) == 1 else folder))
+    return DirectoryCheckpoint(
+        uri=uri,
+        revision=revision,
+        architecture=architecture,
+        stored=MappingProxyType({name: tensors[name] for name in shapes}),
+        paths=(config, *paths),
+        asset_paths=MappingProxyType(find_assets(folder, TOKENIZER_ASSETS + MODEL_ASSETS)),
+    )
+
+
+def find_assets(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Those of `names` that are files in `folder`."""
+    return {name: folder / name for name in names if (folder / name).is_file()}
+
+
+def _read_weights(folder: Path) -> tuple[dict[str, StoredTensor], tuple[Path, ...]]:
+    """Stored tensors by stored name, and the files that they and their index are in (index first)."""
+    single, index = folder / SINGLE, folder / INDEX
+    # The order in which transformers looks for them.
+    if single.is_file():
+        return dict(read_header(single)), (single,)
+    if index.is_file():
+        return _read_shards(folder, index)
+    pickled = next(iter(sorted(folder.glob("pytorch_model*.bin"))), None)
+    if pickled is not None:
+        raise CheckpointError(f"{pickled}: pickled weights can run code and are not read; convert them to safetensors")
+    raise CheckpointError(f"{folder}: holds neither {SINGLE} nor {INDEX}")
+
+
+def _read_shards(folder: Path, index: Path) -> tuple[dict[str, StoredTensor], tuple[Path, ...]]:
+    weight_map = read_json_object(index, max_bytes=MAX_INDEX_BYTES).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index}: weight_map is missing or empty")
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or not is_plain_file_name(shard):
+            raise CheckpointError(
+                f"{index}: {name!r} is in {shard!r}, which is not the name of a file beside the index"
+            )
+
+    tensors: dict[str, StoredTensor] = {}
+    shards = sorted(set(weight_map.values()))
+    for shard in shards:
+        path = folder / shard
+        if not path.is_file():
+            raise CheckpointError(f"{path}: missing, but {INDEX} names it; download it again")
+        held = read_header(path)
+        for name in held:
+            if weight_map.get(name) != shard:
+                place = repr(weight_map[name]) if name in weight_map else "no shard"
+                raise CheckpointError(f"{path}: holds {name!r}, which {INDEX} places in {place}")
+        tensors.update(held)
+    absent = [name for name in weight_map if name not in tensors]
+    if absent:
+        raise CheckpointError(f"{folder / weight_map[absent[0]]}: does not hold {_listed(absent)}, as {INDEX} says")
+    return tensors, (index, *(folder / shard for shard in shards))
+
+
+def is_plain_file_name(name: str) -> bool:
+    """Whether `name` is a file name without any folder part, on every platform."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\:\0")
+
+
+def _drop_tied_head(tensors: dict[str, StoredTensor]) -> None:
+    """A tied head may be stored as well, but only as the embedding's equal: otherwise which of the two is meant?"""
+    head, embedding = tensors.pop(HEAD, None), tensors.get(EMBEDDING)
+    if head is None or embedding is None:
+        return
+    same = (head.dtype, head.shape) == (embedding.dtype, embedding.shape)
+    if not same or head.dtype not in NUMPY_TYPES or not _equal_bytes(head.view(), embedding.view()):
+        raise CheckpointError(
+            f"{head.path}: {HEAD} differs from {EMBEDDING}, but tie_word_embeddings is true in {CONFIG};"
+            " set it to false there if the head is meant"
+        )
+
+
+def _equal_bytes(first: NDArray[Any], second: NDArray[Any]) -> bool:
+    rows = max(1, (1 << 22) // max(1, first[:1].nbytes))
+    return all(
+        np.array_equal(first[row : row + rows].view(np.uint8), second[row : row + rows].view(np.uint8))
+        for row in range(0, len(first), rows)
+    )
+
+
+def _verify(tensors: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int, ...]], *, where: str) -> None:
+    missing = [name for name in shapes if name not in tensors]
+    extra = [name for name in tensors if name not in shapes]
+    shared = [name for name in shapes if name in tensors]
+    misshapen = [
+        f"{name} {list(tensors[name].shape)} instead of {list(shapes[name])}"
+        for name in shared
+        if tensors[name].shape != shapes[name]
+    ]
+    mistyped = [f"{name} {tensors[name].dtype}" for name in shared if tensors[name].dtype not in NUMPY_TYPES]
+    problems = (
+        ("missing", missing),
+        ("not of this architecture", extra),
+        ("of the wrong shape", misshapen),
+        (f"of a type other than {', '.join(NUMPY_TYPES)}", mistyped),
+    )
+    found = [f"{len(names)} tensors {kind}: {_listed(names)}" for kind, names in problems if names]
+    if found:
+        raise CheckpointError(f"{where}: does not match {CONFIG}: {'; '.join(found)}")
+
+
+def _listed(names: Sequence[str], limit: int = 3) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
