@@ -1,0 +1,170 @@
+"""Checks across keys: each names one key, what it needs and what it found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qwen3_compile.spec.problems import Problem
+from qwen3_compile.spec.schema import QUANTISED
+from qwen3_compile.spec.source import HubSource, SyntheticSource, parse_source
+from qwen3_compile.spec.support import SUPPORT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qwen3_compile.spec.schema import Chat, Spec
+
+STOP_SENTENCE_TOKENS = 24  # what the runtime feeds when the thinking budget is spent
+
+
+def cross_problems(spec: Spec) -> list[Problem]:
+    """Return every way in which the keys of a spec, each valid alone, do not hold together."""
+    checks = (_model, _heads, _experts, _precision, _support, _context, _step, _chat)
+    return [problem for check in checks for problem in check(spec)]
+
+
+def _model(spec: Spec) -> Iterator[Problem]:
+    if spec.model.tokenizer is not None and isinstance(parse_source(spec.model.tokenizer), SyntheticSource):
+        yield Problem(("model", "tokenizer"), "expected a path or hf://org/name@revision: no tokenizer is synthetic")
+    if spec.model.task == "chat" and isinstance(parse_source(spec.model.source), HubSource):
+        name = spec.model.source.lower()
+        if name.split("@")[0].endswith("-base"):
+            yield Problem(
+                ("model", "task"), f"expected completion for a base model ({spec.model.source}), found 'chat'"
+            )
+
+
+def _heads(spec: Spec) -> Iterator[Problem]:
+    architecture = spec.model.architecture
+    heads, kv_heads = architecture.num_attention_heads, architecture.num_key_value_heads
+    if heads % kv_heads:
+        yield _at("num_key_value_heads", f"expected a divisor of num_attention_heads ({heads}), found {kv_heads}")
+    if architecture.head_dim % 2:
+        yield _at(
+            "head_dim", f"expected an even number (rotary embedding pairs dimensions), found {architecture.head_dim}"
+        )
+
+
+def _experts(spec: Spec) -> Iterator[Problem]:
+    architecture = spec.model.architecture
+    keys = ("num_experts", "num_experts_per_tok", "moe_intermediate_size")
+    missing = [key for key in keys if not getattr(architecture, key)]
+    given = [key for key in keys if key not in missing]
+    if given and missing:
+        yield _at(given[0], f"a mixture of experts also needs {' and '.join(missing)}, more than 0")
+    elif architecture.num_experts_per_tok > architecture.num_experts:
+        yield _at(
+            "num_experts_per_tok",
+            f"expected at most num_experts ({architecture.num_experts}), found {architecture.num_experts_per_tok}",
+        )
+
+
+def _precision(spec: Spec) -> Iterator[Problem]:
+    precision, architecture = spec.precision, spec.model.architecture
+    group = precision.group_size
+    if group is None:
+        return
+    if QUANTISED.isdisjoint({precision.weights, precision.lm_head, precision.embedding}):
+        yield Problem(
+            ("precision", "group_size"),
+            f"only int8 and int4 have groups, found {group} with weights {precision.weights}: leave it out",
+        )
+        return
+    inputs = {"hidden_size": architecture.hidden_size}
+    if precision.weights in QUANTISED:
+        inputs["num_attention_heads * head_dim"] = architecture.num_attention_heads * architecture.head_dim
+        width = "moe_intermediate_size" if architecture.num_experts else "intermediate_size"
+        inputs[width] = getattr(architecture, width)
+    for name, size in inputs.items():
+        if size % group:
+            yield Problem(("precision", "group_size"), f"expected a divisor of {name} ({size}), found {group}")
+
+
+def _support(spec: Spec) -> Iterator[Problem]:
+    backend, provider = spec.target.backend, spec.target.provider
+    accepted = SUPPORT.get((backend, provider))
+    if accepted is None:
+        pairs = ", ".join(f"{known} on {where}" for known, where in SUPPORT)
+        yield Problem(("target",), f"no backend {backend} on {provider} yet; there are: {pairs}")
+        return
+    for key in ("weights", "lm_head", "embedding", "activations", "kv_cache"):
+        found, allowed = getattr(spec.precision, key), getattr(accepted, key)
+        if found not in allowed:
+            yield Problem(
+                ("precision", key),
+                f"backend {backend} on {provider} computes {' or '.join(allowed)}, found {found!r}",
+            )
+
+
+def _context(spec: Spec) -> Iterator[Problem]:
+    trained = spec.model.architecture.max_position_embeddings
+    reach, reason = trained, f"max_position_embeddings ({trained}); longer needs rope_scaling"
+    if (scaling := spec.rope_scaling) is not None:
+        original = scaling.original_max_position_embeddings
+        reach = int(scaling.factor * original)
+        reason = f"factor * original_max_position_embeddings ({reach})"
+        if original > trained:
+            yield Problem(
+                ("rope_scaling", "original_max_position_embeddings"),
+                f"expected at most max_position_embeddings ({trained}), found {original}",
+            )
+    if spec.limits.max_context > reach:
+        yield Problem(("limits", "max_context"), f"expected at most {reason}, found {spec.limits.max_context}")
+
+
+def _step(spec: Spec) -> Iterator[Problem]:
+    limits, key = spec.limits, ("limits", "max_step_tokens")
+    if limits.max_step_tokens > limits.max_context:
+        yield Problem(key, f"expected at most max_context ({limits.max_context}), found {limits.max_step_tokens}")
+    if limits.max_step_tokens < limits.max_batch:
+        yield Problem(
+            key,
+            f"expected at least max_batch ({limits.max_batch}), one token a sequence, found {limits.max_step_tokens}",
+        )
+
+
+def _chat(spec: Spec) -> Iterator[Problem]:
+    task, chat = spec.model.task, spec.chat
+    if chat is None:
+        return
+    if task in ("embedding", "reranker"):
+        yield Problem(("chat",), f"task {task} generates nothing: leave the section out")
+        return
+    if task == "completion" and chat.thinking != "never":
+        yield Problem(("chat", "thinking"), f"task completion never thinks, found {chat.thinking!r}")
+    if chat.max_tokens > spec.limits.max_context:
+        yield Problem(
+            ("chat", "max_tokens"),
+            f"expected at most limits.max_context ({spec.limits.max_context}), found {chat.max_tokens}",
+        )
+    yield from _budget(chat)
+    yield from _modes(chat)
+
+
+def _budget(chat: Chat) -> Iterator[Problem]:
+    key = ("chat", "thinking_budget")
+    if chat.thinking_budget is None:
+        return
+    if chat.thinking == "never":
+        yield Problem(key, f"a model that never thinks has no budget, found {chat.thinking_budget}: leave it out")
+        return
+    room = chat.max_tokens - STOP_SENTENCE_TOKENS - 1
+    if chat.thinking_budget > room:
+        yield Problem(
+            key,
+            f"expected at most {room}: max_tokens ({chat.max_tokens}) less {STOP_SENTENCE_TOKENS} for the stop "
+            f"sentence and an answer, found {chat.thinking_budget}",
+        )
+
+
+def _modes(chat: Chat) -> Iterator[Problem]:
+    for mode, absent in (("thinking", "never"), ("non_thinking", "always")):
+        given = getattr(chat.sampling, mode) is not None
+        if chat.thinking == absent and given:
+            yield Problem(("chat", "sampling", mode), f"chat.thinking is {absent!r}: leave it out")
+        if chat.thinking != absent and not given:
+            yield Problem(("chat", "sampling", mode), f"required with chat.thinking {chat.thinking!r}, found null")
+
+
+def _at(key: str, message: str) -> Problem:
+    return Problem(("model", "architecture", key), message)

@@ -1,0 +1,80 @@
+"""Defaults that depend on other keys, filled into the plain values before they are validated.
+
+Nothing here judges: values of a wrong type pass through untouched, and the schema reports them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+THINKING_SAMPLING = {"temperature": 0.6, "top_p": 0.95, "top_k": 20}
+NON_THINKING_SAMPLING = {"temperature": 0.7, "top_p": 0.8, "top_k": 20}
+MAX_TOKENS = 32768  # Qwen's suggested output length
+THINKING_BUDGET = 8192  # the example of the Qwen3 report
+LEAST_THINKING_CONTEXT = 64  # below this many new tokens no budget leaves room for an answer
+
+
+def fill_defaults(data: object) -> object:
+    """Return a copy of a spec's plain values with every dependent default filled in."""
+    if not isinstance(data, dict):
+        return data
+    filled = dict(data)
+    task = _get(data, "model", "task") or "chat"
+    tied = _get(data, "model", "architecture", "tie_word_embeddings") is True
+    if isinstance(precision := data.get("precision"), dict):
+        filled["precision"] = _precision(precision, tied=tied)
+    if isinstance(limits := data.get("limits"), dict):
+        filled["limits"] = _limits(limits)
+    if task in ("chat", "completion"):
+        chat = data.get("chat")
+        if chat is None:
+            chat = {}
+        if isinstance(chat, dict):
+            filled["chat"] = _chat(chat, task, _get(data, "limits", "max_context"))
+    return filled
+
+
+def _precision(section: dict[str, Any], *, tied: bool) -> dict[str, Any]:
+    if "weights" not in section:
+        return section
+    weights = section["weights"]
+    filled = {"lm_head": weights, "kv_cache": section.get("activations", "fp32")} | section
+    filled.setdefault("embedding", filled["lm_head"] if tied else weights)
+    integer = any(filled[key] in ("int8", "int4") for key in ("weights", "lm_head", "embedding"))
+    if filled.get("group_size") is None:
+        filled["group_size"] = 32 if integer else None
+    return filled
+
+
+def _limits(section: dict[str, Any]) -> dict[str, Any]:
+    return {"max_step_tokens": _least(512, section.get("max_context"))} | section
+
+
+def _chat(section: dict[str, Any], task: object, max_context: object) -> dict[str, Any]:
+    filled = {"thinking": "never" if task == "completion" else "hybrid"} | section
+    filled.setdefault("max_tokens", _least(MAX_TOKENS, max_context))
+    thinking = filled["thinking"]
+    if "thinking_budget" not in filled:
+        filled["thinking_budget"] = None if thinking == "never" else _budget(filled["max_tokens"])
+    if isinstance(sampling := filled.get("sampling", {}), dict):
+        filled["sampling"] = {
+            "thinking": None if thinking == "never" else THINKING_SAMPLING,
+            "non_thinking": None if thinking == "always" else NON_THINKING_SAMPLING,
+        } | sampling
+    return filled
+
+
+def _budget(max_tokens: object) -> int | None:
+    if not isinstance(max_tokens, int) or max_tokens < LEAST_THINKING_CONTEXT:
+        return None
+    return min(THINKING_BUDGET, max_tokens // 2)
+
+
+def _least(default: int, bound: object) -> int:
+    return min(default, bound) if isinstance(bound, int) and bound > 0 else default
+
+
+def _get(data: object, *path: str) -> object:
+    for key in path:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data

@@ -1,0 +1,230 @@
+"""The spec: every key, its type, its range and its default. `defaults.py` fills those that depend on other keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+
+from qwen3_compile.spec.defaults import fill_defaults
+from qwen3_compile.spec.source import normal_source
+from qwen3_graphs.architecture import Architecture as GraphArchitecture
+from qwen3_graphs.architecture import YarnScaling
+from qwen3_graphs.lowered import Limits as GraphLimits
+from qwen3_graphs.lowered import Precision as GraphPrecision
+from qwen3_graphs.lowered import WeightFormat
+
+WeightKind: TypeAlias = Literal["fp32", "fp16", "bf16", "int8", "int4"]
+FloatKind: TypeAlias = Literal["fp32", "fp16", "bf16"]
+CacheKind: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
+Task: TypeAlias = Literal["chat", "completion", "embedding", "reranker"]
+Backend: TypeAlias = Literal["ort", "onnx"]
+Provider: TypeAlias = Literal["cpu", "cuda"]
+Thinking: TypeAlias = Literal["hybrid", "always", "never"]
+
+SourceText: TypeAlias = Annotated[str, AfterValidator(normal_source)]
+Count: TypeAlias = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+QUANTISED: frozenset[WeightKind] = frozenset({"int8", "int4"})
+
+
+def _derived(description: str, default: str) -> Any:  # noqa: ANN401 - stands for a value of the annotated type
+    """Declare a key whose default depends on other keys; `fill_defaults` supplies it before validation."""
+    return Field(default=None, description=description, json_schema_extra={"x-default": default})
+
+
+class Section(BaseModel):
+    """A mapping of the spec: immutable, strict about types, closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Architecture(Section):
+    """The dimensions expected of the checkpoint, under the names of the released `config.json`."""
+
+    vocab_size: Count = Field(description="rows of the embedding matrix")
+    hidden_size: Count = Field(description="width of the residual stream")
+    intermediate_size: Count = Field(description="width of a dense MLP; unused by a mixture of experts")
+    num_hidden_layers: Count = Field(description="layers")
+    num_attention_heads: Count = Field(description="query heads")
+    num_key_value_heads: Count = Field(description="key and value heads; divides the query heads")
+    head_dim: Count = Field(description="width of a head; even, and not hidden_size / num_attention_heads in general")
+    max_position_embeddings: Count = Field(description="tokens of context without rope scaling")
+    rope_theta: float = Field(gt=0, description="base of the rotary embedding")
+    tie_word_embeddings: bool = Field(description="whether the output matrix is the embedding matrix")
+    rms_norm_eps: float = Field(default=1e-6, gt=0, lt=1, description="epsilon of every RMSNorm")
+    num_experts: int = Field(default=0, ge=0, le=65536, description="experts a layer; 0 for a dense model")
+    num_experts_per_tok: int = Field(default=0, ge=0, le=65536, description="experts that each token is routed to")
+    moe_intermediate_size: int = Field(default=0, ge=0, le=2**31 - 1, description="width of an expert")
+    norm_topk_prob: bool = Field(default=True, description="whether the chosen experts' weights are made to sum to 1")
+
+
+class Model(Section):
+    """What is compiled."""
+
+    source: SourceText = Field(
+        description="checkpoint: a path (relative to the spec), `hf://org/name@revision` (the build records the "
+        "commit) or `synthetic://SEED`"
+    )
+    tokenizer: SourceText | None = Field(
+        default=None, description="source of the tokenizer files; null: the model's own"
+    )
+    task: Task = Field(default="chat", description="what the model was trained to do; `completion` is a base model")
+    architecture: Architecture
+
+
+class Precision(Section):
+    """The number formats of the engine."""
+
+    weights: WeightKind = Field(description="projections and experts")
+    group_size: Literal[32, 128] | None = _derived(
+        "consecutive inputs that share a scale, for int8 and int4", "32 with an integer format, else null"
+    )
+    lm_head: WeightKind = _derived("output matrix", "same as weights")
+    embedding: WeightKind = _derived("input matrix", "same as lm_head where tied, else same as weights")
+    activations: FloatKind = Field(default="fp32", description="everything between matrices")
+    kv_cache: CacheKind = _derived("stored keys and values", "same as activations")
+
+
+class Target(Section):
+    """What the engine is compiled for."""
+
+    backend: Backend = Field(
+        default="ort",
+        description="`ort`: operators inside ONNX Runtime; `onnx`: standard operators only, for any ONNX tool",
+    )
+    provider: Provider = Field(default="cpu", description="where it runs")
+
+
+class Limits(Section):
+    """The sizes that the engine is built for."""
+
+    max_context: Count = Field(description="tokens of context a sequence")
+    max_batch: Count = Field(default=4, description="sequences a step")
+    max_step_tokens: Count = _derived("new tokens a step; longer prompts are split", "512, or max_context where less")
+
+
+class RopeScaling(Section):
+    """Static YaRN: a longer context, at some cost to short ones."""
+
+    type: Literal["yarn"] = Field(description="the only scaling that Qwen3 is released with")
+    factor: float = Field(ge=1, le=1024, description="context multiple")
+    original_max_position_embeddings: Count = Field(description="tokens of context that the model was trained with")
+
+
+class Sampling(Section):
+    """How the next token is drawn when a request does not say."""
+
+    temperature: float = Field(ge=0, le=2, description="0 is greedy")
+    top_p: float = Field(gt=0, le=1, description="smallest set of tokens whose probabilities reach this sum; 1: off")
+    top_k: int = Field(ge=0, le=2**31 - 1, description="most probable tokens to keep; 0: off")
+    min_p: float = Field(
+        default=0.0, ge=0, le=1, description="least probability, as a fraction of the greatest; 0: off"
+    )
+    presence_penalty: float = Field(
+        default=0.0, ge=-2, le=2, description="subtracted from the logit of a token seen before"
+    )
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2, description="subtracted once for each time it was seen")
+    repetition_penalty: float = Field(
+        default=1.0, gt=0, le=10, description="divides a seen token's positive logit; 1: off"
+    )
+
+
+class SamplingByMode(Section):
+    """Sampling defaults of each mode that the model has."""
+
+    thinking: Sampling | None = _derived(
+        "while thinking is on", "0.6, top_p 0.95, top_k 20; null where thinking is `never`"
+    )
+    non_thinking: Sampling | None = _derived(
+        "while thinking is off", "0.7, top_p 0.8, top_k 20; null where thinking is `always`"
+    )
+
+
+class Chat(Section):
+    """Generation defaults; embedding models and rerankers have none."""
+
+    thinking: Thinking = _derived(
+        "`hybrid`: switched by each request; `always`: Thinking-2507; `never`: Instruct-2507, Coder and base models",
+        "never for task completion, else hybrid",
+    )
+    thinking_budget: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = _derived(
+        "tokens of thinking before the answer is forced; null: no budget",
+        "8192, or half of max_tokens where less; null where thinking is `never`",
+    )
+    max_tokens: Count = _derived("new tokens a request, thinking included", "32768, or max_context where less")
+    sampling: SamplingByMode = _derived("sampling defaults", "see `chat.sampling`")
+
+
+class Accuracy(Section):
+    """The accuracy contract against eager PyTorch in float32; a build that breaks it fails. null: not required."""
+
+    max_kl: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="mean KL(reference || engine), nats a position"
+    )
+    min_top1_agreement: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="fraction of positions with the same most probable token"
+    )
+    max_logit_error: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="greatest |engine - reference| over the live vocabulary"
+    )
+    max_perplexity_ratio: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="engine perplexity / reference perplexity"
+    )
+    min_greedy_tokens: Count | None = Field(default=None, description="tokens of greedy agreement with the reference")
+
+
+class Spec(Section):
+    """One engine: a model, its number formats, its target, its limits and its accuracy contract."""
+
+    schema_version: Literal[1] = Field(description="version of this format")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="name of the engine and of its folder")
+    model: Model
+    precision: Precision
+    target: Target = Target()
+    limits: Limits
+    rope_scaling: RopeScaling | None = Field(default=None, description="longer context; null: the model's own")
+    chat: Chat | None = _derived("generation defaults", "all defaults; null for embedding and reranker")
+    accuracy: Accuracy = Accuracy()
+
+    _base_dir: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, data: object) -> object:
+        return fill_defaults(data)
+
+    @property
+    def base_dir(self) -> Path:
+        """The folder of the spec file, from which relative sources count."""
+        return self._base_dir
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the whole spec, defaults filled in, as JSON-able values; reading it again gives an equal spec."""
+        return self.model_dump(mode="json")
+
+    def graph_architecture(self) -> GraphArchitecture:
+        """Return the dimensions as the graphs package wants them, rope scaling included."""
+        scaling = self.rope_scaling
+        yarn = YarnScaling(scaling.factor, scaling.original_max_position_embeddings) if scaling else None
+        return GraphArchitecture(**self.model.architecture.model_dump(), yarn=yarn)
+
+    def graph_precision(self) -> GraphPrecision:
+        """Return the number formats as the graphs package wants them."""
+        precision = self.precision
+
+        def weight_format(kind: WeightKind) -> WeightFormat:
+            return WeightFormat(kind, (precision.group_size or 0) if kind in QUANTISED else 0)
+
+        return GraphPrecision(
+            weights=weight_format(precision.weights),
+            lm_head=weight_format(precision.lm_head),
+            embedding=weight_format(precision.embedding),
+            activations=precision.activations,
+            kv_cache=precision.kv_cache,
+        )
+
+    def graph_limits(self) -> GraphLimits:
+        """Return the limits as the graphs package wants them."""
+        return GraphLimits(**self.limits.model_dump())

@@ -1,0 +1,37 @@
+"""The specs that come with the package: one file for each released text variant."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from qwen3_compile.errors import SpecError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def shipped_specs() -> dict[str, Path]:
+    """Return the shipped specs by name: beside the package in a wheel, at the root in a source tree."""
+    for folder in (_PACKAGE / "specs", _PACKAGE.parent / "specs"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def find_spec(name: str) -> Path:
+    """Return the file that a path or a shipped spec's name stands for.
+
+    Raises:
+        SpecError: neither a file nor a shipped name.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    specs = shipped_specs()
+    if name in specs:
+        return specs[name]
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        raise SpecError(f"{name}: no such file")
+    near = get_close_matches(name, specs, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else "see `qwen3-compile specs list`"
+    raise SpecError(f"{name}: neither a file nor a shipped spec; {hint}")
