@@ -1,0 +1,77 @@
+"""The semantic operators as PyTorch custom operators: eager arithmetic, shapes for tracing, and ONNX nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import onnxscript
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from qwen3_graphs.attention import paged_attention
+from qwen3_graphs.moe import mixture_of_experts
+from qwen3_graphs.schemas import DOMAIN, OPSET, VERSION, register
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+attention = torch.library.custom_op("qwen3::attention", paged_attention, mutates_args=())
+moe = torch.library.custom_op("qwen3::moe", mixture_of_experts, mutates_args=())
+
+
+@torch.library.custom_op("qwen3::linear", mutates_args=())
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """Multiply x [..., K] by the transpose of weight [N, K], which may be stored in a narrower type."""
+    return x @ weight.to(x.dtype).T
+
+
+@torch.library.custom_op("qwen3::embedding", mutates_args=())
+def embedding(ids: Tensor, weight: Tensor) -> Tensor:
+    """Gather the rows of weight [V, H] at ids int64 [T]."""
+    return functional.embedding(ids, weight)
+
+
+@attention.register_fake
+def _(q: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(q), torch.empty_like(others[6])
+
+
+@moe.register_fake
+def _(x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+@linear.register_fake
+def _(x: Tensor, weight: Tensor) -> Tensor:
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
+@embedding.register_fake
+def _(ids: Tensor, weight: Tensor) -> Tensor:
+    return weight.new_empty((*ids.shape, weight.shape[1]))
+
+
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Return how `torch.onnx.export` writes each operator: as one node of the `qwen3` domain."""
+    register()
+    qwen3, standard = onnxscript.values.Opset(DOMAIN, VERSION), onnxscript.values.Opset("", OPSET)
+
+    def attention_node(*inputs: Any) -> Any:
+        tensors, (num_heads, kv_num_heads, head_dim, epsilon) = inputs[:11], inputs[11:]
+        return qwen3.Attention(
+            *tensors, num_heads=num_heads, kv_num_heads=kv_num_heads, head_dim=head_dim, epsilon=epsilon
+        )
+
+    def moe_node(*inputs: Any) -> Any:
+        tensors, (top_k, normalize) = inputs[:5], inputs[5:]
+        return qwen3.MoE(*tensors, top_k=top_k, normalize=int(normalize))
+
+    return {
+        torch.ops.qwen3.attention.default: attention_node,
+        torch.ops.qwen3.moe.default: moe_node,
+        torch.ops.qwen3.linear.default: lambda x, weight: qwen3.Linear(x, weight),
+        torch.ops.qwen3.embedding.default: lambda ids, weight: qwen3.Embedding(ids, weight),
+        # The exporter's own translation first reshapes the index, in case it is a scalar.
+        torch.ops.aten.index_select.default: lambda x, axis, index: standard.Gather(x, index, axis=axis),
+    }
