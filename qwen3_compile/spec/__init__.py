@@ -1,16 +1,38 @@
 """The declarative spec of an engine: a YAML file read safely, checked whole, with every default filled in."""
 
 from qwen3_compile.spec.load import load_spec, parse_spec, spec_from_mapping
-from qwen3_compile.spec.schema import Spec
+from qwen3_compile.spec.schema import (
+    Accuracy,
+    Architecture,
+    Chat,
+    Limits,
+    Model,
+    Precision,
+    RopeScaling,
+    Sampling,
+    SamplingByMode,
+    Spec,
+    Target,
+)
 from qwen3_compile.spec.shipped import find_spec, shipped_specs
 from qwen3_compile.spec.source import FolderSource, HubSource, Source, SyntheticSource, parse_source
 
 __all__ = [
+    "Accuracy",
+    "Architecture",
+    "Chat",
     "FolderSource",
     "HubSource",
+    "Limits",
+    "Model",
+    "Precision",
+    "RopeScaling",
+    "Sampling",
+    "SamplingByMode",
     "Source",
     "Spec",
     "SyntheticSource",
+    "Target",
     "find_spec",
     "load_spec",
     "parse_source",

@@ -1,0 +1,83 @@
+"""Where errors end: a line for people on stderr, and an exit code for scripts."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+import click
+from qwen3_runtime.errors import RuntimeFault
+
+from qwen3_compile.errors import CompileError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+PROGRAM = "qwen3-compile"
+
+
+def run(command: click.Command, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command and return an exit code; errors are printed, never raised.
+
+    A traceback is printed for unforeseen errors, and for every error with `--traceback` before the
+    subcommand or `QWEN3_COMPILE_TRACEBACK=1`.
+    """
+    verbose = environment.get("QWEN3_COMPILE_TRACEBACK") == "1" or _asks_for_traceback(arguments)
+    try:
+        command.main(args=list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as finished:
+        return finished.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        _close_stdout()
+        return 1
+    except click.ClickException as error:
+        return _report(error, _usage_message(error), error.exit_code, verbose=verbose)
+    except (CompileError, RuntimeFault) as error:
+        return _report(error, str(error), 1, verbose=verbose)
+    except Exception as error:  # noqa: BLE001 - the last line of defence of the whole program
+        message = f"unforeseen {type(error).__name__}: {error} (--traceback shows where)"
+        return _report(error, message, 1, verbose=verbose)
+    return 0
+
+
+def _report(error: Exception, message: str, code: int, *, verbose: bool) -> int:
+    if verbose:
+        traceback.print_exception(error)
+    for line in message.splitlines() or [type(error).__name__]:
+        sys.stderr.write(f"error: {_printable(line)}\n")
+    return code
+
+
+def _usage_message(error: click.ClickException) -> str:
+    message = error.format_message()
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f"{message} (see `{error.ctx.command_path} --help`)"
+    return message
+
+
+def _printable(line: str) -> str:
+    """Replace control characters, which a hostile file could use to write over the terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+
+
+def _asks_for_traceback(arguments: Sequence[str]) -> bool:
+    for argument in arguments:
+        if not argument.startswith("-"):
+            return False
+        if argument == "--traceback":
+            return True
+    return False
+
+
+def _close_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush does not complain about the closed pipe."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

@@ -1,0 +1,54 @@
+"""The `qwen3-compile` group. Subcommands are named here with their help and imported only when they run."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+
+import click
+
+COMMANDS = {
+    "build": "Compile a spec into a verified engine.",
+    "validate": "Compare an engine with eager PyTorch and its accuracy contract.",
+    "run": "Complete one prompt with an engine.",
+    "chat": "Talk to an engine, its thinking shown.",
+    "inspect": "Show what an engine is made of.",
+    "bench": "Measure an engine's speed and memory on this machine.",
+    "specs": "List, show and check specs.",
+    "doctor": "Check what this machine can build and run.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in `qwen3_compile.cli.<name>`, each as `command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names in the order of the table, which is the order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        """Import the module of a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"qwen3_compile.cli.{cmd_name}").command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"qwen3_compile.cli.{cmd_name}.command is not a click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
+        """Write the list of commands from the table, importing none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog='Shell completion: eval "$(_QWEN3_COMPILE_COMPLETE=bash_source qwen3-compile)" (or zsh_source, fish_source).',
+)
+@click.version_option(version("qwen3-compile"), prog_name="qwen3-compile")
+@click.option("--traceback", is_flag=True, help="Show Python's traceback of an error (or set QWEN3_COMPILE_TRACEBACK=1).")
+def root(traceback: bool) -> None:
+    """Compile Qwen3 checkpoints into verified engines, and run them with an exact thinking budget."""
+    if traceback:
+        click.get_current_context().meta["qwen3_compile.traceback"] = True

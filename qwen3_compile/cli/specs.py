@@ -1,0 +1,123 @@
+"""`qwen3-compile specs`: list, show and check specs, and print their JSON schema."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.markup import escape
+from rich.table import Table
+from ruamel.yaml import YAML
+
+from qwen3_compile.cli.output import print_json, result_console
+from qwen3_compile.errors import SpecError
+from qwen3_compile.spec import Spec, find_spec, load_spec, shipped_specs
+from qwen3_compile.spec.json_schema import json_schema
+from qwen3_compile.spec.size import parameter_counts, weight_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+OVERRIDE = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one key; repeatable."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+@click.group()
+def command() -> None:
+    """List, show and check specs."""
+
+
+@command.command("list")
+@JSON
+def list_specs(as_json: bool) -> None:
+    """List the specs that come with the package."""
+    rows = [_row(load_spec(path), path) for path in shipped_specs().values()]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    table.add_column("task")
+    for column in ("parameters", "active", "context", "weights"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            escape(row["name"]),
+            row["task"],
+            _short(row["parameters"]),
+            _short(row["active_parameters"]),
+            f"{row['max_position_embeddings']:,}",
+            f"{row['precision']} {row['weight_bytes'] / 2**30:.1f} GiB",
+        )
+    result_console().print(table)
+
+
+@command.command("show")
+@click.argument("spec", metavar="NAME|PATH")
+@OVERRIDE
+@JSON
+def show_spec(spec: str, overrides: Sequence[str], as_json: bool) -> None:
+    """Show a spec with every default filled in."""
+    resolved = load_spec(find_spec(spec), overrides).resolved()
+    if as_json:
+        print_json(resolved)
+    else:
+        click.echo(to_yaml(resolved), nl=False)
+
+
+@command.command("check")
+@click.argument("specs", metavar="NAME|PATH...", nargs=-1, required=True)
+@OVERRIDE
+def check_specs(specs: Sequence[str], overrides: Sequence[str]) -> None:
+    """Check specs; every error of every spec is printed."""
+    errors = []
+    for name in specs:
+        try:
+            click.echo(f"{name}: {load_spec(find_spec(name), overrides).name} is valid")
+        except SpecError as error:
+            errors.append(str(error))
+    if errors:
+        raise SpecError("\n".join(errors))
+
+
+@command.command("schema")
+def print_schema() -> None:
+    """Print the JSON schema of a spec, for editors."""
+    print_json(json_schema())
+
+
+def to_yaml(values: dict[str, Any]) -> str:
+    """Write a resolved spec as YAML in the order of the schema."""
+    writer = YAML()
+    writer.default_flow_style = False
+    # ruamel leaves null empty by default, which reads as a forgotten value.
+    writer.representer.add_representer(
+        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    text = io.StringIO()
+    writer.dump(values, text)
+    return text.getvalue()
+
+
+def _row(spec: Spec, path: Path) -> dict[str, Any]:
+    architecture = spec.model.architecture
+    total, active = parameter_counts(spec.graph_architecture())
+    return {
+        "name": spec.name,
+        "path": str(path),
+        "task": spec.model.task,
+        "family": "mixture of experts" if architecture.num_experts else "dense",
+        "parameters": total,
+        "active_parameters": active,
+        "max_position_embeddings": architecture.max_position_embeddings,
+        "precision": spec.precision.weights,
+        "weight_bytes": weight_bytes(spec.graph_architecture(), spec.graph_precision()),
+    }
+
+
+def _short(count: int) -> str:
+    return f"{count / 1e9:.1f}B" if count >= 1e9 else f"{count / 1e6:.0f}M"

@@ -1,0 +1,80 @@
+"""How large a model is: parameters, and the bytes of its weights in a given precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qwen3_graphs.architecture import Architecture
+    from qwen3_graphs.lowered import Precision, WeightFormat
+
+_ELEMENT_BITS = {"fp32": 32, "fp16": 16, "bf16": 16, "int8": 8, "int4": 4}
+_SCALE_BITS = 32  # scales take the type of the activations, at most float32
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters by what decides their number format.
+
+    Attributes:
+        matrices: projections and MLPs, every expert included.
+        idle_experts: those of `matrices` that one token does not touch.
+        embedding: the input matrix.
+        head: the output matrix; 0 where it is the input matrix.
+        small: norms and routers, which are never quantised.
+    """
+
+    matrices: int
+    idle_experts: int
+    embedding: int
+    head: int
+    small: int
+
+
+def count_parameters(architecture: Architecture) -> Parameters:
+    """Count the parameters of a model from its dimensions."""
+    a = architecture
+    attention = 2 * a.hidden_size * a.head_dim * (a.num_attention_heads + a.num_key_value_heads)
+    small = 2 * a.hidden_size + 2 * a.head_dim
+    if a.is_moe:
+        expert = 3 * a.hidden_size * a.moe_intermediate_size
+        mlp, idle = a.num_experts * expert, (a.num_experts - a.num_experts_per_tok) * expert
+        small += a.num_experts * a.hidden_size
+    else:
+        mlp, idle = 3 * a.hidden_size * a.intermediate_size, 0
+    embedding = a.vocab_size * a.hidden_size
+    return Parameters(
+        matrices=a.num_hidden_layers * (attention + mlp),
+        idle_experts=a.num_hidden_layers * idle,
+        embedding=embedding,
+        head=0 if a.tie_word_embeddings else embedding,
+        small=a.num_hidden_layers * small + a.hidden_size,
+    )
+
+
+def parameter_counts(architecture: Architecture) -> tuple[int, int]:
+    """Return all parameters, and those that one token touches; a tied matrix counts once."""
+    count = count_parameters(architecture)
+    total = count.matrices + count.embedding + count.head + count.small
+    return total, total - count.idle_experts
+
+
+def weight_bytes(architecture: Architecture, precision: Precision) -> int:
+    """Return an upper estimate of the bytes of an engine's weights; tied matrices of one format are stored once."""
+    count = count_parameters(architecture)
+    head = count.head
+    if architecture.tie_word_embeddings and precision.lm_head != precision.embedding:
+        head = count.embedding
+    bits = (
+        count.matrices * _bits(precision.weights)
+        + count.embedding * _bits(precision.embedding)
+        + head * _bits(precision.lm_head)
+        + count.small * 32
+    )
+    return round(bits / 8)
+
+
+def _bits(weight_format: WeightFormat) -> float:
+    bits = _ELEMENT_BITS[weight_format.kind]
+    return bits + _SCALE_BITS / weight_format.group_size if weight_format.group_size else bits
