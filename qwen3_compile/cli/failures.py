@@ -22,15 +22,15 @@ PROGRAM = "qwen3-compile"
 def run(command: click.Command, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command and return an exit code; errors are printed, never raised.
 
+    The code is what the command returned or gave to `Context.exit`, where that is an integer.
+
     A traceback is printed for unforeseen errors, and for every error with `--traceback` before the
     subcommand or `QWEN3_COMPILE_TRACEBACK=1`.
     """
     verbose = environment.get("QWEN3_COMPILE_TRACEBACK") == "1" or _asks_for_traceback(arguments)
     try:
-        command.main(args=list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        code = command.main(args=list(arguments), prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.Exit as finished:
-        return finished.exit_code
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
         return INTERRUPTED
@@ -41,10 +41,15 @@ def run(command: click.Command, arguments: Sequence[str], environment: Mapping[s
         return _report(error, _usage_message(error), error.exit_code, verbose=verbose)
     except (CompileError, RuntimeFault) as error:
         return _report(error, str(error), 1, verbose=verbose)
+    except ModuleNotFoundError as error:
+        return _report(error, _missing_module(error), 1, verbose=verbose)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return _report(error, f"{where}{error.strerror or error}", 1, verbose=verbose)
     except Exception as error:  # noqa: BLE001 - the last line of defence of the whole program
         message = f"unforeseen {type(error).__name__}: {error} (--traceback shows where)"
         return _report(error, message, 1, verbose=verbose)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _report(error: Exception, message: str, code: int, *, verbose: bool) -> int:
@@ -60,6 +65,13 @@ def _usage_message(error: click.ClickException) -> str:
     if isinstance(error, click.UsageError) and error.ctx is not None:
         return f"{message} (see `{error.ctx.command_path} --help`)"
     return message
+
+
+def _missing_module(error: ModuleNotFoundError) -> str:
+    name = (error.name or "").partition(".")[0]
+    if not name or name.startswith("qwen3_"):
+        return f"{error}: the installation is incomplete"
+    return f"this command needs {name}, which is not installed: pip install 'qwen3-compile[build,cpu]'"
 
 
 def _printable(line: str) -> str:
