@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from qwen3_graphs.architecture import Architecture, YarnScaling
-
 from qwen3_compile.checkpoint.json_file import read_json_object
 from qwen3_compile.errors import CheckpointError
+from qwen3_graphs.architecture import Architecture, YarnScaling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +69,7 @@ class _Section:
             raise CheckpointError(f"{self.where}: {key} is {value!r}, expected an object or null")
         return _Section(value, f"{self.where}: {key}")
 
-    def _find(self, keys: tuple[str, ...], default: Any) -> Any:
+    def _find(self, keys: tuple[str, ...], default: float | bool | None) -> Any:  # noqa: ANN401  # JSON: the callers check
         found = [self.values[key] for key in keys if self.values.get(key) is not None]
         if not found and default is None:
             raise CheckpointError(f"{self.where}: {' or '.join(keys)} is missing")
@@ -171,7 +170,7 @@ def _rope(config: _Section, max_position: int) -> tuple[float, YarnScaling | Non
         raise CheckpointError(f"{source.where}: rope type {kind!r} is not supported; 'yarn' is")
     unknown = source.values.keys() - _YARN_KEYS
     if unknown:
-        raise CheckpointError(f"{source.where}: {sorted(unknown)[0]} is not supported with yarn")
+        raise CheckpointError(f"{source.where}: {min(unknown)} is not supported with yarn")
     attention_factor = source.values.get("attention_factor")
     return rope_theta, YarnScaling(
         factor=source.number("factor"),

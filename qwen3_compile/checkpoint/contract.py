@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
     from qwen3_graphs.architecture import Architecture
 
 

@@ -1,13 +1,16 @@
-"""SHA-256 of files, computed once for as long as a file stays as it is."""
+"""Digests of files; a SHA-256 is computed once for as long as a file stays as it is."""
 
 from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qwen3_compile.checkpoint.contract import SourceFile
 from qwen3_compile.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def source_file(path: Path) -> SourceFile:
@@ -23,7 +26,18 @@ def source_file(path: Path) -> SourceFile:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
 
 
+def file_digest(path: Path, *, algorithm: str) -> str:
+    """Digest in hex: "sha256" of the bytes, or "sha1" of the git blob that they make."""
+    with path.open("rb") as file:
+        if algorithm == "sha256":
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        # git prefixes the length; SHA-1 identifies its blobs and secures nothing here.
+        blob = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+        while block := file.read(1 << 20):
+            blob.update(block)
+        return blob.hexdigest()
+
+
 @lru_cache(maxsize=4096)
 def _sha256(path: Path, _size: int, _mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(path, algorithm="sha256")

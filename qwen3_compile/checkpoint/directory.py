@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
     from qwen3_graphs.architecture import Architecture
 
 CONFIG = "config.json"
@@ -126,16 +127,25 @@ def _read_weights(folder: Path) -> tuple[dict[str, StoredTensor], tuple[Path, ..
     raise CheckpointError(f"{folder}: holds neither {SINGLE} nor {INDEX}")
 
 
-def _read_shards(folder: Path, index: Path) -> tuple[dict[str, StoredTensor], tuple[Path, ...]]:
+def read_weight_map(index: Path) -> dict[str, str]:
+    """Stored tensor name to shard file name, as the index says; every shard is a plain file name.
+
+    Raises:
+        CheckpointError: the index is damaged, or names something other than a file beside it.
+    """
     weight_map = read_json_object(index, max_bytes=MAX_INDEX_BYTES).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: weight_map is missing or empty")
     for name, shard in weight_map.items():
-        if not isinstance(shard, str) or not is_plain_file_name(shard):
+        if not isinstance(shard, str) or shard in ("", ".", "..") or set(shard) & set("/\\:\0"):
             raise CheckpointError(
                 f"{index}: {name!r} is in {shard!r}, which is not the name of a file beside the index"
             )
+    return weight_map
 
+
+def _read_shards(folder: Path, index: Path) -> tuple[dict[str, StoredTensor], tuple[Path, ...]]:
+    weight_map = read_weight_map(index)
     tensors: dict[str, StoredTensor] = {}
     shards = sorted(set(weight_map.values()))
     for shard in shards:
@@ -152,11 +162,6 @@ def _read_shards(folder: Path, index: Path) -> tuple[dict[str, StoredTensor], tu
     if absent:
         raise CheckpointError(f"{folder / weight_map[absent[0]]}: does not hold {_listed(absent)}, as {INDEX} says")
     return tensors, (index, *(folder / shard for shard in shards))
-
-
-def is_plain_file_name(name: str) -> bool:
-    """Whether `name` is a file name without any folder part, on every platform."""
-    return name not in ("", ".", "..") and not set(name) & set("/\\:\0")
 
 
 def _drop_tied_head(tensors: dict[str, StoredTensor]) -> None:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from qwen3_graphs.architecture import Architecture
-
     from qwen3_compile.checkpoint.safetensors_file import StoredTensor
+    from qwen3_graphs.architecture import Architecture
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
@@ -83,7 +82,7 @@ def canonical_tensors(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTen
     for stored_name, tensor in stored.items():
         name = prefix + stored_name
         fused = _FUSED_EXPERTS.fullmatch(name)
-        if fused is None or len(tensor.shape) != 3 or fused[2] == "gate_up_proj" and tensor.shape[1] % 2:
+        if fused is None or len(tensor.shape) != 3 or (fused[2] == "gate_up_proj" and tensor.shape[1] % 2):
             canonical[name] = tensor
             continue
         parts = ("gate_proj", "up_proj") if fused[2] == "gate_up_proj" else ("down_proj",)

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from qwen3_compile.checkpoint.directory import TOKENIZER_ASSETS, find_assets, open_directory
+from qwen3_compile.checkpoint.config import check_expected, read_architecture
+from qwen3_compile.checkpoint.directory import (
+    CONFIG,
+    INDEX,
+    MODEL_ASSETS,
+    SINGLE,
+    TOKENIZER_ASSETS,
+    DirectoryCheckpoint,
+    find_assets,
+    open_directory,
+    read_weight_map,
+)
+from qwen3_compile.checkpoint.synthetic import SyntheticCheckpoint
 from qwen3_compile.errors import CheckpointError
+from qwen3_compile.spec.source import FolderSource, HubSource, Source, SyntheticSource, parse_source
 
 if TYPE_CHECKING:
-    from qwen3_graphs.architecture import Architecture
+    from pathlib import Path
 
     from qwen3_compile.checkpoint.contract import Checkpoint
-
-HUB = "hf://"
-SYNTHETIC = "synthetic://"
+    from qwen3_compile.checkpoint.hub import HubSnapshot
+    from qwen3_graphs.architecture import Architecture
 
 
 def open_checkpoint(
@@ -31,27 +43,86 @@ def open_checkpoint(
     Args:
         source: a folder (relative to `base_dir`), `hf://org/name@revision`, or `synthetic://SEED`.
         base_dir: the folder of the spec.
-        expected: what the spec expects of config.json; a synthetic checkpoint has no other architecture.
+        expected: what the spec expects of config.json. A synthetic checkpoint needs it, having no other architecture.
         tokenizer: a folder or `hf://` source whose tokenizer files replace the checkpoint's own.
         cache_dir: where downloads go; default is the Hugging Face cache.
 
     Raises:
         CheckpointError: one line that says what is wrong with which file.
     """
-    checkpoint = _open_directory_source(source, base_dir=base_dir, expected=expected)
+    origin = _parse(source)
+    checkpoint: DirectoryCheckpoint | SyntheticCheckpoint
+    if isinstance(origin, SyntheticSource):
+        if expected is None:
+            raise CheckpointError(f"{source}: synthetic weights need an expected architecture")
+        checkpoint = SyntheticCheckpoint(origin.seed, expected)
+    elif isinstance(origin, HubSource):
+        checkpoint = _open_hub(origin, expected=expected, cache_dir=cache_dir)
+    else:
+        checkpoint = open_directory(_local(origin, base_dir), uri=source, expected=expected)
+
     if tokenizer is None:
         return checkpoint
-    folder = _local_folder(tokenizer, base_dir)
+    own = {name: path for name, path in checkpoint.asset_paths.items() if name not in TOKENIZER_ASSETS}
+    found = _tokenizer_assets(tokenizer, base_dir=base_dir, cache_dir=cache_dir)
+    return replace(checkpoint, asset_paths=MappingProxyType(own | found))
+
+
+def _open_hub(source: HubSource, *, expected: Architecture | None, cache_dir: Path | None) -> DirectoryCheckpoint:
+    # Imported here because a local build needs no HTTP client.
+    from qwen3_compile.checkpoint.hub import hub_snapshot
+
+    snapshot = hub_snapshot(source.repo, source.revision, cache_dir=cache_dir)
+    try:
+        _fetch_model(snapshot, expected=expected)
+        return open_directory(snapshot.folder, uri=snapshot.uri, revision=snapshot.commit, expected=expected)
+    except CheckpointError as error:
+        if snapshot.offline is None:
+            raise
+        raise CheckpointError(
+            f"{source}: the hub cannot be reached ({snapshot.offline}), and in its cache {error}"
+        ) from error
+
+
+def _fetch_model(snapshot: HubSnapshot, *, expected: Architecture | None) -> None:
+    """Bring the files of a model, the configuration first: a wrong model is refused before its weights travel."""
+    config = snapshot.folder / CONFIG
+    snapshot.fetch([CONFIG])
+    architecture = read_architecture(config)
+    if expected is not None:
+        check_expected(architecture, expected, where=str(config))
+    snapshot.fetch(TOKENIZER_ASSETS + MODEL_ASSETS)
+    snapshot.fetch([SINGLE])
+    if not (snapshot.folder / SINGLE).is_file():
+        snapshot.fetch([INDEX])
+        if (snapshot.folder / INDEX).is_file():
+            snapshot.fetch(sorted(set(read_weight_map(snapshot.folder / INDEX).values())))
+
+
+def _tokenizer_assets(source: str, *, base_dir: Path, cache_dir: Path | None) -> dict[str, Path]:
+    origin = _parse(source)
+    if isinstance(origin, SyntheticSource):
+        raise CheckpointError(f"{source}: no tokenizer is synthetic; name a folder or hf://org/name@revision")
+    if isinstance(origin, HubSource):
+        from qwen3_compile.checkpoint.hub import hub_snapshot
+
+        snapshot = hub_snapshot(origin.repo, origin.revision, cache_dir=cache_dir)
+        snapshot.fetch(TOKENIZER_ASSETS)
+        folder = snapshot.folder
+    else:
+        folder = _local(origin, base_dir)
     found = find_assets(folder, TOKENIZER_ASSETS)
     if "tokenizer.json" not in found:
-        raise CheckpointError(f"{folder}: holds no tokenizer.json (model.tokenizer {tokenizer!r})")
-    own = {name: path for name, path in checkpoint.asset_paths.items() if name not in TOKENIZER_ASSETS}
-    return replace(checkpoint, asset_paths=own | found)
+        raise CheckpointError(f"{folder}: holds no tokenizer.json (tokenizer source {source!r})")
+    return found
 
 
-def _local_folder(source: str, base_dir: Path) -> Path:
-    return base_dir / Path(source).expanduser()
+def _parse(source: str) -> Source:
+    try:
+        return parse_source(source)
+    except ValueError as error:
+        raise CheckpointError(f"model source {source!r}: {error}") from error
 
 
-def _open_directory_source(source: str, *, base_dir: Path, expected: Architecture | None):
-    return open_directory(_local_folder(source, base_dir), uri=source, expected=expected)
+def _local(source: FolderSource, base_dir: Path) -> Path:
+    return base_dir / source.path.expanduser()

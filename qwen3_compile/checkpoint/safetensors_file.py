@@ -86,7 +86,7 @@ def read_header(path: Path) -> Mapping[str, StoredTensor]:
             length = int.from_bytes(file.read(8), "little")
             if file_size < 8 or length > min(MAX_HEADER_BYTES, file_size - 8):
                 raise CheckpointError(
-                    f"{path}: not a whole safetensors file: {file_size} bytes with a header of {length}; download it again"
+                    f"{path}: not a whole safetensors file: {file_size} bytes, header of {length}; download it again"
                 )
             content = file.read(length)
     except OSError as error:
@@ -105,7 +105,7 @@ def read_header(path: Path) -> Mapping[str, StoredTensor]:
     return tensors
 
 
-def _parse_entry(entry: Any, *, where: str) -> tuple[str, tuple[int, ...], tuple[int, int]]:
+def _parse_entry(entry: object, *, where: str) -> tuple[str, tuple[int, ...], tuple[int, int]]:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise CheckpointError(f"{where}: expected dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -123,7 +123,7 @@ def _parse_entry(entry: Any, *, where: str) -> tuple[str, tuple[int, ...], tuple
     return dtype, tuple(shape), (offsets[0], offsets[1])
 
 
-def _is_sizes(value: Any) -> bool:
+def _is_sizes(value: object) -> bool:
     # JSON's true is an int to Python. 2**63 bounds what numpy and mmap can address.
     return isinstance(value, list) and all(type(size) is int and 0 <= size < 2**63 for size in value)
 
