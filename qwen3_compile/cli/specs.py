@@ -35,19 +35,21 @@ def command() -> None:
 @JSON
 def list_specs(as_json: bool) -> None:
     """List the specs that come with the package."""
-    rows = [_row(load_spec(path), path) for path in shipped_specs().values()]
+    rows = sorted((_row(load_spec(path), path) for path in shipped_specs().values()), key=_by_size)
     if as_json:
         print_json(rows)
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("name", no_wrap=True)
-    table.add_column("task")
+    for column in ("task", "family"):
+        table.add_column(column, no_wrap=True)
     for column in ("parameters", "active", "context", "weights"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             escape(row["name"]),
             row["task"],
+            row["family"],
             _short(row["parameters"]),
             _short(row["active_parameters"]),
             f"{row['max_position_embeddings']:,}",
@@ -105,18 +107,25 @@ def to_yaml(values: dict[str, Any]) -> str:
 
 def _row(spec: Spec, path: Path) -> dict[str, Any]:
     architecture = spec.model.architecture
-    total, active = parameter_counts(spec.graph_architecture())
+    has_head = spec.model.task != "embedding"
+    total, active = parameter_counts(spec.graph_architecture(), has_head=has_head)
     return {
         "name": spec.name,
         "path": str(path),
         "task": spec.model.task,
-        "family": "mixture of experts" if architecture.num_experts else "dense",
+        "family": "moe" if architecture.num_experts else "dense",
         "parameters": total,
         "active_parameters": active,
         "max_position_embeddings": architecture.max_position_embeddings,
         "precision": spec.precision.weights,
-        "weight_bytes": weight_bytes(spec.graph_architecture(), spec.graph_precision()),
+        "weight_bytes": weight_bytes(spec.graph_architecture(), spec.graph_precision(), has_head=has_head),
     }
+
+
+def _by_size(row: dict[str, Any]) -> tuple[bool, str, int, int, str]:
+    """Order generators before embeddings and rerankers, small before large."""
+    generates = row["task"] in ("chat", "completion")
+    return not generates, "" if generates else row["task"], row["parameters"], -row["active_parameters"], row["name"]
 
 
 def _short(count: int) -> str:

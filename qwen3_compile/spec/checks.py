@@ -19,7 +19,7 @@ STOP_SENTENCE_TOKENS = 24  # what the runtime feeds when the thinking budget is 
 
 def cross_problems(spec: Spec) -> list[Problem]:
     """Return every way in which the keys of a spec, each valid alone, do not hold together."""
-    checks = (_model, _heads, _experts, _precision, _support, _context, _step, _chat)
+    checks = (_model, _heads, _experts, _precision, _support, _context, _step, _chat, _accuracy)
     return [problem for check in checks for problem in check(spec)]
 
 
@@ -164,6 +164,14 @@ def _modes(chat: Chat) -> Iterator[Problem]:
             yield Problem(("chat", "sampling", mode), f"chat.thinking is {absent!r}: leave it out")
         if chat.thinking != absent and not given:
             yield Problem(("chat", "sampling", mode), f"required with chat.thinking {chat.thinking!r}, found null")
+
+
+def _accuracy(spec: Spec) -> Iterator[Problem]:
+    if spec.model.task != "embedding":
+        return
+    for key in ("max_kl", "min_top1_agreement", "max_perplexity_ratio", "min_greedy_tokens"):
+        if getattr(spec.accuracy, key) is not None:
+            yield Problem(("accuracy", key), "an embedding model has no probabilities to compare: leave it out")
 
 
 def _at(key: str, message: str) -> Problem:

@@ -173,6 +173,11 @@ class Accuracy(Section):
         default=None, description="engine perplexity / reference perplexity"
     )
     min_greedy_tokens: Count | None = Field(default=None, description="tokens of greedy agreement with the reference")
+    min_cosine: Annotated[float, Field(ge=-1, le=1)] | None = Field(
+        default=None, description="smallest cosine between hidden states, for embedding models"
+    )
+    prompts: list[str] | None = Field(default=None, description="prompts to compare on; null: built-in ones")
+    text: str | None = Field(default=None, description="text to measure perplexity on; null: a built-in one")
 
 
 class Spec(Section):

@@ -21,7 +21,7 @@ class Parameters:
         matrices: projections and MLPs, every expert included.
         idle_experts: those of `matrices` that one token does not touch.
         embedding: the input matrix.
-        head: the output matrix; 0 where it is the input matrix.
+        head: the output matrix; 0 where there is none, or it is the input matrix.
         small: norms and routers, which are never quantised.
     """
 
@@ -32,8 +32,8 @@ class Parameters:
     small: int
 
 
-def count_parameters(architecture: Architecture) -> Parameters:
-    """Count the parameters of a model from its dimensions."""
+def count_parameters(architecture: Architecture, *, has_head: bool = True) -> Parameters:
+    """Count the parameters of a model from its dimensions; an embedding model has no head."""
     a = architecture
     attention = 2 * a.hidden_size * a.head_dim * (a.num_attention_heads + a.num_key_value_heads)
     small = 2 * a.hidden_size + 2 * a.head_dim
@@ -48,23 +48,23 @@ def count_parameters(architecture: Architecture) -> Parameters:
         matrices=a.num_hidden_layers * (attention + mlp),
         idle_experts=a.num_hidden_layers * idle,
         embedding=embedding,
-        head=0 if a.tie_word_embeddings else embedding,
+        head=embedding if has_head and not a.tie_word_embeddings else 0,
         small=a.num_hidden_layers * small + a.hidden_size,
     )
 
 
-def parameter_counts(architecture: Architecture) -> tuple[int, int]:
+def parameter_counts(architecture: Architecture, *, has_head: bool = True) -> tuple[int, int]:
     """Return all parameters, and those that one token touches; a tied matrix counts once."""
-    count = count_parameters(architecture)
+    count = count_parameters(architecture, has_head=has_head)
     total = count.matrices + count.embedding + count.head + count.small
     return total, total - count.idle_experts
 
 
-def weight_bytes(architecture: Architecture, precision: Precision) -> int:
+def weight_bytes(architecture: Architecture, precision: Precision, *, has_head: bool = True) -> int:
     """Return an upper estimate of the bytes of an engine's weights; tied matrices of one format are stored once."""
-    count = count_parameters(architecture)
+    count = count_parameters(architecture, has_head=has_head)
     head = count.head
-    if architecture.tie_word_embeddings and precision.lm_head != precision.embedding:
+    if has_head and architecture.tie_word_embeddings and precision.lm_head != precision.embedding:
         head = count.embedding
     bits = (
         count.matrices * _bits(precision.weights)
