@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -45,32 +47,74 @@ def paged_attention(
 
     Returns:
         The attended values [T, num_heads * head_dim] and the cache with this step's keys and values.
+
+    Raises:
+        ValueError: a sequence is longer than the position tables, or than its cache blocks.
     """
-    starts, context, block_size = query_start.tolist(), context_len.tolist(), kv.shape[3]
-    spans = [
-        (begin, end, past, past + end - begin)
-        for begin, end, past in zip(starts, starts[1:], context, strict=False)
-        if end > begin
-    ]
-    position = torch.cat([torch.arange(past, total) for _, _, past, total in spans])
-    query = _rotate(_heads(q, head_dim, q_norm, epsilon), cos[position], sin[position])
-    key = _rotate(_heads(k, head_dim, k_norm, epsilon), cos[position], sin[position])
-    value = v.unflatten(-1, (kv_num_heads, head_dim))
+    spans = _spans(query_start, context_len, block_table, kv.shape[3], cos.shape[0])
+    position = torch.cat([torch.arange(span.past, span.total) for span in spans])
+    query = _rotate(_heads(q, q_norm, epsilon), cos[position], sin[position])
+    key = _rotate(_heads(k, k_norm, epsilon), cos[position], sin[position])
+    value = v.reshape(-1, kv_num_heads, head_dim)
 
     kv, out = kv.clone(), torch.empty_like(query)
-    for table, (begin, end, past, total) in zip(_tables(block_table, starts), spans, strict=True):
-        new = torch.arange(past, total)
-        block, slot = table[new // block_size], new % block_size
-        kv[block, 0, :, slot] = key[begin:end].to(kv.dtype)
-        kv[block, 1, :, slot] = value[begin:end].to(kv.dtype)
-        pages = kv[table[: -(-total // block_size)]].to(q.dtype)
-        keys, values = pages.permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, :total]
-        out[begin:end] = _attend(query[begin:end].transpose(0, 1), keys, values, past).transpose(0, 1)
+    for span in spans:
+        new = slice(span.begin, span.end)
+        keys, values = _append(kv, key[new], value[new], span)
+        out[new] = _attend(query[new].transpose(0, 1), keys.to(q.dtype), values.to(q.dtype), span.past).transpose(0, 1)
     return out.reshape(-1, num_heads * head_dim), kv
 
 
-def _heads(x: Tensor, head_dim: int, norm: Tensor, epsilon: float) -> Tensor:
-    return functional.rms_norm(x.unflatten(-1, (-1, head_dim)), (head_dim,), norm.to(x.dtype), epsilon)
+@dataclass(frozen=True)
+class _Span:
+    """One sequence's new tokens: where they stand in the step, the tokens before them, and its cache blocks."""
+
+    begin: int
+    end: int
+    past: int
+    blocks: Tensor
+
+    @property
+    def total(self) -> int:
+        return self.past + self.end - self.begin
+
+
+def _spans(query_start: Tensor, context_len: Tensor, block_table: Tensor, block_size: int, positions: int) -> list[_Span]:
+    """List the sequences of a step.
+
+    Raises:
+        ValueError: a sequence is longer than the position tables, or than its cache blocks.
+    """
+    spans = []
+    for row, (bounds, past) in enumerate(zip(query_start.unfold(0, 2, 1).tolist(), context_len.tolist(), strict=True)):
+        total = past + bounds[1] - bounds[0]
+        if total > positions:
+            raise ValueError(f"sequence {row} reaches {total} tokens, but cos and sin have {positions} rows")
+        blocks = block_table[row, : -(-total // block_size)].long()
+        if len(blocks) * block_size < total or (blocks < 0).any():
+            raise ValueError(
+                f"sequence {row} reaches {total} tokens, but its row of block_table, {block_table[row].tolist()}, "
+                f"has fewer blocks of {block_size}"
+            )
+        spans.append(_Span(*bounds, past, blocks))
+    return spans
+
+
+def _append(kv: Tensor, key: Tensor, value: Tensor, span: _Span) -> tuple[Tensor, Tensor]:
+    """Write keys and values [t, kv_heads, D] to the cache; return all of the sequence's, [kv_heads, total, D]."""
+    block_size = kv.shape[3]
+    position = torch.arange(span.past, span.total)
+    block, slot = span.blocks[position // block_size], position % block_size
+    kv[block, 0, :, slot] = key.to(kv.dtype)
+    kv[block, 1, :, slot] = value.to(kv.dtype)
+    keys, values = kv[span.blocks].permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, : span.total]
+    return keys, values
+
+
+def _heads(x: Tensor, norm: Tensor, epsilon: float) -> Tensor:
+    """Split x [T, heads * D] into heads and normalise each -> [T, heads, D]."""
+    head_dim = norm.shape[0]
+    return functional.rms_norm(x.reshape(len(x), -1, head_dim), (head_dim,), norm.to(x.dtype), epsilon)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -78,11 +122,6 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     low, high = x.chunk(2, dim=-1)
     cos, sin = cos.to(x.dtype)[:, None], sin.to(x.dtype)[:, None]
     return torch.cat((low * cos - high * sin, high * cos + low * sin), dim=-1)
-
-
-def _tables(block_table: Tensor, starts: list[int]) -> list[Tensor]:
-    """Return the block tables of the sequences that have new tokens."""
-    return [row.long() for row, begin, end in zip(block_table, starts, starts[1:], strict=False) if end > begin]
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, past: int) -> Tensor:

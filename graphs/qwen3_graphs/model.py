@@ -65,6 +65,7 @@ class Embedding(Matrix):
         super().__init__(architecture.vocab_size, architecture.hidden_size)
 
     def forward(self, input_ids: Tensor) -> Tensor:
+        """Gather rows."""
         return semantic_ops.embedding(input_ids, self.weight)
 
 
