@@ -1,0 +1,128 @@
+"""Accuracy of tiny engines on held-out sums: thinking, not thinking, and against the thinking budget.
+
+    python examples/tiny/evaluate.py build/tiny-dense build/tiny-moe               # engines
+    python examples/tiny/evaluate.py --reference examples/tiny/dense examples/tiny/moe   # eager transformers
+
+Prints a table and writes `OUTPUT.json` and `OUTPUT.png`. Decoding is greedy, so that two runs agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from problems import COUNTS, Problem, is_correct, problems
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from reference import Reply
+
+    Answerer = Callable[[Sequence[str], int | None], list[Reply]]
+
+BUDGETS: tuple[int | None, ...] = (0, 8, 16, 24, 32, 48, 64, 80, 96, 128, None)
+"""Tokens of thinking; 0 is no thinking, `None` is no budget."""
+
+BATCH = 64
+
+
+def held_out_problems(count: int, seed: int = 1) -> list[Problem]:
+    """The first `count` problems of the evaluation's side of the split."""
+    return list(islice(problems(np.random.default_rng(seed), held_out=True), count))
+
+
+def measure(answer: Answerer, tested: Sequence[Problem], budget: int | None) -> dict[str, Any]:
+    """Accuracy at one budget, overall and by how many numbers a problem has."""
+    replies: list[Reply] = []
+    for start in range(0, len(tested), BATCH):
+        replies += answer([problem.question for problem in tested[start : start + BATCH]], budget)
+    right = np.array([is_correct(problem, reply.text) for problem, reply in zip(tested, replies, strict=True)])
+    counts = np.array([len(problem.numbers) for problem in tested])
+    return {
+        "budget": budget,
+        "accuracy": float(right.mean()),
+        "cut_share": float(np.mean([reply.cut for reply in replies])),
+        "mean_reasoning_tokens": float(np.mean([reply.reasoning_tokens for reply in replies])),
+        "accuracy_by_count": {str(n): float(right[counts == n].mean()) for n in COUNTS if (counts == n).any()},
+    }
+
+
+def evaluate(answer: Answerer, tested: Sequence[Problem]) -> dict[str, Any]:
+    """The whole curve of one model."""
+    start = time.monotonic()
+    curve = [measure(answer, tested, budget) for budget in BUDGETS]
+    return {
+        "problems": len(tested),
+        "thinking": curve[-1]["accuracy"],
+        "no_thinking": curve[0]["accuracy"],
+        "curve": curve,
+        "seconds": round(time.monotonic() - start, 1),
+    }
+
+
+def report(results: dict[str, dict[str, Any]]) -> Table:
+    """A table with one row for each budget and one column for each model."""
+    table = Table("thinking budget (tokens)", *results, title="accuracy on held-out sums")
+    for row, budget in enumerate(BUDGETS):
+        label = {0: "0 (no thinking)", None: "no budget"}.get(budget, str(budget))
+        table.add_row(label, *(f"{100 * result['curve'][row]['accuracy']:.1f} %" for result in results.values()))
+    return table
+
+
+def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
+    """Accuracy against the budget, one line for each model; the last point has no budget."""
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    ticks = range(len(BUDGETS))
+    for name, result in results.items():
+        axes.plot(ticks, [100 * point["accuracy"] for point in result["curve"]], marker="o", label=name)
+    axes.set_xticks(ticks, ["none" if budget is None else str(budget) for budget in BUDGETS])
+    axes.set(xlabel="thinking budget (tokens)", ylabel="accuracy (%)", ylim=(0, 101))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    plt.close(figure)
+
+
+def answerer(folder: Path, *, reference: bool) -> Answerer:
+    """What answers: a checkpoint through eager transformers, or an engine through the runtime."""
+    if reference:
+        from reference import Reference
+
+        return Reference(folder).replies
+    from through_engine import ThroughEngine
+
+    return ThroughEngine(folder).replies
+
+
+def main() -> None:
+    """Parse the command line, measure, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, help="engines, or checkpoints with --reference")
+    parser.add_argument("--reference", action="store_true", help="eager transformers instead of the runtime")
+    parser.add_argument("--problems", type=int, default=500)
+    parser.add_argument("--output", type=Path, default=Path("tiny-accuracy"), help="path of the results, no suffix")
+    options = parser.parse_args()
+    tested = held_out_problems(options.problems)
+    results = {}
+    for folder in options.folders:
+        results[folder.name] = evaluate(answerer(folder, reference=options.reference), tested)
+    Console().print(report(results))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(results, indent=2) + "\n"
+    options.output.with_name(options.output.name + ".json").write_text(text, encoding="utf-8")
+    plot(results, options.output.with_name(options.output.name + ".png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Train a tiny Qwen3 on one CPU core: `python examples/tiny/train.py dense` or `... moe`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own documentation uses
+from checkpoint import save
+from conversations import Example, Renderer, examples
+from make_tokenizer import FOLDER as TOKENIZER
+from model import Dimensions, Qwen3
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VARIANTS = {
+    "dense": Dimensions(vocab_size=448),
+    "moe": Dimensions(
+        vocab_size=448,
+        tie_word_embeddings=False,
+        num_experts=8,
+        num_experts_per_tok=2,
+        moe_intermediate_size=128,
+    ),
+}
+BALANCE_WEIGHT = 0.01
+POOL = 512
+"""Examples drawn at a time and sorted by length, so that a batch has little padding."""
+
+
+def batches(renderer: Renderer, rng: np.random.Generator, tokens: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Draw batches for ever, padded on the right.
+
+    Args:
+        renderer: the tokenizer and chat template.
+        rng: the source of randomness.
+        tokens: the most tokens of a batch, padding included.
+
+    Yields:
+        ids int64 [batch, length] and learned bool [batch, length].
+    """
+    supply = examples(renderer, rng)
+    while True:
+        pool = sorted((next(supply) for _ in range(POOL)), key=lambda example: len(example.ids))
+        groups: list[list[Example]] = [[]]
+        for example in pool:
+            if (len(groups[-1]) + 1) * len(example.ids) > tokens:
+                groups.append([])
+            groups[-1].append(example)
+        for place in rng.permutation(len(groups)):
+            yield padded(groups[place], renderer.pad)
+
+
+def padded(group: list[Example], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stack examples, the shorter ones padded on the right with `pad`, which is never learned."""
+    shape = (len(group), max(len(example.ids) for example in group))
+    ids, learned = torch.full(shape, pad), torch.zeros(shape, dtype=torch.bool)
+    for row, example in enumerate(group):
+        ids[row, : len(example.ids)] = torch.tensor(example.ids)
+        learned[row, : len(example.ids)] = torch.tensor(example.learned)
+    return ids, learned
+
+
+def learning_rate(progress: float, peak: float) -> float:
+    """Linear warm-up over the first 3 % of the run, then a cosine down to 2 % of the peak."""
+    if progress < 0.03:
+        return peak * progress / 0.03
+    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (progress - 0.03) / 0.97)))
+
+
+def loss_of(model: Qwen3, ids: torch.Tensor, learned: torch.Tensor, live: int) -> torch.Tensor:
+    """Mean cross-entropy (nats) of the learned tokens.
+
+    Only the `live` first logits compete: the rows that pad the vocabulary matrix are never trained, as in the
+    released checkpoints.
+    """
+    targets = learned[:, 1:].flatten().nonzero().squeeze(1)
+    return F.cross_entropy(model(ids[:, :-1], targets)[:, :live], ids[:, 1:].flatten()[targets])
+
+
+def train(dims: Dimensions, folder: Path, options: argparse.Namespace) -> None:
+    """Train from random weights and write the checkpoint, now and then on the way and at the end."""
+    torch.manual_seed(options.seed)
+    renderer = Renderer(TOKENIZER)
+    live = renderer.tokenizer.get_vocab_size()
+    model = Qwen3(dims)
+    decayed = [weight for name, weight in model.named_parameters() if weight.dim() > 1 and "embed" not in name]
+    exempt = [weight for name, weight in model.named_parameters() if weight.dim() == 1 or "embed" in name]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.1}, {"params": exempt, "weight_decay": 0.0}],
+        betas=(0.9, 0.98),
+        fused=True,
+    )
+    print(f"{sum(weight.numel() for weight in model.parameters()):,} parameters", flush=True)
+    supply = batches(renderer, np.random.default_rng(options.seed), options.tokens)
+    log, seen, recent, start = [], 0, [], time.monotonic()
+    for step in range(1, options.steps + 1):
+        ids, learned = next(supply)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step / options.steps, options.peak)
+        loss = loss_of(model, ids, learned, live)
+        balance = torch.zeros(())
+        if dims.num_experts:
+            balance = model.balance_loss((ids[:, :-1] != renderer.pad).flatten())
+        (loss + BALANCE_WEIGHT * balance).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        seen += ids.numel()
+        recent.append(loss.item())
+        if step % options.log_every == 0 or step == options.steps:
+            entry = {
+                "step": step,
+                "loss": round(sum(recent) / len(recent), 4),
+                "balance": round(balance.item(), 3),
+                "tokens": seen,
+                "minutes": round((time.monotonic() - start) / 60, 2),
+            }
+            log.append(entry)
+            recent = []
+            print(json.dumps(entry), flush=True)
+        if step % options.save_every == 0 or step == options.steps:
+            save(model, dims, folder)
+            lines = "".join(json.dumps(entry) + "\n" for entry in log)
+            (folder / "training.jsonl").write_text(lines, encoding="utf-8")
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("variant", choices=VARIANTS)
+    parser.add_argument("--output", type=Path, help="folder of the checkpoint; default examples/tiny/VARIANT")
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--tokens", type=int, default=4096, help="tokens of a batch, padding included")
+    parser.add_argument("--peak", type=float, default=3e-3, help="highest learning rate")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--log-every", type=int, default=100)
+    parser.add_argument("--save-every", type=int, default=500)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    train(VARIANTS[options.variant], options.output or Path(__file__).parent / options.variant, options)
+
+
+if __name__ == "__main__":
+    main()

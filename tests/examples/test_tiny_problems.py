@@ -1,0 +1,71 @@
+import re
+from itertools import islice
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from problems import COUNTS, Problem, is_correct, is_held_out, problems
+
+numbers = st.lists(st.integers(10, 99), min_size=2, max_size=10, unique=True).map(tuple)
+
+
+def test_a_problem_is_worked_as_by_hand():
+    problem = Problem((37, 45, 16))
+    assert problem.question == "What is 37+45+16?"
+    assert problem.thinking == "37+45=82\n82+16=98"
+    assert problem.answer == "The sum is 98."
+
+
+@given(numbers)
+def test_each_line_of_thinking_is_true_and_carries_on_from_the_last(drawn):
+    total = drawn[0]
+    lines = Problem(drawn).thinking.split("\n")
+    assert len(lines) == len(drawn) - 1
+    for line, number in zip(lines, drawn[1:], strict=True):
+        left, right, result = map(int, re.fullmatch(r"(\d+)\+(\d+)=(\d+)", line).groups())
+        assert (left, right, result) == (total, number, total + number)
+        total = result
+
+
+@given(numbers)
+def test_the_own_answer_is_correct_with_and_without_thinking(drawn):
+    problem = Problem(drawn)
+    assert is_correct(problem, problem.answer)
+    assert is_correct(problem, f"<think>\n{problem.thinking}\n</think>\n\n{problem.answer}")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "The sum is 97.",
+        "The sum is 980.",
+        "The sum is 98 or 99.",
+        "",
+        "<think>\n82+16=98\n</think>\n\n",
+        "98</think>97",
+    ],
+)
+def test_a_wrong_hedged_or_missing_answer_is_not_correct(reply):
+    assert not is_correct(Problem((37, 45, 16)), reply)
+
+
+@given(numbers, st.randoms())
+def test_the_order_of_the_numbers_does_not_decide_the_side_of_the_split(drawn, random):
+    shuffled = list(drawn)
+    random.shuffle(shuffled)
+    assert is_held_out(Problem(drawn)) == is_held_out(Problem(tuple(shuffled)))
+
+
+def test_training_and_evaluation_share_no_problem():
+    trained = {frozenset(p.numbers) for p in islice(problems(np.random.default_rng(0), held_out=False), 20_000)}
+    evaluated = {frozenset(p.numbers) for p in islice(problems(np.random.default_rng(1), held_out=True), 1_000)}
+    assert not trained & evaluated
+
+
+def test_drawn_problems_have_distinct_two_digit_numbers_of_every_count():
+    drawn = list(islice(problems(np.random.default_rng(0), held_out=True), 1_000))
+    assert {len(problem.numbers) for problem in drawn} == set(COUNTS)
+    for problem in drawn:
+        assert len(set(problem.numbers)) == len(problem.numbers)
+        assert all(10 <= number <= 99 for number in problem.numbers)
