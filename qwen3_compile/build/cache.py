@@ -1,0 +1,102 @@
+"""Results of earlier builds, by the content that they were made from.
+
+An entry is a folder `<stage>/<key>` with the result and its SHA-256, moved into place whole. Builds that run at
+the same time never see half an entry; a damaged one is thrown away and made again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qwen3_compile.engine.files import copy_file, file_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CONTENT, _HASH = "content", "sha256"
+_LAYOUT = "v1"  # of the cache's folders; entries of another one are never read
+_DAY = 86400.0
+
+
+def default_cache_dir() -> Path:
+    """`$XDG_CACHE_HOME/qwen3-compile`, by default `~/.cache/qwen3-compile`."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "qwen3-compile"
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A cache below `root`; with `root` None nothing is kept and nothing is found."""
+
+    root: Path | None
+
+    def fetch(self, stage: str, key: str, target: Path) -> str | None:
+        """Copy an entry to the new file `target` and return its SHA-256; None when there is no sound entry."""
+        entry = self._entry(stage, key)
+        if entry is None or not entry.is_dir():
+            return None
+        try:
+            expected = (entry / _HASH).read_text(encoding="ascii")
+            copy_file(entry / _CONTENT, target)
+            found = file_entry(target).sha256
+        except (OSError, UnicodeDecodeError):
+            target.unlink(missing_ok=True)
+            found, expected = "", "unreadable"
+        if found != expected:
+            target.unlink(missing_ok=True)
+            shutil.rmtree(entry, ignore_errors=True)
+            return None
+        _touch(entry)
+        return found
+
+    def store(self, stage: str, key: str, source: Path) -> None:
+        """Keep a copy of the file `source`.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written.
+        """
+        entry = self._entry(stage, key)
+        if entry is None or entry.exists():
+            return
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        waiting = Path(tempfile.mkdtemp(prefix=".new-", dir=entry.parent))
+        try:
+            copy_file(source, waiting / _CONTENT)
+            (waiting / _HASH).write_text(file_entry(waiting / _CONTENT).sha256, encoding="ascii")
+            waiting.rename(entry)
+        except OSError:
+            # Another build may have stored the same entry meanwhile: a folder never replaces a filled one.
+            if not entry.exists():
+                raise
+        finally:
+            shutil.rmtree(waiting, ignore_errors=True)
+
+    def prune(self, days: float, told: Callable[[str], None] = lambda _: None) -> int:
+        """Remove entries that no build has used for so many days; returns the bytes freed."""
+        freed = 0
+        if self.root is None:
+            return freed
+        oldest = time.time() - days * _DAY
+        for entry in sorted((self.root / _LAYOUT).glob("*/*")):
+            if entry.stat().st_mtime < oldest:
+                freed += sum(path.stat().st_size for path in entry.iterdir())
+                shutil.rmtree(entry, ignore_errors=True)
+                told(f"{entry.parent.name}/{entry.name}")
+        return freed
+
+    def _entry(self, stage: str, key: str) -> Path | None:
+        return None if self.root is None else self.root / _LAYOUT / stage / key
+
+
+def _touch(entry: Path) -> None:
+    """Note the use of an entry, if the cache can be written at all."""
+    try:
+        os.utime(entry)
+    except OSError:
+        return

@@ -1,0 +1,90 @@
+"""What a stage's result depends on besides its inputs: our own code that computes it, and the libraries below."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_OURS = ("qwen3_compile", "qwen3_graphs", "qwen3_plugins", "qwen3_runtime")
+
+# Recorded in every manifest: whatever can change an engine's bytes or what they compute.
+TOOLS = ("qwen3-compile", "ml-dtypes", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "tokenizers", "torch")
+
+
+def tool_versions(names: Iterable[str] = TOOLS) -> dict[str, str]:
+    """Installed version by distribution; one that is not installed is left out."""
+    versions = {}
+    for name in names:
+        for distribution in (name, f"{name}-gpu"):
+            try:
+                versions[name] = version(distribution)
+            except PackageNotFoundError:
+                continue
+            break
+    return versions
+
+
+def digest(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """SHA-256 of a JSON-able value, in hex; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+@cache
+def code_fingerprint(*modules: str) -> str:
+    """SHA-256 over the source of modules and of all of ours that they import, directly or not.
+
+    Args:
+        modules: dotted names; a package stands for every module in it.
+    """
+    sources: dict[str, Path] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name in sources or (path := _source(name)) is None:
+            continue
+        sources[name] = path
+        waiting += _imports(name, path)
+        if name in modules and path.name == "__init__.py":
+            waiting += [f"{name}.{found}" for found in _members(path.parent)]
+    parts = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sources.items()}
+    return digest(parts)
+
+
+def _source(name: str) -> Path | None:
+    if name.partition(".")[0] not in _OURS:
+        return None
+    try:
+        spec = find_spec(name)
+    except ModuleNotFoundError:
+        return None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return Path(spec.origin)
+
+
+def _imports(name: str, path: Path) -> Iterator[str]:
+    """Modules that a file may import, its parent packages among them; names that are no modules do no harm."""
+    if "." in name:
+        yield name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            if node.module.partition(".")[0] in _OURS:
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _members(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.rglob("*.py")):
+        parts = path.relative_to(folder).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)

@@ -1,0 +1,122 @@
+"""One build: checkpoint, trace, lower, pack, validate, publish."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qwen3_compile.build import stages
+from qwen3_compile.build.cache import Cache
+from qwen3_compile.build.fingerprint import tool_versions
+from qwen3_compile.build.lock import MEASURED, check_outcome, check_source, check_spec, check_tools, pinned_source
+from qwen3_compile.build.progress import Progress, Silent
+from qwen3_compile.checkpoint import open_checkpoint
+from qwen3_compile.engine.files import file_entry
+from qwen3_compile.engine.manifest import manifest_document, source_record, write_manifest
+from qwen3_compile.engine.publish import check_target, publication
+from qwen3_compile.engine.tokens import read_tokens
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qwen3_compile.checkpoint.contract import Checkpoint
+    from qwen3_compile.spec import Spec
+    from qwen3_compile.validate import AccuracyReport
+    from qwen3_runtime.manifest import FileEntry, Manifest
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """A published engine.
+
+    Attributes:
+        path: its directory.
+        manifest: its manifest, as JSON-able values.
+        accuracy: what validation measured; None when it was left out.
+        differing: in a locked build, the measured files that differ from the locked engine's.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    accuracy: AccuracyReport | None
+    differing: tuple[str, ...] = ()
+
+
+def build(
+    spec: Spec,
+    out_dir: Path,
+    *,
+    locked: Manifest | None = None,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
+    validate: bool = True,
+    force: bool = False,
+    threads: int | None = None,
+) -> EngineInfo:
+    """Build an engine; it appears at `out_dir` whole, or not at all.
+
+    Args:
+        spec: what to build.
+        out_dir: the engine directory.
+        locked: manifest of an engine that is to be built again: every input and the outcome are held to it.
+        cache_dir: results of earlier builds; None keeps and looks up nothing.
+        progress: told how it goes.
+        validate: compare with eager PyTorch and hold the engine to its contract. An engine built without says so.
+        force: replace an engine at `out_dir`.
+        threads: threads of packing and validation; default is one for each processor. The bytes do not depend on it.
+
+    Raises:
+        AccuracyError: the engine breaks the spec's contract.
+        LockError: an input or the outcome differs from the locked engine's.
+        CompileError: any other reason, in one line.
+    """
+    progress = progress or Silent()
+    cache = Cache(cache_dir)
+    threads = threads or len(os.sched_getaffinity(0))
+    tools = tool_versions()
+    check_target(out_dir, force=force)
+    if locked is not None:
+        check_tools(locked, tools)
+        check_spec(locked, spec.resolved())
+    progress.begin("checkpoint")
+    checkpoint = _checkpoint(spec, locked)
+    source = source_record(checkpoint)
+    if locked is not None:
+        check_source(locked, source, {name: file_entry(path) for name, path in checkpoint.assets().items()})
+    tokens = read_tokens(checkpoint.assets(), spec.model.architecture.vocab_size)
+    progress.end(f"{source['uri']}, {sum(file['size'] for file in source['files']) / 1e6:.1f} MB")
+
+    semantic = stages.semantic_graph(spec, cache, progress)
+    lowered = stages.lowered_graph(spec, semantic, progress)
+    with publication(out_dir, force=force) as folder:
+        stages.packed_weights(spec, lowered, checkpoint, source, folder, cache, progress, threads=threads)
+        files = stages.copy_assets(checkpoint, folder)
+        files |= {name: file_entry(folder / name) for name in (stages.MODEL, stages.WEIGHTS)}
+
+        def describe(*, verified: bool) -> dict[str, Any]:
+            document = manifest_document(
+                spec, source=source, tools=tools, tokens=tokens, files=_sorted(files), verified=verified
+            )
+            write_manifest(document, folder)
+            return document
+
+        document = describe(verified=False)
+        accuracy = None
+        if validate:
+            accuracy = stages.measured_accuracy(spec, checkpoint, document, folder, cache, progress, threads=threads)
+            accuracy.check(spec.accuracy)
+            files |= {name: file_entry(folder / name) for name in MEASURED}
+            document = describe(verified=True)
+        differing = check_outcome(locked, files) if locked is not None else []
+    return EngineInfo(out_dir, document, accuracy, tuple(differing))
+
+
+def _checkpoint(spec: Spec, locked: Manifest | None) -> Checkpoint:
+    source = spec.model.source if locked is None else pinned_source(locked, spec.model.source)
+    architecture = spec.graph_architecture()
+    return open_checkpoint(source, base_dir=spec.base_dir, expected=architecture, tokenizer=spec.model.tokenizer)
+
+
+def _sorted(files: dict[str, FileEntry]) -> dict[str, FileEntry]:
+    return dict(sorted(files.items()))

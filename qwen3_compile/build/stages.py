@@ -1,0 +1,219 @@
+"""The stages of a build. Each looks its result up by everything that the result depends on, and only then works."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qwen3_compile.build.fingerprint import code_fingerprint, digest, tool_versions
+from qwen3_compile.engine.files import check_space, copy_file, file_entry
+from qwen3_compile.engine.manifest import output_of
+from qwen3_compile.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import onnx_ir as ir
+
+    from qwen3_compile.build.cache import Cache
+    from qwen3_compile.build.progress import Progress
+    from qwen3_compile.checkpoint.contract import Checkpoint
+    from qwen3_compile.pack.stream import Placement
+    from qwen3_compile.spec import Spec
+    from qwen3_compile.validate import AccuracyReport
+    from qwen3_graphs.lowered import Lowered
+    from qwen3_runtime.manifest import FileEntry
+
+MODEL, WEIGHTS = "model.onnx", "weights.bin"
+ACCURACY, REPORT = "accuracy.json", "report.html"
+CACHED = "from the cache"
+
+
+def semantic_graph(spec: Spec, cache: Cache, progress: Progress) -> ir.Model:
+    """Trace the eager model, or take the graph of an earlier trace."""
+    progress.begin("trace")
+    inputs = {
+        "architecture": asdict(spec.graph_architecture()),
+        "output": output_of(spec),
+        "max_context": spec.limits.max_context,
+        "code": code_fingerprint("qwen3_graphs.trace"),
+        "tools": tool_versions(("onnx", "onnx-ir", "onnxscript", "torch")),
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "semantic.onnx"
+        found = cache.fetch("trace", digest(inputs), path)
+        if not found:
+            _trace(spec, path)
+            _keep(cache, "trace", digest(inputs), path, progress)
+        import onnx_ir as ir
+
+        # Read back even when it was just traced, so that both ways give the same bytes later on.
+        model = ir.load(path)
+    layers = spec.model.architecture.num_hidden_layers
+    progress.end(CACHED if found else f"{layers} layers, {len(model.graph.initializers)} tensors")
+    return model
+
+
+def _trace(spec: Spec, path: Path) -> None:
+    from qwen3_compile.pack.stream import serialize
+    from qwen3_graphs.trace import trace
+
+    semantic = trace(spec.graph_architecture(), output=output_of(spec), max_context=spec.limits.max_context)
+    path.write_bytes(serialize(semantic))
+
+
+def lowered_graph(spec: Spec, semantic: ir.Model, progress: Progress) -> Lowered:
+    """Lower the semantic graph to the spec's target; a matter of a moment, so it is not cached.
+
+    Raises:
+        UnsupportedError: the target cannot compute the model in this precision.
+    """
+    from qwen3_graphs.errors import LoweringError
+    from qwen3_graphs.lower import lower
+
+    progress.begin("lower")
+    try:
+        lowered = lower(semantic, spec.target.backend, spec.graph_precision(), spec.graph_limits())
+    except LoweringError as error:
+        raise UnsupportedError(str(error)) from error
+    progress.end(f"{lowered.model.graph.num_nodes()} operators for {spec.target.backend}")
+    return lowered
+
+
+def packed_weights(
+    spec: Spec,
+    lowered: Lowered,
+    checkpoint: Checkpoint,
+    source: Mapping[str, Any],
+    folder: Path,
+    cache: Cache,
+    progress: Progress,
+    *,
+    threads: int,
+) -> None:
+    """Write `weights.bin` and `model.onnx` into `folder`.
+
+    Args:
+        spec: gives the dimensions of the position tables.
+        lowered: graph and recipes; its initialisers become external data.
+        checkpoint: the weights.
+        source: their identity, from `source_record`.
+        folder: the engine in the making.
+        cache: may hold the same weights, packed the same way.
+        progress: told of bytes written.
+        threads: matrices packed at a time.
+
+    Raises:
+        CheckpointError: a weight is not finite.
+        CompileError: the disk is too small.
+    """
+    from qwen3_compile.pack.stream import attach, place, serialize, write_weights
+
+    placement = place(lowered.recipes)
+    inputs = {
+        "recipes": [asdict(recipe) for recipe in placement.recipes],
+        "files": source["files"],
+        "rope": [asdict(spec.graph_architecture()), spec.limits.max_context],
+        "code": code_fingerprint(
+            "qwen3_compile.pack", "qwen3_compile.quantize", "qwen3_compile.checkpoint", "qwen3_graphs.rope"
+        ),
+        "tools": tool_versions(("ml-dtypes", "numpy")),
+    }
+    progress.begin("pack", placement.size)
+    _check_disks(folder, cache, placement)
+    found = cache.fetch("weights", digest(inputs), folder / WEIGHTS)
+    if not found:
+        write_weights(
+            placement,
+            checkpoint.read,
+            folder / WEIGHTS,
+            tables=_position_tables(spec),
+            threads=threads,
+            written=progress.advance,
+        )
+        _keep(cache, "weights", digest(inputs), folder / WEIGHTS, progress)
+    attach(lowered.model, placement, (slot for recipe in lowered.recipes for slot in recipe.outputs), WEIGHTS)
+    (folder / MODEL).write_bytes(serialize(lowered.model))
+    progress.end(f"{placement.size / 1e6:.1f} MB, {CACHED if found else f'{placement.entries} tensors'}")
+
+
+def _check_disks(folder: Path, cache: Cache, placement: Placement) -> None:
+    needed = placement.size
+    if cache.root is not None:
+        cache.root.mkdir(parents=True, exist_ok=True)
+        if cache.root.stat().st_dev == folder.stat().st_dev:
+            needed *= 2
+        else:
+            check_space(cache.root, placement.size)
+    check_space(folder, needed)
+
+
+def _position_tables(spec: Spec) -> dict[str, Any]:
+    from qwen3_graphs.rope import rope_tables
+
+    cos, sin = rope_tables(spec.graph_architecture(), spec.limits.max_context)
+    return {"rope_cos": cos, "rope_sin": sin}
+
+
+def copy_assets(checkpoint: Checkpoint, folder: Path) -> dict[str, FileEntry]:
+    """Copy the tokenizer's files; returns their identities."""
+    for name, path in sorted(checkpoint.assets().items()):
+        copy_file(path, folder / name)
+    return {name: file_entry(folder / name) for name in sorted(checkpoint.assets())}
+
+
+def measured_accuracy(
+    spec: Spec,
+    checkpoint: Checkpoint,
+    document: Mapping[str, Any],
+    folder: Path,
+    cache: Cache,
+    progress: Progress,
+    *,
+    threads: int,
+) -> AccuracyReport:
+    """Compare the engine in `folder` with eager PyTorch; writes `accuracy.json` and `report.html`.
+
+    The figures are kept by what they were measured on, not by the limits of the contract: a build with another
+    limit judges them anew without measuring.
+
+    Raises:
+        RuntimeFault: the engine cannot be run here.
+    """
+    from qwen3_compile.validate import validate_engine
+    from qwen3_compile.validate.html import write_html
+    from qwen3_compile.validate.report import read_json
+
+    progress.begin("validate")
+    contract = spec.resolved()["accuracy"]
+    inputs = {
+        "engine": {key: document[key] for key in ("io", "target", "files", "eos_token_ids")},
+        "source": document["source"]["files"],
+        "architecture": asdict(spec.graph_architecture()),
+        "asked": {key: value for key, value in contract.items() if not key.startswith(("min_", "max_"))},
+        "code": code_fingerprint("qwen3_compile.validate", "qwen3_runtime"),
+        "tools": tool_versions(("jinja2", "numpy", "onnxruntime", "tokenizers", "torch")),
+    }
+    path = folder / ACCURACY
+    found = cache.fetch("accuracy", digest(inputs), path)
+    if not found:
+        validate_engine(folder, checkpoint, spec, threads=threads, progress=progress.note)
+        _keep(cache, "accuracy", digest(inputs), path, progress)
+    report = read_json(json.loads(path.read_bytes()))
+    # From the file even when it was just measured: the page must not depend on whether figures were rounded.
+    write_html(report, spec.accuracy, spec.name, folder / REPORT)
+    progress.end(
+        f"{report.summary.positions} positions, {CACHED}" if found else f"{report.summary.positions} positions"
+    )
+    return report
+
+
+def _keep(cache: Cache, stage: str, key: str, path: Path, progress: Progress) -> None:
+    """Store a result; a cache that cannot be written costs time in the next build, it does not fail this one."""
+    try:
+        cache.store(stage, key, path)
+    except OSError as error:
+        progress.note(f"not cached: {error}")

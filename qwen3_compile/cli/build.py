@@ -1,0 +1,129 @@
+"""`qwen3-compile build`: a spec becomes a verified engine."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from qwen3_compile.build import EngineInfo, build
+from qwen3_compile.build.cache import Cache, default_cache_dir
+from qwen3_compile.build.progress import Bars, Lines, Progress
+from qwen3_compile.cli.output import print_json, remark
+from qwen3_compile.spec import find_spec, load_spec, spec_from_mapping
+from qwen3_runtime.directory import read_engine_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from qwen3_compile.spec import Spec
+    from qwen3_runtime.manifest import Manifest
+
+_UNUSED_DAYS = 30
+
+
+@click.command()
+@click.argument("spec", metavar="SPEC", required=False)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Engine directory; default build/<name>.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one key; repeatable.")
+@click.option(
+    "--locked",
+    "engine",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="ENGINE",
+    help="Build ENGINE again from its manifest; refuse inputs that changed. SPEC may be left out.",
+)
+@click.option("--force", is_flag=True, help="Replace an engine that is already there.")
+@click.option("--no-validate", is_flag=True, help="Do not compare with PyTorch; the engine is marked as not verified.")
+@click.option("--no-cache", is_flag=True, help="Neither use nor keep results of other builds.")
+@click.option("--cache-dir", type=click.Path(path_type=Path), help="Default ~/.cache/qwen3-compile.")
+@click.option("--prune-cache", is_flag=True, help=f"Then remove what no build has used for {_UNUSED_DAYS} days.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each processor.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(
+    spec: str | None,
+    output: Path | None,
+    overrides: Sequence[str],
+    engine: Path | None,
+    force: bool,
+    no_validate: bool,
+    no_cache: bool,
+    cache_dir: Path | None,
+    prune_cache: bool,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Compile SPEC, a file or the name of a shipped spec, into a verified engine."""
+    signal.signal(signal.SIGTERM, _terminate)
+    locked = None if engine is None else read_engine_directory(engine)
+    what = _spec(spec, overrides, locked, engine)
+    cache = None if no_cache else cache_dir or default_cache_dir()
+    with _progress() as progress:
+        info = build(
+            what,
+            output or Path("build") / what.name,
+            locked=locked,
+            cache_dir=cache,
+            progress=progress,
+            validate=not no_validate,
+            force=force,
+            threads=threads,
+        )
+    if prune_cache:
+        remark(f"cache: {Cache(cache).prune(_UNUSED_DAYS) / 1e6:.1f} MB removed")
+    if as_json:
+        print_json(_summary(info))
+    _tell(info, engine)
+
+
+def _spec(name: str | None, overrides: Sequence[str], locked: Manifest | None, engine: Path | None) -> Spec:
+    if name is not None:
+        return load_spec(find_spec(name), overrides)
+    if locked is None:
+        raise click.UsageError("a spec is missing: a file, or a name that `qwen3-compile specs list` shows")
+    if overrides:
+        raise click.UsageError("--set cannot change the spec of a locked build")
+    # Relative sources count from where the command runs: the engine does not know the folder of its spec.
+    return spec_from_mapping(dict(locked.spec), where=f"{engine}/manifest.json: spec", base_dir=Path())
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress]:
+    if sys.stderr.isatty():
+        with Bars() as bars:
+            yield bars
+    else:
+        yield Lines()
+
+
+def _summary(info: EngineInfo) -> dict[str, Any]:
+    return {
+        "engine": str(info.path),
+        "name": info.manifest["name"],
+        "verified": info.manifest["verified"],
+        "bytes": sum(entry["size"] for entry in info.manifest["files"].values()),
+        "files": info.manifest["files"],
+        "accuracy": None if info.accuracy is None else info.accuracy.to_json()["summary"],
+        "differing": list(info.differing),
+    }
+
+
+def _tell(info: EngineInfo, locked: Path | None) -> None:
+    size = sum(entry["size"] for entry in info.manifest["files"].values())
+    state = "verified" if info.manifest["verified"] else "NOT VERIFIED"
+    remark(f"{info.path}: {state}, {size / 1e6:.1f} MB")
+    if not info.manifest["verified"]:
+        remark(f"warning: nobody has compared this engine with PyTorch: run `qwen3-compile validate {info.path}`")
+    if locked is not None:
+        remark(f"model, weights and tokenizer are byte for byte those of {locked}")
+    for name in info.differing:
+        remark(f"{name} was measured anew and differs from the one in {locked}")
+
+
+def _terminate(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - signal's signature
+    """Leave through the exits that clean up."""
+    raise SystemExit(128 + number)

@@ -1,0 +1,1 @@
+"""Checkpoint matrices to the bytes of an engine's weights file."""
