@@ -39,12 +39,11 @@ def list_specs(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table(box=None, pad_edge=False)
-    table.add_column("name", no_wrap=True)
-    for column in ("task", "family"):
-        table.add_column(column, no_wrap=True)
-    for column in ("parameters", "active", "context", "weights"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("name", "task", "family"):
+        table.add_column(column, overflow="fold")
+    for column in ("params", "active", "context", "weights"):
+        table.add_column(column, justify="right", overflow="fold")
     for row in rows:
         table.add_row(
             escape(row["name"]),
@@ -53,7 +52,7 @@ def list_specs(as_json: bool) -> None:
             _short(row["parameters"]),
             _short(row["active_parameters"]),
             f"{row['max_position_embeddings']:,}",
-            f"{row['precision']} {row['weight_bytes'] / 2**30:.1f} GiB",
+            f"{row['weight_bytes'] / 2**30:.1f} GiB",
         )
     result_console().print(table)
 

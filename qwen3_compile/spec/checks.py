@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qwen3_compile.spec.defaults import ABSENT
 from qwen3_compile.spec.problems import Problem
 from qwen3_compile.spec.schema import QUANTISED
 from qwen3_compile.spec.source import HubSource, SyntheticSource, parse_source
@@ -158,7 +159,7 @@ def _budget(chat: Chat) -> Iterator[Problem]:
 
 
 def _modes(chat: Chat) -> Iterator[Problem]:
-    for mode, absent in (("thinking", "never"), ("non_thinking", "always")):
+    for mode, absent in ABSENT.items():
         given = getattr(chat.sampling, mode) is not None
         if chat.thinking == absent and given:
             yield Problem(("chat", "sampling", mode), f"chat.thinking is {absent!r}: leave it out")

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-THINKING_SAMPLING = {"temperature": 0.6, "top_p": 0.95, "top_k": 20}
-NON_THINKING_SAMPLING = {"temperature": 0.7, "top_p": 0.8, "top_k": 20}
+SAMPLING = {  # Qwen's model cards
+    "thinking": {"temperature": 0.6, "top_p": 0.95},
+    "non_thinking": {"temperature": 0.7, "top_p": 0.8},
+}
+ABSENT = {"thinking": "never", "non_thinking": "always"}  # the `chat.thinking` under which a mode does not exist
 MAX_TOKENS = 32768  # Qwen's suggested output length
 THINKING_BUDGET = 8192  # the example of the Qwen3 report
 LEAST_THINKING_CONTEXT = 64  # below this many new tokens no budget leaves room for an answer
@@ -57,11 +60,13 @@ def _chat(section: dict[str, Any], task: object, max_context: object) -> dict[st
     if "thinking_budget" not in filled:
         filled["thinking_budget"] = None if thinking == "never" else _budget(filled["max_tokens"])
     if isinstance(sampling := filled.get("sampling", {}), dict):
-        filled["sampling"] = {
-            "thinking": None if thinking == "never" else THINKING_SAMPLING,
-            "non_thinking": None if thinking == "always" else NON_THINKING_SAMPLING,
-        } | sampling
+        filled["sampling"] = sampling | {mode: _mode(sampling, mode, thinking) for mode in SAMPLING}
     return filled
+
+
+def _mode(sampling: dict[str, Any], mode: str, thinking: object) -> object:
+    given = sampling.get(mode, None if thinking == ABSENT[mode] else {})
+    return SAMPLING[mode] | given if isinstance(given, dict) else given
 
 
 def _budget(max_tokens: object) -> int | None:

@@ -116,9 +116,11 @@ class RopeScaling(Section):
 class Sampling(Section):
     """How the next token is drawn when a request does not say."""
 
-    temperature: float = Field(ge=0, le=2, description="0 is greedy")
-    top_p: float = Field(gt=0, le=1, description="smallest set of tokens whose probabilities reach this sum; 1: off")
-    top_k: int = Field(ge=0, le=2**31 - 1, description="most probable tokens to keep; 0: off")
+    temperature: Annotated[float, Field(ge=0, le=2)] = _derived("0 is greedy", "0.6 for thinking, 0.7 without")
+    top_p: Annotated[float, Field(gt=0, le=1)] = _derived(
+        "smallest set of tokens whose probabilities reach this sum; 1: off", "0.95 for thinking, 0.8 without"
+    )
+    top_k: int = Field(default=20, ge=0, le=2**31 - 1, description="most probable tokens to keep; 0: off")
     min_p: float = Field(
         default=0.0, ge=0, le=1, description="least probability, as a fraction of the greatest; 0: off"
     )
@@ -134,12 +136,8 @@ class Sampling(Section):
 class SamplingByMode(Section):
     """Sampling defaults of each mode that the model has."""
 
-    thinking: Sampling | None = _derived(
-        "while thinking is on", "0.6, top_p 0.95, top_k 20; null where thinking is `never`"
-    )
-    non_thinking: Sampling | None = _derived(
-        "while thinking is off", "0.7, top_p 0.8, top_k 20; null where thinking is `always`"
-    )
+    thinking: Sampling | None = _derived("while thinking is on", "all defaults; null where thinking is `never`")
+    non_thinking: Sampling | None = _derived("while thinking is off", "all defaults; null where thinking is `always`")
 
 
 class Chat(Section):
@@ -154,7 +152,7 @@ class Chat(Section):
         "8192, or half of max_tokens where less; null where thinking is `never`",
     )
     max_tokens: Count = _derived("new tokens a request, thinking included", "32768, or max_context where less")
-    sampling: SamplingByMode = _derived("sampling defaults", "see `chat.sampling`")
+    sampling: SamplingByMode = _derived("how tokens are drawn, by mode", "all defaults")
 
 
 class Accuracy(Section):

@@ -1,0 +1,123 @@
+"""Writes `docs/spec.md` and `docs/spec.schema.json` from the schema: `python -m qwen3_compile.spec.docs`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic_core import PydanticUndefined
+
+from qwen3_compile.spec.json_schema import json_schema
+from qwen3_compile.spec.problems import all_keys, dotted, section_at
+from qwen3_compile.spec.schema import Spec
+from qwen3_compile.spec.support import SUPPORT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
+    from qwen3_compile.spec.document import KeyPath
+
+_HEAD = """\
+# The spec
+
+One YAML file says what to compile, in which number formats, for which target and within which limits, and how
+exact the engine must be. It is read by YAML 1.2's rules (`1e-6` is a number, `yes` is a string), without tags,
+anchors or aliases; an unknown or duplicate key is an error with its file and line. `--set key.path=value`
+overrides any key, and `qwen3-compile specs show` prints a spec with every default filled in.
+
+This page is generated from the schema by `python -m qwen3_compile.spec.docs`.
+"""
+_WORDS = {int: "integer", float: "number", str: "string", bool: "true or false"}
+_BOUNDS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}
+_WIDEST = 2**31 - 1  # a bound against overflow, of no interest to a reader
+
+
+def markdown() -> str:
+    """Return the reference page: one table for each section, and what each backend accepts."""
+    places: dict[type[BaseModel], list[KeyPath]] = {Spec: [()]}
+    for path in all_keys(Spec):
+        if section := section_at(Spec, path):
+            places.setdefault(section, []).append(path)
+    return "\n".join([_HEAD, *("\n".join(_section(*place)) for place in places.items()), *_support()])
+
+
+def schema_text() -> str:
+    """Return the JSON schema as the text of its file."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _section(section: type[BaseModel], paths: list[KeyPath]) -> Iterator[str]:
+    yield f"## {' and '.join(f'`{dotted(path)}`' for path in paths) if paths[0] else 'Top level'}\n"
+    yield f"{section.__doc__}\n"
+    yield "| key | value | default | meaning |"
+    yield "|---|---|---|---|"
+    for name, field in section.model_fields.items():
+        nested = section_at(section, (name,))
+        value = "a section, below" if nested else " or ".join(_alternatives(field.annotation, tuple(field.metadata)))
+        meaning = field.description or _first_sentence(nested)
+        yield f"| `{name}` | {value} | {_default(field)} | {meaning.replace('|', chr(92) + '|')} |"
+    yield ""
+
+
+def _first_sentence(section: type[BaseModel] | None) -> str:
+    text = (section.__doc__ or "") if section else ""
+    return text[:1].lower() + text[1:].partition(".")[0]
+
+
+def _alternatives(annotation: Any, metadata: tuple[Any, ...]) -> list[str]:  # noqa: ANN401 - any annotation
+    if annotation is type(None):
+        return ["null"]
+    if annotation in _WORDS:
+        return [" ".join([_WORDS[annotation], ", ".join(_bounds(metadata))]).strip()]
+    if get_origin(annotation) is list:
+        return [f"list of {_WORDS[get_args(annotation)[0]]}s"]
+    if get_origin(annotation) is Literal:
+        return [f"`{json.dumps(value).strip(chr(34))}`" for value in get_args(annotation)]
+    if hasattr(annotation, "__metadata__"):
+        return _alternatives(annotation.__origin__, (*annotation.__metadata__, *metadata))
+    return [text for part in get_args(annotation) for text in _alternatives(part, metadata)]
+
+
+def _bounds(metadata: tuple[Any, ...]) -> Iterator[str]:
+    for entry in metadata:
+        yield from _bounds(tuple(getattr(entry, "metadata", ())))  # a Field inside Annotated
+        for kind, (sign, attribute) in _BOUNDS.items():
+            if isinstance(entry, kind) and (bound := getattr(entry, attribute)) != _WIDEST:
+                yield f"{sign} {bound}"
+
+
+def _default(field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    if isinstance(extra, dict) and "x-default" in extra:
+        return str(extra["x-default"])
+    if field.default is PydanticUndefined:
+        return "**required**"
+    if hasattr(field.default, "model_dump"):
+        return "all defaults"
+    return f"`{json.dumps(field.default)}`".replace('"', "")
+
+
+def _support() -> Iterator[str]:
+    yield "## What each target accepts\n"
+    yield "| backend | provider | weights | lm_head | embedding | activations | kv_cache |"
+    yield "|---|---|---|---|---|---|---|"
+    for (backend, provider), accepted in SUPPORT.items():
+        formats = (accepted.weights, accepted.lm_head, accepted.embedding, accepted.activations, accepted.kv_cache)
+        yield f"| `{backend}` | `{provider}` | " + " | ".join(", ".join(kinds) for kinds in formats) + " |"
+    yield ""
+
+
+def main(folder: Path) -> None:
+    """Write both files into a folder."""
+    (folder / "spec.md").write_text(markdown(), encoding="utf-8")
+    (folder / "spec.schema.json").write_text(schema_text(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[2] / "docs")
