@@ -1,0 +1,132 @@
+"""The weights of a lowering: which packer makes which initialisers, and in what shape.
+
+Layouts (see `qwen3_compile.pack.layouts`), for a matrix [N, K] in groups of g inputs, padded to whole groups:
+
+| layout | initialisers |
+|---|---|
+| `rows` | the matrix (or vector) as it is, in a floating-point type |
+| `interleaved_rows` | two matrices in turns, a row of the one and a row of the other: [2N, K] |
+| `nbit_rows` | codes, offset so that they are not negative, uint8, low half of a byte first; scales float32 |
+| `nbit_blocks` | the same bytes; codes are [N, groups, bytes of a group] |
+| `interleaved_nbit_rows` | as `nbit_rows`, of two matrices in turns |
+| `signed_columns` | codes int8 or int4 [K, N], scales float32 [ceil(K/g), N] |
+| `rope_cos`, `rope_sin` | computed from the architecture, without sources |
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from qwen3_graphs.errors import LoweringError
+from qwen3_graphs.lowered import TensorSlot, WeightFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qwen3_graphs.lower.writer import GraphWriter, Sources
+    from qwen3_graphs.lowered import Precision
+
+FLOAT32 = WeightFormat("fp32")
+FLOAT_TYPES = {"fp32": "FLOAT", "fp16": "FLOAT16", "bf16": "BFLOAT16"}
+BITS = {"int8": 8, "int4": 4}
+
+_ROPE_LAYOUTS = {"rope.cos": "rope_cos", "rope.sin": "rope_sin"}
+_GROUP_SIZES = (16, 32, 64, 128, 256)  # what MatMulNBits takes
+
+
+def is_quantized(fmt: WeightFormat) -> bool:
+    """Whether the elements are integer codes with scales."""
+    return fmt.kind in BITS
+
+
+def groups(fmt: WeightFormat, inputs: int) -> int:
+    """Return how many groups `inputs` make, the last one padded."""
+    return -(-inputs // fmt.group_size)
+
+
+def dims(value: ir.Value | None) -> tuple[int, ...]:
+    """Return the static shape of a checkpoint tensor."""
+    if value is None or value.shape is None or not value.shape.is_static():
+        raise LoweringError(f"expected a weight of static shape in the semantic graph, found {value}")
+    return tuple(int(size) for size in value.shape.numpy())
+
+
+def source(value: ir.Value | None) -> str:
+    """Return the canonical name of a checkpoint tensor."""
+    if value is None or value.name is None:
+        raise LoweringError(f"expected a named weight in the semantic graph, found {value}")
+    return value.name
+
+
+def expert_sources(stacked: Sequence[ir.Value | None], experts: int) -> Sources:
+    """Return the tensors of every expert: the semantic name holds no number, the checkpoint's does."""
+    return tuple(
+        tuple(source(value).replace(".experts.", f".experts.{expert}.") for value in stacked)
+        for expert in range(experts)
+    )
+
+
+def matrix_format(precision: Precision, name: str) -> WeightFormat:
+    """Return the format of the matrix of a Linear; the head's is that of `lm_head`, tied or not."""
+    return precision.lm_head if name in ("lm_head.weight", "model.embed_tokens.weight") else precision.weights
+
+
+def vector(writer: GraphWriter, value: ir.Value | None) -> ir.Value:
+    """Return a norm weight, router matrix or position table in float32, as the semantic graph has it."""
+    name = source(value)
+    slot = TensorSlot(name, "FLOAT", dims(value))
+    layout = _ROPE_LAYOUTS.get(name)
+    return writer.weight(layout or "rows", FLOAT32, () if layout else ((name,),), [slot])[0]
+
+
+def rows(writer: GraphWriter, fmt: WeightFormat, sources: Sources, name: str, shape: tuple[int, ...]) -> ir.Value:
+    """Return a floating-point matrix (or a stack of them) in its own type."""
+    slot = TensorSlot(name, FLOAT_TYPES[fmt.kind], shape)
+    return writer.weight("rows", fmt, sources, [slot])[0]
+
+
+def nbit_rows(
+    writer: GraphWriter, fmt: WeightFormat, sources: Sources, name: str, shape: tuple[int, ...]
+) -> tuple[ir.Value, ...]:
+    """Return codes uint8 [..., K_padded * bits / 8] and scales float32 [..., groups] of a matrix or a stack."""
+    *leading, inputs = shape
+    count = groups(fmt, inputs)
+    slots = [
+        TensorSlot(f"{name}.codes", "UINT8", (*leading, count * fmt.group_size * BITS[fmt.kind] // 8)),
+        TensorSlot(f"{name}.scales", "FLOAT", (*leading, count)),
+    ]
+    return writer.weight("nbit_rows", fmt, sources, slots)
+
+
+def gathered(writer: GraphWriter, table: ir.Value, index: ir.Value, name: str) -> ir.Value:
+    """Return entries of a floating-point table in float32, widening only what was gathered."""
+    if table.dtype == ir.DataType.FLOAT:
+        return writer.op("Gather", table, index, name=name, axis=0)
+    narrow = writer.op("Gather", table, index, name=f"{name}.stored", axis=0)
+    return writer.op("Cast", narrow, name=name, to=ir.DataType.FLOAT)
+
+
+def widened(writer: GraphWriter, value: ir.Value) -> ir.Value:
+    """Return `value` in float32. Of a weight this is folded when a session opens, unless folding is disabled."""
+    if value.dtype == ir.DataType.FLOAT:
+        return value
+    return writer.op("Cast", value, name=f"{value.name}.float32", to=ir.DataType.FLOAT)
+
+
+def check_formats(precision: Precision, target: str, cache_kinds: Sequence[str]) -> None:
+    """Refuse what no padded lowering computes.
+
+    Raises:
+        LoweringError: naming the field, what was asked for and what the target takes.
+    """
+    if precision.activations != "fp32":
+        raise LoweringError(f"target {target}: activations are fp32, found {precision.activations}")
+    if precision.kv_cache not in cache_kinds:
+        raise LoweringError(f"target {target}: kv_cache is {' or '.join(cache_kinds)}, found {precision.kv_cache}")
+    for field in ("weights", "lm_head", "embedding"):
+        fmt: WeightFormat = getattr(precision, field)
+        if is_quantized(fmt) and fmt.group_size not in _GROUP_SIZES:
+            sizes = ", ".join(map(str, _GROUP_SIZES))
+            raise LoweringError(f"target {target}: {field} group_size is one of {sizes}, found {fmt.group_size}")
