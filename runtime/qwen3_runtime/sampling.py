@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 # Block maxima narrow the search for the k largest: 64 vectorised passes instead of a partition of the vocabulary.
 _ROWS = 64
-# Top-p without top-k sorts this many candidates first; a nucleus is rarely larger.
-_NUCLEUS = 1024
+# Top-p without top-k sorts this many candidates first, then all: a nucleus is rarely larger.
+_NUCLEUS_SIZES = (1024, 16_384)
 
 
 def _check_number(name: str, value: object, low: float, high: float, *, above_low: bool = False) -> None:
@@ -220,7 +220,7 @@ class _Tally:
 
 
 def _largest(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Ids of all scores that reach the k-th largest; more than k among equals, none of them -inf.
+    """Ids, ascending, of all scores that reach the k-th largest; more than k among equals, none of them -inf.
 
     The k largest lie in blocks whose maximum reaches the k-th largest block maximum. Blocks are columns of the
     scores laid out in rows, so that the maxima are a few long vector operations.
@@ -248,22 +248,21 @@ def _head(
     scores: NDArray[np.float32], temperature: float, top_p: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
     """Ids and weights that contain the nucleus of mass `top_p`, heaviest first, and the mass of all scores."""
-    peak = scores.max()
-    _check_largest(peak)
-    total = float(np.exp((scores - peak) / np.float32(temperature)).sum(dtype=np.float64))
-    ids, weights = _by_weight(scores, _largest(scores, _NUCLEUS), temperature)
-    if weights.sum() < top_p * total:
-        ids, weights = _by_weight(scores, np.flatnonzero(scores > -np.inf), temperature)
-        total = float(weights.sum())
-    return ids, weights, total
+    total = float(_weights(scores, scores.max(), temperature).sum())
+    for size in _NUCLEUS_SIZES:
+        ids, weights = _by_weight(scores, _largest(scores, size), temperature)
+        if weights.sum() >= top_p * total:
+            return ids, weights, total
+    ids, weights = _by_weight(scores, np.flatnonzero(scores > -np.inf), temperature)
+    return ids, weights, float(weights.sum())
 
 
 def _by_weight(
     scores: NDArray[np.float32], ids: NDArray[np.int64], temperature: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """`ids` with their weights, heaviest first, ascending ids among equals."""
+    """`ids` (ascending) with their weights, heaviest first, ascending ids among equals."""
     values = scores[ids]
-    order = np.lexsort((ids, -values))
+    order = np.argsort(-values, kind="stable")
     ids, values = ids[order], values[order]
     return ids, _weights(values, values[0] if len(values) else -np.inf, temperature)
 
