@@ -1,0 +1,72 @@
+"""`qwen3-compile bench`: an engine's speed on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from qwen3_compile.bench import Benchmark, Sizes, measure
+from qwen3_compile.cli.output import print_json
+from qwen3_compile.contents import bytes_by_part, bytes_read_per_token, read_graph
+from qwen3_runtime import Engine
+from qwen3_runtime.backends.cores import physical_cores
+from qwen3_runtime.errors import RequestError
+
+
+@click.command()
+@click.argument("engine", type=click.Path(path_type=Path))
+@click.option("--prompt", type=click.IntRange(min=1), default=512, show_default=True, help="Tokens of prefill.")
+@click.option("--decode", type=click.IntRange(min=1), default=64, show_default=True, help="Tokens decoded after it.")
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Runs to take medians of.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the session [default: the cores].")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(engine: Path, prompt: int, decode: int, repeats: int, threads: int | None, as_json: bool) -> None:
+    """Measure ENGINE on random tokens: prefill, decode, time to first token, memory.
+
+    Decode is also given as a share of the read bandwidth measured in the same run.
+    """
+    with Engine.open(engine, threads=threads) as opened:
+        limits = opened.manifest.io
+        if prompt + decode > limits.max_context:
+            raise RequestError(
+                f"--prompt {prompt} and --decode {decode} make {prompt + decode} tokens, "
+                f"the engine's context is {limits.max_context}: ask for fewer"
+            )
+        found = measure(
+            opened.backend,
+            token_sizes(opened, engine),
+            vocab=limits.live_vocab_size,
+            step_tokens=limits.max_step_tokens,
+            threads=threads or physical_cores(),
+            prompt=prompt,
+            decode=decode,
+            repeats=repeats,
+        )
+    print_json(asdict(found)) if as_json else _show(found)
+
+
+def token_sizes(opened: Engine, engine: Path) -> Sizes:
+    """Bytes that one decoded token of an engine reads."""
+    architecture = opened.manifest.spec["model"]["architecture"]
+    experts, chosen = (architecture.get(key) or 0 for key in ("num_experts", "num_experts_per_tok"))
+    return Sizes(
+        weights=bytes_read_per_token(bytes_by_part(read_graph(engine)), experts, chosen),
+        cache_per_token=opened.backend.cache.bytes_per_token,
+    )
+
+
+def _show(found: Benchmark) -> None:
+    screen = Console(highlight=False)
+    gigabyte = 1e9
+    screen.print(f"prefill {found.prompt_tokens:>6}   {found.prefill_rate:>8.1f} tokens/s")
+    screen.print(f"decode  {found.decoded_tokens:>6}   {found.decode_rate:>8.1f} tokens/s")
+    screen.print(f"first token      {found.first_token_seconds * 1e3:>8.1f} ms")
+    screen.print(f"peak memory      {found.peak_memory / gigabyte:>8.2f} GB")
+    screen.print(f"read a token     {found.bytes_per_token / gigabyte:>8.3f} GB")
+    screen.print(
+        f"bandwidth        {found.bandwidth_share:>8.1%} of {found.read_bandwidth / gigabyte:.1f} GB/s "
+        f"({found.threads} threads, median of {found.repeats})"
+    )

@@ -1,0 +1,120 @@
+"""`qwen3-compile chat`: a conversation in the terminal."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from qwen3_compile.cli.requests import bind, generation_options
+from qwen3_compile.cli.run import stream
+from qwen3_runtime import Engine
+from qwen3_runtime.errors import RequestError
+
+HELP = """\
+/budget N     at most N tokens of thinking (/budget off: the engine's default)
+/think        think before answering        /no_think   answer at once
+/system TEXT  set the system message        /history    show the conversation
+/clear        forget the conversation       /exit       leave (or Ctrl-D)"""
+
+
+@dataclass
+class Conversation:
+    """What the user has said and set: the state that slash commands change."""
+
+    arguments: dict[str, Any]
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    system: str | None = None
+
+    def rendered(self) -> list[dict[str, Any]]:
+        """The messages to send: system first."""
+        head = [{"role": "system", "content": self.system}] if self.system else []
+        return [*head, *self.messages]
+
+
+@click.command()
+@click.argument("engine", type=click.Path(path_type=Path))
+@click.option("--system", help="System message.")
+@click.option("--hide-thinking", is_flag=True, help="Print only answers.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the session [default: the cores].")
+@generation_options
+def command(
+    engine: Path, system: str | None, hide_thinking: bool, threads: int | None, generation: dict[str, Any]
+) -> None:
+    """Talk with ENGINE. Thinking is shown dimmed; /help lists the commands."""
+    screen = Console(highlight=False)
+    with Engine.open(engine, threads=threads) as opened:
+        if opened.manifest.io.task != "chat":
+            raise RequestError(
+                f"{engine} holds a model for {opened.manifest.io.task}, not for chat: use `qwen3-compile run`"
+            )
+        talk = Conversation(arguments=bind(opened, generation), system=system)
+        screen.print(f"{opened.manifest.name} · /help lists the commands, Ctrl-D leaves", style="dim", markup=False)
+        while (line := _ask(screen)) is not None:
+            if line.startswith("/"):
+                if not apply(talk, line, screen):
+                    return
+            elif line.strip():
+                _answer(opened, talk, line, screen, hide_thinking=hide_thinking)
+
+
+def _ask(screen: Console) -> str | None:
+    with suppress(ImportError):
+        import readline  # noqa: F401 - gives input() a history and line editing where the platform has it
+    try:
+        return screen.input("[bold]> [/bold]")
+    except EOFError:
+        screen.print()
+        return None
+    except KeyboardInterrupt:
+        screen.print()
+        return ""
+
+
+def _answer(engine: Engine, talk: Conversation, line: str, screen: Console, *, hide_thinking: bool) -> None:
+    talk.messages.append({"role": "user", "content": line})
+    try:
+        finished = stream(engine, talk.rendered(), talk.arguments, hide_thinking=hide_thinking)
+    except KeyboardInterrupt:
+        # The iterator was closed, which cancelled the generation; an unanswered question would confuse the template.
+        talk.messages.pop()
+        screen.print("\n[dim](interrupted: the question was taken back)[/dim]")
+        return
+    except RequestError as error:
+        talk.messages.pop()
+        screen.print(f"error: {error}", style="red", markup=False)
+        return
+    talk.messages.append({"role": "assistant", "content": finished.completion.answer})
+
+
+def apply(talk: Conversation, line: str, screen: Console) -> bool:
+    """Carry out a slash command on the conversation. Returns whether to go on."""
+    name, _, rest = line.partition(" ")
+    rest = rest.strip()
+    match name:
+        case "/exit" | "/quit":
+            return False
+        case "/think" | "/no_think":
+            talk.arguments["thinking"] = name == "/think"
+        case "/budget" if rest.isdecimal():
+            talk.arguments["thinking_budget"] = int(rest)
+        case "/budget" if rest == "off":
+            talk.arguments.pop("thinking_budget", None)
+        case "/budget":
+            screen.print(f"/budget expects a number of tokens or off, found {rest!r}", style="red", markup=False)
+        case "/system":
+            talk.system = rest or None
+        case "/clear":
+            talk.messages.clear()
+        case "/history":
+            for message in talk.rendered():
+                screen.print(f"{message['role']}: {message['content']}", markup=False)
+        case "/help":
+            screen.print(HELP, markup=False, style="dim")
+        case _:
+            screen.print(f"unknown command {name}; /help lists them", style="red", markup=False)
+    return True

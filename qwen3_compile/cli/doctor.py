@@ -1,0 +1,102 @@
+"""`qwen3-compile doctor`: what this machine can build and run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from qwen3_compile.cli.output import print_json
+
+# Distribution and what is missing without it.
+PACKAGES = (
+    ("onnxruntime", "runs engines on the CPU: pip install 'qwen3-compile[cpu]'"),
+    ("onnxruntime-gpu", "runs engines on CUDA: pip install 'qwen3-compile[cuda]' (instead of [cpu])"),
+    ("torch", "traces and validates: pip install 'qwen3-compile[build]'"),
+    ("onnx", "writes graphs: pip install 'qwen3-compile[build]'"),
+    ("tensorrt-rtx", "builds TensorRT engines: pip install 'qwen3-compile[tensorrt]'"),
+)
+INSTRUCTIONS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "asimd", "asimddp")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the diagnosis; `advice` says what to do where `good` is false."""
+
+    topic: str
+    found: str
+    good: bool
+    advice: str = ""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(as_json: bool) -> None:
+    """Say what this machine can build and run, and what is missing for the rest."""
+    findings = diagnose()
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+        return
+    screen = Console(highlight=False)
+    for finding in findings:
+        mark = "[green]ok[/green]" if finding.good else "[yellow]--[/yellow]"
+        screen.print(f"{mark}  {finding.topic:<18}{finding.found}")
+        if finding.advice and not finding.good:
+            screen.print(f"    {'':<18}{finding.advice}", style="dim", markup=False)
+
+
+def diagnose() -> list[Finding]:
+    """Look at the interpreter, the machine and the installed packages; only onnxruntime is imported."""
+    return [_python(), *_machine(), *(_package(name, missing) for name, missing in PACKAGES), *_providers()]
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    return Finding("Python", version, sys.version_info >= (3, 11), "Python 3.11 or newer is needed")
+
+
+def _machine() -> list[Finding]:
+    import psutil
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory, disk = psutil.virtual_memory(), shutil.disk_usage(Path.cwd())
+    flags = cpu_flags()
+    return [
+        Finding("processor", f"{platform.machine()}, {cores} cores, {' '.join(flags) or 'no known extensions'}", True),
+        Finding("memory", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free", True),
+        Finding("disk here", f"{disk.free / 2**30:.0f} GiB free", disk.free > 2**31, "an engine of 0.6B takes 0.5 GiB"),
+    ]
+
+
+def cpu_flags() -> list[str]:
+    """The instruction sets that kernels care about, of those the operating system reports."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return []
+    listed = {word for line in text.splitlines() if line.startswith(("flags", "Features")) for word in line.split()}
+    return [name for name in INSTRUCTIONS if name in listed]
+
+
+def _package(name: str, missing: str) -> Finding:
+    try:
+        return Finding(name, importlib.metadata.version(name), True)
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, "not installed", False, missing)
+
+
+def _providers() -> list[Finding]:
+    if importlib.util.find_spec("onnxruntime") is None:
+        return []
+    import onnxruntime
+
+    names = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
+    return [Finding("providers", ", ".join(names), "CPU" in names, "reinstall onnxruntime")]

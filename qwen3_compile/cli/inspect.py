@@ -1,0 +1,83 @@
+"""`qwen3-compile inspect`: what an engine holds, without running it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from qwen3_compile.cli.output import print_json
+from qwen3_compile.contents import bytes_by_part, cache_bytes_per_token, operators, read_graph
+from qwen3_runtime.directory import read_engine_directory
+
+
+@click.command()
+@click.argument("engine", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(engine: Path, as_json: bool) -> None:
+    """Show an ENGINE's operators, sizes by part, cache bytes per token and contracts."""
+    found = describe(engine)
+    print_json(found) if as_json else _show(found)
+
+
+def describe(engine: Path) -> dict[str, Any]:
+    """Facts about an engine directory, JSON-able. Raises `EngineError` if it is not one."""
+    manifest = read_engine_directory(engine)
+    graph = read_graph(engine)
+    return {
+        "name": manifest.name,
+        "source": manifest.source["uri"],
+        "revision": manifest.source["revision"],
+        "target": {"backend": manifest.target.backend, "provider": manifest.target.provider},
+        "precision": manifest.spec.get("precision"),
+        "limits": manifest.spec.get("limits"),
+        "operators": dict(operators(graph).most_common()),
+        "bytes_by_part": bytes_by_part(graph),
+        "kv_cache_bytes_per_token": cache_bytes_per_token(manifest.io),
+        "inputs": [value.name for value in graph.input if not value.name.startswith("kv.")],
+        "outputs": [value.name for value in graph.output if not value.name.startswith("kv_out.")],
+        "accuracy_contract": manifest.spec.get("accuracy"),
+        "accuracy": _accuracy(engine),
+        "verified": manifest.verified,
+        "files": {name: entry.size for name, entry in sorted(manifest.files.items())},
+    }
+
+
+def _accuracy(engine: Path) -> dict[str, Any] | None:
+    path = engine / "accuracy.json"
+    if not path.exists():
+        return None
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["summary"]
+    return summary
+
+
+def _show(found: dict[str, Any]) -> None:
+    screen = Console(highlight=False)
+    revision = f"@{found['revision']}" if found["revision"] else ""
+    screen.print(f"[bold]{found['name']}[/bold]", found["source"] + revision, sep="  ")
+    for key in ("target", "precision", "limits"):
+        line = ", ".join(f"{name} {value}" for name, value in (found[key] or {}).items())
+        screen.print(f"{key:>10}  {line}", markup=False)
+    screen.print(f"{'KV cache':>10}  {found['kv_cache_bytes_per_token']:,} bytes a token of context")
+    screen.print(_pairs("bytes by part", found["bytes_by_part"]))
+    screen.print(_pairs("operators", found["operators"]))
+    contract, measured = found["accuracy_contract"] or {}, found["accuracy"] or {}
+    limits = {key: value for key, value in contract.items() if isinstance(value, int | float)}
+    screen.print(f"[bold]contract[/bold]  {', '.join(f'{k} {v:g}' for k, v in limits.items()) or 'none'}")
+    if measured:
+        figures = ", ".join(f"{k} {v:.4g}" for k, v in measured.items() if isinstance(v, int | float))
+        screen.print(f"[bold]measured[/bold]  {figures}")
+    if not found["verified"]:
+        screen.print("[bold red]not verified[/bold red]: built without validation")
+
+
+def _pairs(title: str, values: dict[str, int]) -> Table:
+    table = Table(title, "", box=None, header_style="bold", padding=(0, 2))
+    table.columns[1].justify = "right"
+    for name, value in values.items():
+        table.add_row(name, f"{value:,}")
+    return table

@@ -1,0 +1,74 @@
+"""Options of one generation, shared by the commands that make one."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qwen3_runtime.sampling import Sampling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qwen3_runtime import Engine
+
+SAMPLING_FIELDS = tuple(field.name for field in fields(Sampling) if field.name != "seed")
+
+
+def generation_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a generation; the command receives them as one dict `generation` for `Engine`'s methods."""
+    options = [
+        click.option("--thinking/--no-thinking", default=None, help="Think before answering [default: the engine's]."),
+        click.option(
+            "--budget", type=click.IntRange(min=0), help="Thinking budget in tokens; 0 switches thinking off."
+        ),
+        click.option("--max-tokens", type=click.IntRange(min=1), help="Most new tokens, thinking included."),
+        click.option(
+            "--deadline", type=click.FloatRange(min=0, min_open=True), help="Most seconds for the whole answer."
+        ),
+        click.option("--stop", multiple=True, help="End the answer before this text (may be repeated)."),
+        click.option("--seed", type=click.IntRange(min=0), help="Seed of the sampler; equal seeds give equal answers."),
+        click.option("--temperature", type=click.FloatRange(min=0), help="0 takes the most likely token."),
+        click.option("--top-k", type=click.IntRange(min=0), help="Sample among this many tokens; 0 is all."),
+        click.option("--top-p", type=click.FloatRange(0, 1), help="Sample within this much probability."),
+        click.option("--min-p", type=click.FloatRange(0, 1), help="Drop tokens below this share of the best one's."),
+        click.option("--presence-penalty", type=click.FloatRange(-2, 2), help="Subtracted from tokens already there."),
+        click.option("--frequency-penalty", type=click.FloatRange(-2, 2), help="The same, for each occurrence."),
+        click.option("--repetition-penalty", type=click.FloatRange(min=0, min_open=True), help="Divides their logits."),
+    ]
+
+    @functools.wraps(command)
+    def gathered(**values: Any) -> Any:  # noqa: ANN401 - whatever click passes
+        generation = {
+            "thinking": values.pop("thinking"),
+            "thinking_budget": values.pop("budget"),
+            "max_tokens": values.pop("max_tokens"),
+            "deadline": values.pop("deadline"),
+            "stop": values.pop("stop"),
+            "seed": values.pop("seed"),
+            "sampling": {name: values.pop(name) for name in SAMPLING_FIELDS},
+        }
+        return command(**values, generation=generation)
+
+    for option in reversed(options):
+        gathered = option(gathered)
+    return gathered
+
+
+def bind(engine: Engine, generation: dict[str, Any]) -> dict[str, Any]:
+    """Turn the gathered options into keyword arguments of `Engine.chat`: what was not given keeps the engine's default.
+
+    A single sampling option overrides that one field of the defaults of the mode (thinking or not).
+    """
+    given = {name: value for name, value in generation["sampling"].items() if value is not None}
+    arguments = {key: value for key, value in generation.items() if key != "sampling" and value not in (None, ())}
+    if given:
+        chat = engine.manifest.chat
+        modes = dict(chat.sampling) if chat is not None else {}
+        off = generation["thinking"] is False or generation["thinking_budget"] == 0
+        defaults = modes.get("non_thinking" if off else "thinking") or next(iter(modes.values()), {})
+        arguments["sampling"] = Sampling(**{**defaults, **given})
+    return arguments

@@ -1,0 +1,115 @@
+"""`qwen3-compile run`: one prompt, one answer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from qwen3_compile.cli.output import print_json
+from qwen3_compile.cli.requests import bind, generation_options
+from qwen3_runtime import Engine, Finished, TextDelta
+from qwen3_runtime.errors import RequestError
+
+THINKING_STYLE = "dim italic"
+
+
+@click.command()
+@click.argument("engine", type=click.Path(path_type=Path))
+@click.argument("prompt")
+@click.option("--system", help="System message.")
+@click.option("--messages", is_flag=True, help="PROMPT is a JSON list of chat messages.")
+@click.option("--hide-thinking", is_flag=True, help="Print only the answer.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the session [default: the cores].")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document: reasoning, answer, usage.")
+@generation_options
+def command(
+    engine: Path,
+    prompt: str,
+    system: str | None,
+    messages: bool,
+    hide_thinking: bool,
+    threads: int | None,
+    as_json: bool,
+    generation: dict[str, Any],
+) -> None:
+    """Answer PROMPT (or standard input, with -) with ENGINE.
+
+    A base model continues the text; an embedding model prints its vector.
+    """
+    prompt = sys.stdin.read() if prompt == "-" else prompt
+    with Engine.open(engine, threads=threads) as opened:
+        arguments = bind(opened, generation)
+        if opened.manifest.io.task == "embedding":
+            print_json({"embedding": [float(x) for x in opened.embed([prompt])[0]]})
+        elif opened.manifest.io.task == "completion":
+            completion = opened.complete(prompt, **arguments)
+            print_json(asdict(completion)) if as_json else click.echo(completion.answer)
+        elif as_json:
+            print_json(asdict(opened.chat(conversation(prompt, system, messages), **arguments)))
+        else:
+            stream(opened, conversation(prompt, system, messages), arguments, hide_thinking=hide_thinking)
+
+
+def conversation(prompt: str, system: str | None, messages: bool) -> list[dict[str, Any]]:
+    """The chat messages of a prompt: the prompt as user message, or, with `messages`, the JSON list that it is."""
+    head: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
+    if not messages:
+        return [*head, {"role": "user", "content": prompt}]
+    try:
+        listed = json.loads(prompt)
+    except json.JSONDecodeError as error:
+        raise RequestError(f"--messages expects a JSON list of messages, found invalid JSON: {error}") from error
+    if not isinstance(listed, list):
+        raise RequestError(f"--messages expects a JSON list of messages, found {type(listed).__name__}")
+    return head + listed
+
+
+def stream(
+    engine: Engine, messages: list[dict[str, Any]], arguments: dict[str, Any], *, hide_thinking: bool
+) -> Finished:
+    """Print an answer as it comes, thinking dimmed, and a line of figures to standard error.
+
+    Returns:
+        The closing event, for a caller that continues the conversation.
+    """
+    out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False)
+    kind = None
+    for event in engine.stream(messages, **arguments):
+        if isinstance(event, TextDelta):
+            if event.kind == "reasoning" and hide_thinking:
+                continue
+            if kind == "reasoning" and event.kind == "answer":
+                out.print("\n")
+            kind = event.kind
+            # A model's text is never markup, and control characters must not reach the terminal.
+            out.print(printable(event.text), end="", markup=False, style=THINKING_STYLE if kind == "reasoning" else "")
+        else:
+            finished = event
+    out.print()
+    err.print(figures(finished), style="dim", markup=False)
+    return finished
+
+
+def printable(text: str) -> str:
+    """The text without terminal control characters; line breaks and tabs stay."""
+    return "".join(character for character in text if character.isprintable() or character in "\n\t")
+
+
+def figures(finished: Finished) -> str:
+    """One line: tokens by kind, rate, and what ended the answer."""
+    completion = finished.completion
+    usage, timing = completion.usage, completion.timings
+    parts = [f"{usage.prompt_tokens} prompt"]
+    if usage.reasoning_tokens or usage.forced_tokens:
+        parts.append(f"{usage.reasoning_tokens} thinking" + (" (budget reached)" if completion.budget_hit else ""))
+    parts.append(f"{usage.answer_tokens} answer tokens")
+    rate = timing.decode_tokens_per_second
+    speed = "" if rate is None else f" · {rate:.0f} tokens/s"
+    ended = "" if completion.finish_reason == "stop" else f" · ended by {completion.finish_reason}"
+    return f"[{' + '.join(parts)}{speed}{ended}]"

@@ -1,0 +1,88 @@
+"""What an engine's graph holds: operators, and bytes by part of the model. Reads no weight."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from onnx import GraphProto
+
+    from qwen3_runtime.manifest import Contract
+
+CACHE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
+SHARED = "embedding and head"
+# The first pattern found in an initialiser's name says which part of the model it belongs to.
+PARTS = (
+    ("embedding", r"embed_tokens"),
+    ("head", r"lm_head"),
+    ("experts", r"\.experts\."),
+    ("router", r"\.mlp\.gate\."),
+    ("norms", r"norm"),
+    ("attention", r"self_attn"),
+    ("MLP", r"\.mlp\."),
+    ("RoPE tables", r"rope"),
+)
+
+
+def read_graph(engine: Path) -> GraphProto:
+    """The graph of an engine directory, without its weights."""
+    import onnx
+
+    return onnx.load(engine / "model.onnx", load_external_data=False).graph
+
+
+def operators(graph: GraphProto) -> Counter[str]:
+    """How often each operator occurs, those in the bodies of loops and branches included."""
+    counts: Counter[str] = Counter()
+    for node in graph.node:
+        counts[f"{node.domain}::{node.op_type}" if node.domain else node.op_type] += 1
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                counts += operators(attribute.g)
+    return counts
+
+
+def bytes_by_part(graph: GraphProto) -> dict[str, int]:
+    """Bytes of `weights.bin` by part of the model, largest first; bytes that initialisers share count once."""
+    stored: dict[str, tuple[int, set[str]]] = {}
+    for tensor in graph.initializer:
+        place: dict[str, Any] = {entry.key: entry.value for entry in tensor.external_data}
+        if "offset" in place:
+            length, names = stored.setdefault(place["offset"], (int(place["length"]), set()))
+            names.add(tensor.name)
+    sizes: Counter[str] = Counter()
+    for length, names in stored.values():
+        sizes[_part(names)] += length
+    return dict(sizes.most_common())
+
+
+def bytes_read_per_token(parts: dict[str, int], experts: int, experts_per_token: int) -> int:
+    """Bytes of weights that decoding one token reads.
+
+    That is everything but the experts that are not chosen, the embedding (one row) and the RoPE tables (one row).
+    An embedding that shares its bytes with the head is read whole, by the head.
+
+    Args:
+        parts: from `bytes_by_part`.
+        experts: experts a layer; 0 for a dense model.
+        experts_per_token: experts that a token is routed to.
+    """
+    read = {part: size for part, size in parts.items() if part not in {"embedding", "RoPE tables"}}
+    if experts and "experts" in read:
+        read["experts"] = read["experts"] * experts_per_token // experts
+    return sum(read.values())
+
+
+def cache_bytes_per_token(io: Contract) -> int:
+    """Bytes of keys and values over all layers that one token of context takes."""
+    return 2 * io.layers * io.kv_heads * io.head_dim * CACHE_BYTES[io.cache_dtype]
+
+
+def _part(names: Iterable[str]) -> str:
+    parts = {next((part for part, pattern in PARTS if re.search(pattern, name)), "other") for name in names}
+    return SHARED if parts == {"embedding", "head"} else min(parts)

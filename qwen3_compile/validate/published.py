@@ -1,0 +1,61 @@
+"""Validates an engine after the fact, against the checkpoint that its manifest names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qwen3_compile.checkpoint import open_checkpoint
+from qwen3_compile.errors import CheckpointError
+from qwen3_compile.spec import spec_from_mapping
+from qwen3_compile.validate.run import measure, write_report
+from qwen3_runtime.directory import read_engine_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qwen3_compile.spec import Accuracy
+    from qwen3_compile.validate.report import AccuracyReport
+
+
+def revalidate(
+    engine: Path,
+    *,
+    source: str | None = None,
+    report_dir: Path | None = None,
+    threads: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[AccuracyReport, Accuracy]:
+    """Measure a published engine again, with the weights it was built from.
+
+    Args:
+        engine: the engine directory, which stays as it is.
+        source: where the checkpoint is now; the default is the source of the engine's spec, a relative path
+            being looked up from the current folder.
+        report_dir: where to write `accuracy.json` and `report.html`, made if missing; `None` writes nothing.
+        threads: threads of the session.
+        progress: told what is being done.
+
+    Returns:
+        The report, and the contract of the engine's spec.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or is not the one that the engine was built from.
+    """
+    manifest = read_engine_directory(engine)
+    spec = spec_from_mapping(manifest.spec, where=f"{engine}/manifest.json: spec", base_dir=Path.cwd())
+    checkpoint = open_checkpoint(
+        source or manifest.source["uri"], base_dir=Path.cwd(), expected=spec.graph_architecture()
+    )
+    found = {file.name: file.sha256 for file in checkpoint.files()}
+    for file in manifest.source["files"]:
+        if found.get(file["name"]) != file["sha256"]:
+            raise CheckpointError(
+                f"{checkpoint.uri}: {file['name']} has SHA-256 {found.get(file['name'], '(missing)')[:16]}, the engine "
+                f"was built from {file['sha256'][:16]}: pass --source with the checkpoint of that build"
+            )
+    report = measure(engine, checkpoint, spec, threads=threads, progress=progress)
+    if report_dir is not None:
+        report_dir.mkdir(parents=True, exist_ok=True)
+        write_report(report, spec, report_dir)
+    return report, spec.accuracy

@@ -1,0 +1,184 @@
+"""The outcome of a validation, its JSON form, and the judgement against a contract."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from qwen3_compile.errors import AccuracyError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qwen3_compile.spec import Accuracy
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PositionSeries:
+    """One case run in one mode, position by position; the lists are equally long.
+
+    `kl` is in nats, `max_error` in logits (or units of a hidden state), `top1` whether both agree on the most
+    likely token, `cosine` of the two rows.
+    """
+
+    case: str
+    mode: str
+    positions: list[int]
+    kl: list[float]
+    max_error: list[float]
+    top1: list[bool]
+    cosine: list[float]
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """How far the engine's greedy continuation of a prompt is the reference's own: `agreed` of `generated` tokens."""
+
+    case: str
+    agreed: int
+    generated: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The figures that a contract limits, over every position of every case and mode."""
+
+    positions: int
+    mean_kl: float
+    p99_kl: float
+    max_kl: float
+    top1_agreement: float
+    max_logit_error: float
+    min_cosine: float
+    greedy_tokens: int | None
+    reference_perplexity: float | None
+    engine_perplexity: float | None
+
+    @property
+    def perplexity_ratio(self) -> float | None:
+        """Engine over reference; above 1 the engine predicts the text less well."""
+        if self.reference_perplexity is None or self.engine_perplexity is None:
+            return None
+        return self.engine_perplexity / self.reference_perplexity
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The position with the largest distance: divergence for logits, angle for hidden states."""
+
+    case: str
+    mode: str
+    position: int
+    value: float
+
+
+@dataclass(frozen=True)
+class AccuracyReport:
+    """Everything that validation measured on one engine."""
+
+    output: str
+    summary: Summary
+    by_mode: dict[str, Summary]
+    worst: Worst
+    greedy: list[Greedy]
+    series: list[PositionSeries]
+
+    def violations(self, contract: Accuracy) -> list[str]:
+        """Each broken limit as one line: the figure, the limit and the worst position."""
+        found: list[str] = []
+        where = f"worst: {self.worst.case}, {self.worst.mode}, position {self.worst.position}: {self.worst.value:.4g}"
+        summary = self.summary
+
+        def upper(name: str, value: float | None, limit: float | None) -> None:
+            # Written so that a NaN breaks the contract.
+            if limit is not None and (value is None or not value <= limit):
+                found.append(f"{name} is {_number(value)}, the contract allows at most {limit:g} ({where})")
+
+        def lower(name: str, value: float | None, limit: float | None) -> None:
+            if limit is not None and (value is None or not value >= limit):
+                found.append(f"{name} is {_number(value)}, the contract demands at least {limit:g} ({where})")
+
+        upper("max_logit_error", summary.max_logit_error, contract.max_logit_error)
+        if self.output == "hidden":
+            lower("min_cosine", summary.min_cosine, contract.min_cosine)
+            return found
+        upper("mean KL", summary.mean_kl, contract.max_kl)
+        lower("top-1 agreement", summary.top1_agreement, contract.min_top1_agreement)
+        upper("perplexity ratio", summary.perplexity_ratio, contract.max_perplexity_ratio)
+        if contract.min_greedy_tokens is not None:
+            # A continuation that ended by itself before the limit, in full agreement, owes nothing more.
+            short = [g for g in self.greedy if g.agreed < min(contract.min_greedy_tokens, g.generated)]
+            if short or not self.greedy:
+                least = min(short, key=lambda g: g.agreed, default=None)
+                shown = f"{least.agreed} of {least.generated} tokens on {least.case}" if least else "not measured"
+                limit = contract.min_greedy_tokens
+                found.append(f"greedy agreement is {shown}, the contract demands at least {limit} tokens")
+        return found
+
+    def check(self, contract: Accuracy) -> None:
+        """Raise `AccuracyError`, one line naming every broken limit, unless the contract holds."""
+        broken = self.violations(contract)
+        if broken:
+            raise AccuracyError("the engine breaks its accuracy contract: " + "; ".join(broken))
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able form; figures keep six significant digits, beyond which lies the noise of summation order."""
+        rounded: dict[str, Any] = _rounded({"schema_version": SCHEMA_VERSION, **asdict(self)})
+        rounded["summary"]["perplexity_ratio"] = _rounded(self.summary.perplexity_ratio)
+        return rounded
+
+
+def write_json(report: AccuracyReport, path: Path) -> None:
+    """Write `accuracy.json`: sorted keys, strict JSON (an infinity becomes the string "inf")."""
+    path.write_text(json.dumps(report.to_json(), sort_keys=True, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(data: dict[str, Any]) -> AccuracyReport:
+    """The report that `to_json` wrote. Raises `KeyError`, `TypeError` or `ValueError` if it is not one."""
+    if data["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(f"accuracy report of schema {data['schema_version']}, expected {SCHEMA_VERSION}")
+    data = _restored(data)
+    return AccuracyReport(
+        output=data["output"],
+        summary=_summary(data["summary"]),
+        by_mode={mode: _summary(value) for mode, value in data["by_mode"].items()},
+        worst=Worst(**data["worst"]),
+        greedy=[Greedy(**entry) for entry in data["greedy"]],
+        series=[PositionSeries(**entry) for entry in data["series"]],
+    )
+
+
+def _summary(data: dict[str, Any]) -> Summary:
+    return Summary(**{key: value for key, value in data.items() if key != "perplexity_ratio"})
+
+
+def _number(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.4g}"
+
+
+def _rounded(value: Any) -> Any:  # noqa: ANN401 - walks a JSON tree
+    match value:
+        case float():
+            return float(f"{value:.6g}") if math.isfinite(value) else str(value)
+        case dict():
+            return {key: _rounded(entry) for key, entry in value.items()}
+        case list() | tuple():
+            return [_rounded(entry) for entry in value]
+        case _:
+            return value
+
+
+def _restored(value: Any) -> Any:  # noqa: ANN401 - walks a JSON tree
+    match value:
+        case "inf" | "-inf" | "nan":
+            return float(value)
+        case dict():
+            return {key: _restored(entry) for key, entry in value.items()}
+        case list():
+            return [_restored(entry) for entry in value]
+        case _:
+            return value

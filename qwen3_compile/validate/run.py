@@ -1,0 +1,262 @@
+"""Runs a validation: cases, reference, engine, distances, report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qwen3_compile.validate import replay
+from qwen3_compile.validate.cases import Case, collect
+from qwen3_compile.validate.html import write_html
+from qwen3_compile.validate.metrics import Distance, compare_hidden, compare_logits, negative_log_likelihood
+from qwen3_compile.validate.reference import Reference
+from qwen3_compile.validate.report import (
+    AccuracyReport,
+    Greedy,
+    PositionSeries,
+    Summary,
+    Worst,
+    write_json,
+)
+from qwen3_runtime import Engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from qwen3_compile.checkpoint import Checkpoint
+    from qwen3_compile.spec import Spec
+
+    Progress = Callable[[str], None]
+
+GREEDY_TOKENS = 32
+COMPARED_ROWS = 32
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One case in one mode: its position series, and the engine's nats of each next token where those were asked."""
+
+    series: PositionSeries
+    nats: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+
+
+def validate_engine(
+    engine_dir: Path,
+    checkpoint: Checkpoint,
+    spec: Spec,
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> AccuracyReport:
+    """Compare an engine with eager PyTorch and write `accuracy.json` and `report.html` into its directory.
+
+    Judging the report against the spec's contract is the caller's (`AccuracyReport.check`).
+
+    Args:
+        engine_dir: the engine, whose manifest must already be in place.
+        checkpoint: the weights it was built from.
+        spec: what it was built to be; its accuracy section may name prompts and a text.
+        threads: threads of the engine's session.
+        progress: told what is being done, in a few words.
+
+    Returns:
+        Every distance measured.
+    """
+    report = measure(engine_dir, checkpoint, spec, threads=threads, progress=progress)
+    write_report(report, spec, engine_dir)
+    return report
+
+
+def write_report(report: AccuracyReport, spec: Spec, folder: Path) -> None:
+    """Write `accuracy.json` and `report.html` into an existing folder."""
+    write_json(report, folder / "accuracy.json")
+    write_html(report, spec.accuracy, spec.name, folder / "report.html")
+
+
+def measure(
+    engine_dir: Path,
+    checkpoint: Checkpoint,
+    spec: Spec,
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> AccuracyReport:
+    """The comparison of `validate_engine`, writing nothing."""
+    tell = progress or (lambda _: None)
+    with Engine.open(engine_dir, threads=threads, max_sequences=spec.limits.max_batch) as engine:
+        io = engine.manifest.io
+        cases = collect(
+            engine.tokenizer,
+            engine.template if io.task == "chat" else None,
+            prompts=spec.accuracy.prompts,
+            text=spec.accuracy.text,
+            live_vocab=io.live_vocab_size,
+            max_context=io.max_context,
+        )
+        continued = _continuations(engine, cases, tell) if io.output == "logits" else []
+        tell("running the reference, layer by layer")
+        reference = Reference(checkpoint, spec.graph_architecture(), io.output)
+        hidden = reference.hidden_states(
+            [*(case.ids for case in cases), *(np.concatenate([case.ids, tokens]) for case, tokens in continued)]
+        )
+        measured = []
+        for mode, numbers, rows in _runs(engine, cases):
+            tell(f"comparing {mode}: {', '.join(cases[number].name for number in numbers)}")
+            measured += _compare(mode, numbers, rows, cases, hidden, reference, io.live_vocab_size)
+    greedy = [
+        _greedy(case, tokens, states, reference, io.live_vocab_size)
+        for (case, tokens), states in zip(continued, hidden[len(cases) :], strict=True)
+    ]
+    return _report(io.output, measured, greedy)
+
+
+def _continuations(engine: Engine, cases: Sequence[Case], tell: Progress) -> list[tuple[Case, NDArray[np.int64]]]:
+    """The engine's own greedy continuation of each prompt (of random tokens, where no prompt can be made)."""
+    limits = engine.manifest.io
+    prompts = [case for case in cases if case.kind == "prompt"] or [case for case in cases if case.kind == "random"]
+    continued = []
+    for case in prompts:
+        tell(f"continuing {case.name} greedily")
+        count = min(GREEDY_TOKENS, limits.max_context - case.ids.size)
+        stops = frozenset(engine.manifest.eos_token_ids)
+        tokens = replay.greedy(engine.backend, case.ids, count, limits.live_vocab_size, limits.max_step_tokens, stops)
+        continued.append((case, np.array(tokens, dtype=np.int64)))
+    return continued
+
+
+def _runs(engine: Engine, cases: Sequence[Case]) -> Iterator[tuple[str, list[int], Iterator[replay.Rows]]]:
+    """Each way of reaching the positions: its name, the numbers of its cases, and the engine's rows."""
+    limit = engine.manifest.io.max_step_tokens
+    everything = list(range(len(cases)))
+    for mode, plan in (("prefill", replay.whole), ("chunked prefill", replay.chunked), ("decode", replay.decoding)):
+        for number in everything:
+            ids = cases[number].ids
+            yield mode, [number], replay.replay(engine.backend, [ids], [plan(ids.size, limit)])
+    together = everything[: min(engine.manifest.io.max_batch, engine.backend.cache.num_blocks)]
+    if len(together) > 1:
+        chosen = [cases[number].ids for number in together]
+        # Shares of the step's tokens, and a decode next to a chunk next to a prefill.
+        share = max(1, limit // len(together))
+        plans = [
+            (replay.chunked, replay.decoding, replay.whole)[place % 3](ids.size, share)
+            for place, ids in enumerate(chosen)
+        ]
+        yield "ragged batch", together, replay.replay(engine.backend, chosen, plans)
+
+
+def _compare(
+    mode: str,
+    numbers: Sequence[int],
+    rows: Iterator[replay.Rows],
+    cases: Sequence[Case],
+    hidden: Sequence[NDArray[np.float32]],
+    reference: Reference,
+    live: int,
+) -> list[Measured]:
+    """Distances of one run from the reference, in each of its cases."""
+    found: dict[int, list[Distance]] = {number: [] for number in numbers}
+    nats: dict[int, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {number: [] for number in numbers}
+    for row in _slices(rows):
+        number = numbers[row.sequence]
+        ids, stop = cases[number].ids, row.start + len(row.values)
+        expected = reference.read_out(hidden[number][row.start : stop])
+        if reference.output == "hidden":
+            found[number].append(compare_hidden(expected, row.values))
+            continue
+        found[number].append(compare_logits(expected, row.values, live))
+        if mode == "prefill" and cases[number].kind == "text":
+            targets = ids[row.start + 1 : stop + 1]
+            scores = (
+                negative_log_likelihood(logits[: targets.size], targets, live) for logits in (expected, row.values)
+            )
+            nats[number].append((next(scores), next(scores)))
+    return [
+        Measured(_series(cases[number].name, mode, found[number]), _joined(nats[number]) if nats[number] else None)
+        for number in numbers
+    ]
+
+
+def _slices(rows: Iterator[replay.Rows]) -> Iterator[replay.Rows]:
+    """The same rows, few at a time: at 152 k logits a row, comparing takes several times the memory of its input."""
+    for row in rows:
+        for at in range(0, len(row.values), COMPARED_ROWS):
+            yield replay.Rows(row.sequence, row.start + at, row.values[at : at + COMPARED_ROWS])
+
+
+def _series(case: str, mode: str, distances: Sequence[Distance]) -> PositionSeries:
+    kl = np.concatenate([d.kl for d in distances])
+    return PositionSeries(
+        case=case,
+        mode=mode,
+        positions=list(range(len(kl))),
+        kl=kl.tolist(),
+        max_error=np.concatenate([d.max_error for d in distances]).tolist(),
+        top1=np.concatenate([d.top1 for d in distances]).tolist(),
+        cosine=np.concatenate([d.cosine for d in distances]).tolist(),
+    )
+
+
+def _joined(
+    pairs: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs])
+
+
+def _greedy(
+    case: Case, tokens: NDArray[np.int64], states: NDArray[np.float32], reference: Reference, live: int
+) -> Greedy:
+    """Count the tokens on which the reference, fed the engine's choices, would have chosen the same.
+
+    Up to the first disagreement both have the same prefix, so one pass over the engine's continuation is the
+    reference's own greedy decoding.
+    """
+    first = case.ids.size - 1
+    chosen = reference.read_out(states[first : first + tokens.size])[:, :live].argmax(axis=-1)
+    different = np.flatnonzero(chosen != tokens)
+    return Greedy(case.name, int(different[0]) if different.size else tokens.size, tokens.size)
+
+
+def _report(output: str, measured: Sequence[Measured], greedy: list[Greedy]) -> AccuracyReport:
+    series = [entry.series for entry in measured]
+    nats = next((entry.nats for entry in measured if entry.nats is not None), None)
+    modes = dict.fromkeys(entry.mode for entry in series)
+    overall = _summarise(series, greedy, nats)
+    by_mode = {mode: _summarise([entry for entry in series if entry.mode == mode], [], None) for mode in modes}
+    return AccuracyReport(output, overall, by_mode, _worst(output, series), greedy, series)
+
+
+def _summarise(
+    series: Sequence[PositionSeries],
+    greedy: Sequence[Greedy],
+    nats: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+) -> Summary:
+    kl, error, top1, cosine = (
+        np.concatenate([getattr(entry, field) for entry in series]) for field in ("kl", "max_error", "top1", "cosine")
+    )
+    return Summary(
+        positions=len(kl),
+        mean_kl=float(kl.mean()),
+        p99_kl=float(np.quantile(kl, 0.99, method="higher")),
+        max_kl=float(kl.max()),
+        top1_agreement=float(top1.mean()),
+        max_logit_error=float(error.max()),
+        min_cosine=float(cosine.min()),
+        greedy_tokens=min((g.agreed for g in greedy), default=None),
+        reference_perplexity=None if nats is None else float(np.exp(nats[0].mean())),
+        engine_perplexity=None if nats is None else float(np.exp(nats[1].mean())),
+    )
+
+
+def _worst(output: str, series: Sequence[PositionSeries]) -> Worst:
+    def distance(entry: PositionSeries) -> NDArray[np.float64]:
+        return np.array(entry.kl) if output == "logits" else -np.array(entry.cosine)
+
+    entry = max(series, key=lambda candidate: distance(candidate).max())
+    position = int(distance(entry).argmax())
+    value = entry.kl[position] if output == "logits" else entry.cosine[position]
+    return Worst(entry.case, entry.mode, position, value)
