@@ -70,7 +70,7 @@ def _validate(value: Plain, origins: dict[KeyPath, str], where: str, base_dir: P
     try:
         spec = Spec.model_validate(value)
     except ValidationError as error:
-        raise _error(schema_problems(error, Spec), origins, where) from None
+        raise _error(schema_problems(error, Spec, value), origins, where) from None
     if problems := cross_problems(spec):
         raise _error(problems, origins, where)
     spec._base_dir = base_dir
@@ -98,7 +98,8 @@ def _override(value: Plain, override: str, origins: dict[KeyPath, str]) -> Plain
     new = parse_document(text, where).value
     for stale in [path for path in origins if path[: len(keys)] == keys]:
         del origins[stale]
-    origins[keys] = "--set "
+    for length in range(1, len(keys) + 1):  # sections around it that the file does not have are made by it too
+        origins.setdefault(keys[:length], "--set ")
     return _with(value, keys, new, where)
 
 

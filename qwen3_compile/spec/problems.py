@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-    from qwen3_compile.spec.document import KeyPath
+    from qwen3_compile.spec.document import KeyPath, Plain
 
 _EXPECTED = {
     "int_type": "an integer",
@@ -53,9 +53,31 @@ def dotted(path: KeyPath) -> str:
     return ".".join(map(str, path))
 
 
-def schema_problems(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
-    """Turn a validation error of `model` into problems."""
-    return [Problem(details["loc"], _message(details, model)) for details in error.errors(include_url=False)]
+def schema_problems(error: ValidationError, model: type[BaseModel], written: Plain) -> list[Problem]:
+    """Turn a validation error of `model` into problems.
+
+    Args:
+        error: what validation raised.
+        model: the model that was validated.
+        written: the values before defaults. A default that went wrong only repeats the problem of the key it was
+            derived from, and is left out.
+    """
+    return [
+        Problem(details["loc"], _message(details, model))
+        for details in error.errors(include_url=False)
+        if details["type"] == "missing" or _is_written(written, details["loc"])
+    ]
+
+
+def _is_written(value: Plain, path: KeyPath) -> bool:
+    for key in path:
+        if isinstance(value, dict) and key in value:
+            value = value[str(key)]
+        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
+            value = value[key]
+        else:
+            return False
+    return True
 
 
 def _message(details: ErrorDetails, model: type[BaseModel]) -> str:

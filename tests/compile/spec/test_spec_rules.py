@@ -1,0 +1,333 @@
+"""What a spec may say: defaults, errors that name the line and the nearest key, and checks across keys."""
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from qwen3_compile.errors import SpecError
+from qwen3_compile.spec import parse_spec, spec_from_mapping
+from qwen3_graphs.architecture import Architecture, YarnScaling
+from qwen3_graphs.lowered import Limits, Precision, WeightFormat
+
+MINIMAL = """\
+schema_version: 1
+name: tiny
+model:
+  source: ../checkpoint
+  architecture:
+    vocab_size: 1000
+    hidden_size: 256
+    intermediate_size: 512
+    num_hidden_layers: 2
+    num_attention_heads: 4
+    num_key_value_heads: 2
+    head_dim: 32
+    max_position_embeddings: 4096
+    rope_theta: 1e6
+    tie_word_embeddings: true
+    rms_norm_eps: 1e-6
+precision:
+  weights: int4
+limits:
+  max_context: 2048
+"""
+MOE = ["num_experts=8", "num_experts_per_tok=2", "moe_intermediate_size=64"]
+YARN = "rope_scaling={type: yarn, factor: 2, original_max_position_embeddings: 2048}"
+MOE = [f"model.architecture.{text}" for text in MOE]
+
+
+def spec(*overrides, text=MINIMAL):
+    return parse_spec(text, path="dir/tiny.yaml", overrides=overrides)
+
+
+def errors(*overrides, text=MINIMAL):
+    with pytest.raises(SpecError) as caught:
+        spec(*overrides, text=text)
+    return str(caught.value).splitlines()
+
+
+def error(*overrides, text=MINIMAL):
+    (line,) = errors(*overrides, text=text)
+    return line
+
+
+def test_fills_every_default():
+    resolved = spec().resolved()
+    assert resolved["model"]["task"] == "chat"
+    assert resolved["model"]["tokenizer"] is None
+    assert resolved["precision"] == {
+        "weights": "int4",
+        "group_size": 32,
+        "lm_head": "int4",
+        "embedding": "int4",
+        "activations": "fp32",
+        "kv_cache": "fp32",
+    }
+    assert resolved["target"] == {"backend": "ort", "provider": "cpu"}
+    assert resolved["limits"] == {"max_context": 2048, "max_batch": 4, "max_step_tokens": 512}
+    assert resolved["chat"]["thinking"] == "hybrid"
+    assert resolved["chat"]["max_tokens"] == 2048
+    assert resolved["chat"]["thinking_budget"] == 1024
+    assert resolved["chat"]["sampling"]["thinking"]["temperature"] == 0.6
+    assert resolved["chat"]["sampling"]["thinking"]["top_p"] == 0.95
+    assert resolved["chat"]["sampling"]["non_thinking"]["temperature"] == 0.7
+    assert resolved["chat"]["sampling"]["non_thinking"]["top_p"] == 0.8
+    assert set(resolved["accuracy"].values()) == {None}
+
+
+def test_large_contexts_get_the_reports_budget_and_output_length():
+    chat = spec("model.architecture.max_position_embeddings=40960", "limits.max_context=40960").chat
+    assert (chat.max_tokens, chat.thinking_budget) == (32768, 8192)
+
+
+def test_gives_the_graphs_package_its_types():
+    scaled = spec(YARN, "precision.lm_head=fp16")
+    assert scaled.graph_architecture() == Architecture(
+        vocab_size=1000,
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=4096,
+        rope_theta=1e6,
+        tie_word_embeddings=True,
+        yarn=YarnScaling(factor=2.0, original_max_position_embeddings=2048),
+    )
+    assert scaled.graph_precision() == Precision(
+        WeightFormat("int4", 32), WeightFormat("fp16"), WeightFormat("fp16"), "fp32", "fp32"
+    )
+    assert scaled.graph_limits() == Limits(2048, 4, 512)
+    assert spec(*MOE).graph_architecture().is_moe
+
+
+def test_embedding_follows_the_head_only_where_tied():
+    assert spec("precision.lm_head=int8").precision.embedding == "int8"
+    untied = spec("precision.lm_head=int8", "model.architecture.tie_word_embeddings=false")
+    assert untied.precision.embedding == "int4"
+
+
+def test_relative_sources_count_from_the_specs_folder():
+    assert str(spec().base_dir) == "dir"
+
+
+def test_lists_every_error_with_its_line():
+    text = MINIMAL.replace("hidden_size: 256", "hidden_sise: 256").replace("weights: int4", "weights: int5")
+    assert errors(text=text) == [
+        "dir/tiny.yaml:5: model.architecture.hidden_size: required, and missing",
+        "dir/tiny.yaml:7: model.architecture.hidden_sise: unknown key; did you mean hidden_size?",
+        "dir/tiny.yaml:18: precision.weights: expected 'fp32', 'fp16', 'bf16', 'int8' or 'int4', found 'int5'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "vocab_size: 1000",
+            "vocab_size: '1000'",
+            ":6: model.architecture.vocab_size: expected an integer, found '1000'",
+        ),
+        (
+            "vocab_size: 1000",
+            "vocab_size: 1000.0",
+            ":6: model.architecture.vocab_size: expected an integer, found 1000.0",
+        ),
+        ("vocab_size: 1000", "vocab_size: true", ":6: model.architecture.vocab_size: expected an integer, found true"),
+        ("vocab_size: 1000", "vocab_size: 0", ":6: model.architecture.vocab_size: expected at least 1, found 0"),
+        ("vocab_size: 1000", "vocab_size:", ":6: model.architecture.vocab_size: expected an integer, found null"),
+        (
+            "vocab_size: 1000",
+            "vocab_size: 3000000000",
+            ":6: model.architecture.vocab_size: expected at most 2147483647",
+        ),
+        (
+            "rope_theta: 1e6",
+            "rope_theta: .inf",
+            ":14: model.architecture.rope_theta: expected a finite number, found inf",
+        ),
+        (
+            "rope_theta: 1e6",
+            "rope_theta: .nan",
+            ":14: model.architecture.rope_theta: expected a finite number, found nan",
+        ),
+        ("rope_theta: 1e6", "rope_theta: big", ":14: model.architecture.rope_theta: expected a number, found 'big'"),
+        (
+            "tie_word_embeddings: true",
+            "tie_word_embeddings: yes",
+            ":15: model.architecture.tie_word_embeddings: expected true or false",
+        ),
+        ("name: tiny", "name: ../x", ":2: name: expected a name that matches"),
+        ("name: tiny", "name: 3", ":2: name: expected a string, found 3"),
+        ("schema_version: 1", "schema_version: 2", ":1: schema_version: expected 1, found 2"),
+        ("precision:\n  weights: int4", "precision: int4", ":17: precision: expected a mapping of keys, found 'int4'"),
+        ("source: ../checkpoint", "source: s3://x", ":4: model.source: expected a path, hf://"),
+        (
+            "source: ../checkpoint",
+            "source: hf://x",
+            ":4: model.source: expected hf://org/name or hf://org/name@revision",
+        ),
+        ("source: ../checkpoint", "source: synthetic://-1", ":4: model.source: expected synthetic://SEED"),
+        ("source: ../checkpoint", "source: ''", ":4: model.source: expected a path"),
+    ],
+)
+def test_a_wrong_value_says_where_what_was_expected_and_what_was_found(old, new, expected):
+    assert old in MINIMAL
+    assert error(text=MINIMAL.replace(old, new)).startswith(f"dir/tiny.yaml{expected}")
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("limits.max_contxt=1", "did you mean max_context?"),
+        ("presision=int8", "did you mean precision?"),
+        ("target.max_batch=1", "it belongs at limits.max_batch"),
+        ("chat.head_dim=1", "it belongs at model.architecture.head_dim"),
+        ("chat.top_k=1", "it belongs at chat.sampling.thinking.top_k or chat.sampling.non_thinking.top_k"),
+        ("limits.zzz=1", "expected one of max_context, max_batch, max_step_tokens"),
+    ],
+)
+def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
+    assert error(override) == f"--set {override.partition('=')[0]}: unknown key; {hint}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "words"),
+    [
+        (
+            ["precision.group_size=128", "precision.weights=fp32"],
+            "precision.group_size",
+            "only int8 and int4 have groups",
+        ),
+        (["model.architecture.hidden_size=80"], "precision.group_size", "a divisor of hidden_size (80), found 32"),
+        (["model.architecture.intermediate_size=80"], "precision.group_size", "a divisor of intermediate_size (80)"),
+        (["model.architecture.head_dim=10"], "precision.group_size", "num_attention_heads * head_dim (40)"),
+        (
+            ["model.architecture.num_key_value_heads=3"],
+            "model.architecture.num_key_value_heads",
+            "a divisor of num_attention_heads (4), found 3",
+        ),
+        (["model.architecture.head_dim=33", "precision.weights=fp32"], "model.architecture.head_dim", "an even number"),
+        (MOE[:1], "model.architecture.num_experts", "also needs num_experts_per_tok and moe_intermediate_size"),
+        (MOE[1:], "model.architecture.num_experts_per_tok", "also needs num_experts"),
+        (
+            [*MOE, "model.architecture.num_experts_per_tok=9"],
+            "model.architecture.num_experts_per_tok",
+            "at most num_experts (8), found 9",
+        ),
+        (["limits.max_context=4097"], "limits.max_context", "at most max_position_embeddings (4096)"),
+        (["limits.max_context=4097", YARN], "limits.max_context", "(4096), found 4097"),
+        (
+            [YARN, "rope_scaling.original_max_position_embeddings=8192"],
+            "rope_scaling.original_max_position_embeddings",
+            "at most max_position_embeddings",
+        ),
+        (["limits.max_step_tokens=4096"], "limits.max_step_tokens", "at most max_context (2048)"),
+        (["limits.max_step_tokens=2"], "limits.max_step_tokens", "at least max_batch (4)"),
+        (["model.task=embedding", "chat={}"], "chat", "task embedding generates nothing"),
+        (["model.task=reranker", "chat={}"], "chat", "task reranker generates nothing"),
+        (["model.task=embedding", "accuracy.max_kl=0.1"], "accuracy.max_kl", "no probabilities"),
+        (["model.task=completion", "chat.thinking=hybrid"], "chat.thinking", "task completion never thinks"),
+        (["model.source=hf://Qwen/Qwen3-8B-Base"], "model.task", "expected completion for a base model"),
+        (["model.tokenizer=synthetic://1"], "model.tokenizer", "no tokenizer is synthetic"),
+        (["chat.max_tokens=4096"], "chat.max_tokens", "at most limits.max_context (2048)"),
+        (["chat.thinking=never", "chat.thinking_budget=8"], "chat.thinking_budget", "never thinks has no budget"),
+        (["chat.thinking_budget=2024"], "chat.thinking_budget", "at most 2023"),
+        (["chat.thinking=never", "chat.sampling.thinking={}"], "chat.sampling.thinking", "leave it out"),
+        (["chat.thinking=always", "chat.sampling.non_thinking={}"], "chat.sampling.non_thinking", "leave it out"),
+        (["chat.sampling.thinking=null"], "chat.sampling.thinking", "required with chat.thinking 'hybrid'"),
+        (["target.provider=cuda"], "target", "no backend ort on cuda yet; there are: ort on cpu"),
+        (
+            ["precision.activations=bf16", "precision.kv_cache=fp32"],
+            "precision.activations",
+            "backend ort on cpu computes fp32, found 'bf16'",
+        ),
+        (["target.backend=tensorrt"], "target.backend", "expected 'ort' or 'onnx', found 'tensorrt'"),
+    ],
+)
+def test_keys_that_do_not_hold_together_are_named_before_any_work(overrides, key, words):
+    line = error(*overrides)
+    assert f" {key}: " in line
+    assert words in line
+
+
+def test_yarn_reaches_beyond_the_trained_context():
+    extended = spec(YARN, "rope_scaling.factor=4", "limits.max_context=8192")
+    assert extended.limits.max_context == 8192
+
+
+def test_tasks_without_generation_have_no_chat_section():
+    assert spec("model.task=embedding").chat is None
+    assert spec("model.task=reranker").chat is None
+    assert spec("model.task=completion").chat.sampling.thinking is None
+
+
+def test_a_mode_keeps_its_other_defaults_when_one_value_is_set():
+    thinking = spec("chat.sampling.thinking.temperature=1.0").chat.sampling.thinking
+    assert (thinking.temperature, thinking.top_p, thinking.top_k) == (1.0, 0.95, 20)
+
+
+def test_overrides_are_yaml_apply_in_order_and_reach_absent_sections():
+    changed = spec("accuracy.max_kl=1e-2", "accuracy={max_kl: 0.5, min_top1_agreement: 1}", "accuracy.max_kl=~")
+    assert changed.accuracy.max_kl is None
+    assert changed.accuracy.min_top1_agreement == 1.0
+    assert spec("chat=").chat == spec().chat
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("name", "--set: expected key.path=value, found 'name'"),
+        ("=x", "--set: expected key.path=value, found '=x'"),
+        ("a..b=x", "--set: expected key.path=value, found 'a..b=x'"),
+        ("name.x=1", "--set name.x: 'x' is set inside 'tiny', which is not a mapping"),
+        ("limits.max_batch=many", "--set limits.max_batch: expected an integer, found 'many'"),
+        ("limits={max_context: x}", "--set limits.max_context: expected an integer, found 'x'"),
+        ("name=!x y", "--set name:1: tags are not accepted, found !x"),
+    ],
+)
+def test_a_wrong_override_is_located_at_the_override(override, line):
+    assert error(override) == line
+
+
+def test_hub_sources_get_the_default_revision():
+    assert spec("model.source=hf://Qwen/Qwen3-0.6B").model.source == "hf://Qwen/Qwen3-0.6B@main"
+    assert spec("model.source=hf://Qwen/Qwen3-0.6B@v1.0/x").model.source == "hf://Qwen/Qwen3-0.6B@v1.0/x"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "just words", "3"])
+def test_a_document_that_is_no_mapping_is_refused(text):
+    assert error(text=text).startswith("dir/tiny.yaml: expected a mapping of keys, found ")
+
+
+@given(
+    weights=st.sampled_from(["fp32", "fp16", "bf16", "int8", "int4"]),
+    task=st.sampled_from(["chat", "completion", "embedding", "reranker"]),
+    max_context=st.integers(4, 4096),
+    moe=st.booleans(),
+    tied=st.booleans(),
+    eps=st.floats(1e-9, 1e-3),
+)
+def test_the_resolved_spec_reads_back_as_the_same_spec(weights, task, max_context, moe, tied, eps):
+    overrides = [
+        f"precision.weights={weights}",
+        f"model.task={task}",
+        f"limits.max_context={max_context}",
+        f"model.architecture.tie_word_embeddings={str(tied).lower()}",
+        f"model.architecture.rms_norm_eps={eps!r}",
+        *(MOE if moe else []),
+    ]
+    first = spec(*overrides)
+    text = io.StringIO()
+    YAML(typ="safe", pure=True).dump(first.resolved(), text)
+    assert spec(text=text.getvalue()) == first
+    assert spec_from_mapping(first.resolved(), where="manifest.json", base_dir=first.base_dir) == first
+
+
+def test_a_spec_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        spec().limits.max_batch = 9
