@@ -60,15 +60,15 @@ def code_fingerprint(*modules: str) -> str:
 
 
 def _source(name: str) -> Path | None:
-    if name.partition(".")[0] not in _OURS:
-        return None
-    try:
-        spec = find_spec(name)
-    except ModuleNotFoundError:
-        return None
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return None
-    return Path(spec.origin)
+    """The file of one of our modules, found without importing it (and torch with it)."""
+    package, *parts = name.split(".")
+    spec = find_spec(package) if package in _OURS else None
+    for folder in (spec and spec.submodule_search_locations) or ():
+        module = Path(folder, *parts)
+        for path in (module / "__init__.py", module.with_name(f"{module.name}.py")):
+            if path.is_file():
+                return path
+    return None
 
 
 def _imports(name: str, path: Path) -> Iterator[str]:
@@ -85,6 +85,8 @@ def _imports(name: str, path: Path) -> Iterator[str]:
 
 
 def _members(folder: Path) -> Iterator[str]:
+    """Dotted names of a package's modules, relative to it; a package inside it counts by its `__init__`."""
     for path in sorted(folder.rglob("*.py")):
         parts = path.relative_to(folder).with_suffix("").parts
-        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if parts != ("__init__",):
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)

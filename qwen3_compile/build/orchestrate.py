@@ -14,7 +14,7 @@ from qwen3_compile.build.progress import Progress, Silent
 from qwen3_compile.checkpoint import open_checkpoint
 from qwen3_compile.engine.files import file_entry
 from qwen3_compile.engine.manifest import manifest_document, source_record, write_manifest
-from qwen3_compile.engine.publish import check_target, publication
+from qwen3_compile.engine.publish import prepare_target, publication
 from qwen3_compile.engine.tokens import read_tokens
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def build(
     cache = Cache(cache_dir)
     threads = threads or len(os.sched_getaffinity(0))
     tools = tool_versions()
-    check_target(out_dir, force=force)
+    prepare_target(out_dir, force=force)
     if locked is not None:
         check_tools(locked, tools)
         check_spec(locked, spec.resolved())

@@ -32,10 +32,8 @@ def publication(target: Path, *, force: bool = False) -> Iterator[Path]:
     Raises:
         CompileError: `target` exists and is not an engine, or is one and `force` is false.
     """
-    target = Path(os.path.abspath(target))  # noqa: PTH100 - `resolve` would follow a link at the target itself
-    check_target(target, force=force)
+    target = prepare_target(target, force=force)
     target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(target)
     partial = _new_sibling(target, "partial")
     lock = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -51,12 +49,20 @@ def publication(target: Path, *, force: bool = False) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def check_target(target: Path, *, force: bool) -> None:
-    """Refuse a target that must not be replaced.
+def prepare_target(target: Path, *, force: bool) -> Path:
+    """Clean up after killed builds of `target`, and refuse one that must not be replaced; returns its absolute path.
 
     Raises:
         CompileError: `target` exists and is not an engine, holds other files too, or `force` is missing.
     """
+    target = Path(os.path.abspath(target))  # noqa: PTH100 - `resolve` would follow a link at the target itself
+    if target.parent.is_dir():
+        _remove_stale(target)
+    _check_target(target, force=force)
+    return target
+
+
+def _check_target(target: Path, *, force: bool) -> None:
     if not target.exists() and not target.is_symlink():
         return
     if target.is_symlink() or not target.is_dir():
@@ -92,7 +98,7 @@ def _new_sibling(target: Path, role: str) -> Path:
 
 
 def _move_into_place(partial: Path, target: Path, *, force: bool) -> None:
-    check_target(target, force=force)
+    _check_target(target, force=force)
     if target.is_dir() and any(target.iterdir()):
         old = _new_sibling(target, "old")
         target.rename(old)
