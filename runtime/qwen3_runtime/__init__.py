@@ -1,1 +1,23 @@
 """Opens a qwen3-compile engine and runs it: session, KV cache, chat template, decode loop with budgets."""
+
+from qwen3_runtime.engine import Engine
+from qwen3_runtime.errors import EngineError, RequestError, RuntimeFault
+from qwen3_runtime.handle import Handle
+from qwen3_runtime.request import Completion, Event, Finished, Request, TextDelta, Timings, Usage
+from qwen3_runtime.sampling import Sampling
+
+__all__ = [
+    "Completion",
+    "Engine",
+    "EngineError",
+    "Event",
+    "Finished",
+    "Handle",
+    "Request",
+    "RequestError",
+    "RuntimeFault",
+    "Sampling",
+    "TextDelta",
+    "Timings",
+    "Usage",
+]

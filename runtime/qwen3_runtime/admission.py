@@ -1,0 +1,188 @@
+"""From a request to a plan: which prompt is fed, how thinking starts, and how much may follow."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from qwen3_runtime.budget import STOP_SENTENCE, fit_budget
+from qwen3_runtime.errors import EngineError, RequestError
+from qwen3_runtime.generation import Plan
+from qwen3_runtime.sampling import NON_THINKING, THINKING, Sampling
+from qwen3_runtime.scheduler import check_prompt
+from qwen3_runtime.text.reasoning import OPEN_TAG, ThinkingStart, soft_switch, thinking_start
+
+if TYPE_CHECKING:
+    from qwen3_runtime.manifest import Manifest
+    from qwen3_runtime.request import Request
+    from qwen3_runtime.text import ChatTemplate, Tokenizer
+
+
+@dataclass(frozen=True)
+class Model:
+    """What an opened engine says about its model.
+
+    Attributes:
+        manifest: the engine's manifest.
+        tokenizer: None for an engine that was built without one; it takes token ids only.
+        template: None where the model has no chat template.
+        max_context: tokens a sequence may hold, as opened.
+    """
+
+    manifest: Manifest
+    tokenizer: Tokenizer | None
+    template: ChatTemplate | None
+    max_context: int
+
+    @cached_property
+    def stop_sentence(self) -> tuple[int, ...]:
+        """The stop sentence as tokens; empty without a tokenizer."""
+        return tuple(self.tokenizer.encode(STOP_SENTENCE)) if self.tokenizer is not None else ()
+
+    @cached_property
+    def default_sampling(self) -> tuple[Sampling, Sampling]:
+        """The sampling of the thinking and of the non-thinking mode.
+
+        Raises:
+            EngineError: the manifest's values are unknown or out of range.
+        """
+        if self.manifest.chat is None:
+            return Sampling(), Sampling()
+        declared = self.manifest.chat.sampling
+        return (
+            _declared_sampling(declared.get("thinking"), THINKING),
+            _declared_sampling(declared.get("non_thinking"), NON_THINKING),
+        )
+
+
+def make_plan(request: Request, model: Model) -> Plan:
+    """Check a request against a model, tokenise it and decide how thinking starts and ends.
+
+    Raises:
+        RequestError: what cannot be served, with the numbers.
+    """
+    if (request.messages is None) == (request.prompt is None):
+        raise RequestError("a request needs either messages or prompt, and not both")
+    _check_numbers(request)
+    budget = _wanted_budget(request, model)
+    thinking = _wants_thinking(request, model, budget)
+    prompt, start = _render(request, model, thinking=thinking)
+    check_prompt(len(prompt), model.max_context)
+    left = model.max_context - len(prompt)
+    max_tokens = request.max_tokens
+    if max_tokens is None:
+        max_tokens = model.manifest.chat.max_tokens if model.manifest.chat is not None else left
+    if start is ThinkingStart.OFF:
+        budget = None
+    room = min(max_tokens, left)
+    budget = fit_budget(
+        budget,
+        requested=request.thinking_budget != "default",
+        room=room,
+        stop_sentence=len(model.stop_sentence),
+        reserve=request.answer_reserve,
+    )
+    return Plan(
+        prompt=tuple(prompt),
+        start=start,
+        budget=budget,
+        stop_sentence=model.stop_sentence,
+        open_id=model.tokenizer.token_id(OPEN_TAG) if model.tokenizer is not None else None,
+        room=room,
+        limit="length" if max_tokens <= left else "context",
+        eos=frozenset(model.manifest.eos_token_ids),
+        deadline=request.deadline,
+    )
+
+
+def choose_sampling(request: Request, model: Model, start: ThinkingStart) -> Sampling:
+    """The request's sampling, or the engine's for the mode that the turn is in."""
+    sampling = request.sampling
+    if sampling is None:
+        switched_off = request.messages is not None and soft_switch(request.messages) is False
+        quiet = start is ThinkingStart.OFF or (switched_off and start is not ThinkingStart.INSIDE)
+        sampling = model.default_sampling[quiet]
+    return sampling if request.seed is None else dataclasses.replace(sampling, seed=request.seed)
+
+
+def _declared_sampling(declared: Any, fallback: Sampling) -> Sampling:  # noqa: ANN401 - a mapping read from JSON
+    if declared is None:
+        return fallback
+    try:
+        return Sampling(**declared)
+    except (TypeError, RequestError) as error:
+        raise EngineError(f"manifest.json: chat: sampling: {error}; rebuild the engine") from None
+
+
+def _wanted_budget(request: Request, model: Model) -> int | None:
+    if request.thinking_budget == "default":
+        return model.manifest.chat.thinking_budget if model.manifest.chat is not None else None
+    return request.thinking_budget
+
+
+def _wants_thinking(request: Request, model: Model, budget: int | None) -> bool:
+    mode = model.manifest.chat.thinking if model.manifest.chat is not None else "never"
+    if mode == "never":
+        named = request.thinking_budget not in ("default", None, 0)
+        if request.thinking or named:
+            asked = "thinking=True" if request.thinking else f"thinking_budget={request.thinking_budget}"
+            raise RequestError(f"this model never thinks: leave {asked} out")
+        return False
+    if mode == "always":
+        if request.thinking is False:
+            raise RequestError("this model always thinks: pass thinking_budget=0 to have it answer at once")
+        return True
+    return request.thinking is not False and not (budget == 0 and request.messages is not None)
+
+
+def _render(request: Request, model: Model, *, thinking: bool) -> tuple[list[int], ThinkingStart]:
+    """The prompt's tokens and how generation starts after them."""
+    tokenizer = model.tokenizer
+    if request.messages is not None:
+        if tokenizer is None or model.template is None:
+            missing = "tokenizer" if tokenizer is None else "chat template"
+            raise RequestError(f"this engine has no {missing}, so it cannot chat; use a raw prompt")
+        hybrid = model.manifest.chat is not None and model.manifest.chat.thinking == "hybrid"
+        text = model.template.render(
+            request.messages,
+            tools=request.tools,
+            enable_thinking=thinking if hybrid else None,
+        )
+        ids = tokenizer.encode(text)
+    elif isinstance(request.prompt, str):
+        if tokenizer is None:
+            raise RequestError("this engine has no tokenizer: give the prompt as token ids")
+        text = request.prompt
+        ids = tokenizer.encode(text)
+    else:
+        ids = _checked_ids(request.prompt or (), model.manifest.io.vocab_size)
+        text = tokenizer.decode(ids) if thinking and tokenizer is not None else ""
+    return ids, thinking_start(text) if thinking and tokenizer is not None else ThinkingStart.OFF
+
+
+def _checked_ids(prompt: Any, vocab_size: int) -> list[int]:  # noqa: ANN401 - from the caller, checked here
+    ids = [int(token) for token in prompt]
+    for index, token in enumerate(ids):
+        if not 0 <= token < vocab_size:
+            raise RequestError(f"prompt[{index}]: token id {token} is not below the vocabulary's {vocab_size}")
+    return ids
+
+
+def _check_numbers(request: Request) -> None:
+    budget = request.thinking_budget
+    if budget != "default" and budget is not None and (not _is_integer(budget) or int(budget) < 0):
+        raise RequestError(f"thinking_budget: expected a number of tokens from 0, None or 'default', found {budget!r}")
+    if request.max_tokens is not None and (not _is_integer(request.max_tokens) or request.max_tokens < 1):
+        raise RequestError(f"max_tokens: expected a number of tokens from 1, found {request.max_tokens!r}")
+    if not _is_integer(request.answer_reserve) or request.answer_reserve < 1:
+        raise RequestError(f"answer_reserve: expected a number of tokens from 1, found {request.answer_reserve!r}")
+    deadline = request.deadline
+    if deadline is not None and not (isinstance(deadline, (int, float)) and deadline > 0 and math.isfinite(deadline)):
+        raise RequestError(f"deadline: expected seconds above 0, found {deadline!r}")
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

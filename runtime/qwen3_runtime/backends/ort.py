@@ -1,0 +1,211 @@
+"""ONNX Runtime: padded calls over a cache that the graph updates in place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qwen3_runtime.backends.cores import physical_cores
+from qwen3_runtime.backends.padding import PaddedCall, split_step
+from qwen3_runtime.errors import EngineError
+from qwen3_runtime.step import CacheGeometry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from qwen3_runtime.manifest import Contract, Manifest
+    from qwen3_runtime.step import Step
+
+# Provider of a target: its name in ONNX Runtime and the device its cache lives on.
+_PROVIDERS = {"cpu": ("CPUExecutionProvider", "cpu"), "cuda": ("CUDAExecutionProvider", "cuda")}
+# Cache types: ONNX element type, its name in a session's inputs, a numpy type as wide (numpy has no bfloat16).
+_CACHE_TYPES: dict[str, tuple[int, str, Any]] = {
+    "float32": (1, "tensor(float)", np.float32),
+    "float16": (10, "tensor(float16)", np.float16),
+    "bfloat16": (16, "tensor(bfloat16)", np.uint16),
+    "int8": (3, "tensor(int8)", np.int8),
+}
+
+
+class OrtBackend:
+    """Executes steps with ONNX Runtime; a `Backend`.
+
+    The cache has one block a sequence, as long as `max_context`: keys and values of each layer are one array
+    [num_blocks, kv_heads, max_context, head_dim], whose pages are used only as sequences grow. Input and output
+    caches of the graph are bound to the same memory.
+
+    Args:
+        engine_dir: the engine directory, already checked.
+        manifest: its manifest.
+        threads: intra-op threads; None for one each physical core.
+        max_sequences: blocks of the cache.
+        max_context: tokens of a block.
+
+    Raises:
+        EngineError: the session cannot be opened, runs on another provider, or differs from the manifest.
+    """
+
+    def __init__(
+        self, engine_dir: Path, manifest: Manifest, *, threads: int | None, max_sequences: int, max_context: int
+    ) -> None:
+        contract = manifest.io
+        self._output = contract.output
+        self._width = contract.vocab_size if contract.output == "logits" else contract.hidden_size
+        provider = manifest.target.provider
+        if provider not in _PROVIDERS:
+            raise EngineError(f"the engine is for provider {provider!r}; this backend has {', '.join(_PROVIDERS)}")
+        self._provider, self._device = _PROVIDERS[provider]
+        self._session: Any = _open_session(engine_dir / "model.onnx", self._provider, threads)
+        _check_session(self._session, contract)
+        element, _, dtype = _CACHE_TYPES[contract.cache_dtype]
+        self._element = element
+        self._block_shape = (contract.kv_heads, max_context, contract.head_dim)
+        shape = (max_sequences, *self._block_shape)
+        self._block_bytes = int(np.prod(self._block_shape)) * np.dtype(dtype).itemsize
+        self._layers = [f"{layer}.{part}" for layer in range(contract.layers) for part in ("key", "value")]
+        self._memory = {name: _allocate(shape, dtype, self._device) for name in self._layers}
+        self._filled: NDArray[np.int32] = np.zeros(max_sequences, np.int32)
+        self._bindings: dict[tuple[int, int], Any] = {}
+        self._geometry = CacheGeometry(
+            num_blocks=max_sequences,
+            block_size=max_context,
+            bytes_per_token=len(self._layers) * self._block_bytes // max_context,
+        )
+
+    @property
+    def cache(self) -> CacheGeometry:
+        """One block a sequence."""
+        return self._geometry
+
+    def run(self, step: Step) -> NDArray[np.float32]:
+        """Run one step; see `Backend.run`.
+
+        Raises:
+            EngineError: a sequence has more than one block or outgrows it, or ONNX Runtime failed.
+        """
+        if self._session is None:
+            raise EngineError("the backend is closed")
+        self._check(step)
+        results = np.empty((len(step.logits_rows), self._width), np.float32)
+        for call in split_step(step, self._filled, self._geometry.block_size):
+            output = self._call(call)
+            if len(call.results) == len(results) and np.array_equal(call.results, np.arange(len(results))):
+                results = output[: len(results)]
+            else:
+                results[call.results] = output[: len(call.results)]
+        self._filled[step.block_table[:, 0]] = step.context_len + np.diff(step.query_start)
+        return results
+
+    def close(self) -> None:
+        """Free the session and the cache."""
+        self._bindings.clear()
+        self._memory.clear()
+        self._session = None
+
+    def _check(self, step: Step) -> None:
+        if step.block_table.shape[1] != 1:
+            raise EngineError(f"expected one cache block a sequence, found {step.block_table.shape[1]}")
+        longest = int((step.context_len + np.diff(step.query_start)).max())
+        if longest > self._geometry.block_size:
+            raise EngineError(f"a sequence grew to {longest} tokens, its cache block holds {self._geometry.block_size}")
+
+    def _call(self, call: PaddedCall) -> NDArray[np.float32]:
+        binding = self._binding(call.first_block, len(call.query_len))
+        output = np.empty((len(call.logits_rows), self._width), np.float32)
+        try:
+            for name in ("input_ids", "query_len", "context_len", "logits_rows"):
+                binding.bind_cpu_input(name, getattr(call, name))
+            binding.bind_output(self._output, "cpu", 0, np.float32, output.shape, output.ctypes.data)
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            raise EngineError(f"ONNX Runtime failed in a step: {_first_line(error)}") from error
+        return output
+
+    def _binding(self, first_block: int, blocks: int) -> Any:  # noqa: ANN401 - onnxruntime has no types
+        """The binding of a range of blocks, with its caches bound once and for all."""
+        found = self._bindings.get((first_block, blocks))
+        if found is not None:
+            return found
+        binding = self._session.io_binding()
+        shape = (blocks, *self._block_shape)
+        for name in self._layers:
+            address = _address(self._memory[name]) + first_block * self._block_bytes
+            binding.bind_input(f"kv.{name}", self._device, 0, self._element, shape, address)
+            binding.bind_output(f"kv_out.{name}", self._device, 0, self._element, shape, address)
+        self._bindings[first_block, blocks] = binding
+        return binding
+
+
+def _open_session(model: Path, provider: str, threads: int | None) -> Any:  # noqa: ANN401 - onnxruntime has no types
+    try:
+        import onnxruntime
+    except ImportError:
+        raise EngineError("onnxruntime is not installed: pip install 'qwen3-compile[cpu]' (or [cuda])") from None
+    if provider not in onnxruntime.get_available_providers():
+        raise EngineError(
+            f"the engine needs {provider}, this onnxruntime has {', '.join(onnxruntime.get_available_providers())}; "
+            "install the matching onnxruntime distribution or build the engine for another provider"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads if threads is not None else physical_cores()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(model), options, providers=[provider])
+    except Exception as error:
+        raise EngineError(f"{model}: ONNX Runtime cannot open it: {_first_line(error)}") from error
+    if session.get_providers()[0] != provider:  # it falls back without a word
+        raise EngineError(f"the engine needs {provider}, but the session runs on {session.get_providers()[0]}")
+    return session
+
+
+def _check_session(session: Any, contract: Contract) -> None:  # noqa: ANN401 - onnxruntime has no types
+    """Hold the graph's inputs and outputs to the manifest, so that no array is bound at a wrong size."""
+    _, cache_type, _ = _CACHE_TYPES[contract.cache_dtype]
+    step = {"input_ids": "tensor(int64)", "query_len": "tensor(int32)", "context_len": "tensor(int32)"}
+    inputs = {**step, "logits_rows": "tensor(int64)"}
+    outputs: dict[str, str] = {contract.output: "tensor(float)"}
+    caches = [f"{layer}.{part}" for layer in range(contract.layers) for part in ("key", "value")]
+    inputs.update({f"kv.{name}": cache_type for name in caches})
+    outputs.update({f"kv_out.{name}": cache_type for name in caches})
+    for kind, expected, found in (
+        ("input", inputs, session.get_inputs()),
+        ("output", outputs, session.get_outputs()),
+    ):
+        types = {value.name: value.type for value in found}
+        if types != expected:
+            name = min(set(types.items()) ^ set(expected.items()))[0]
+            raise EngineError(
+                f"model.onnx: {kind} {name!r}: the manifest means {expected.get(name, 'none')}, "
+                f"the graph has {types.get(name, 'none')}; build the engine again"
+            )
+    for value in session.get_inputs():
+        if value.name.startswith("kv.") and (value.shape[1], value.shape[3]) != (contract.kv_heads, contract.head_dim):
+            raise EngineError(
+                f"model.onnx: input {value.name!r} has shape {value.shape}, the manifest says "
+                f"{contract.kv_heads} heads of {contract.head_dim}; build the engine again"
+            )
+
+
+def _allocate(shape: tuple[int, ...], dtype: Any, device: str) -> Any:  # noqa: ANN401 - numpy array or OrtValue
+    try:
+        zeros = np.zeros(shape, dtype)  # mapped lazily: a page is used when a token is written to it
+        if device == "cpu":
+            return zeros
+        import onnxruntime
+
+        return onnxruntime.OrtValue.ortvalue_from_numpy(zeros, device, 0)
+    except MemoryError:
+        raise EngineError(
+            f"no memory for a cache of shape {shape} a layer; open it with a smaller max_context or max_sequences"
+        ) from None
+
+
+def _address(memory: Any) -> int:  # noqa: ANN401 - numpy array or OrtValue
+    return int(memory.ctypes.data if isinstance(memory, np.ndarray) else memory.data_ptr())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,95 @@
+"""Lets any number of threads share one scheduler, without a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, TypeVar
+
+from qwen3_runtime.errors import EngineError, RuntimeFault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qwen3_runtime.scheduler import Scheduler
+    from qwen3_runtime.sequence import Sequence
+
+Result = TypeVar("Result")
+
+
+class Driver:
+    """Whoever waits for a result drives the scheduler; the others sleep until that step is over.
+
+    One thread drives at a time, and each step carries the sequences of all threads, so concurrent callers are
+    batched. A sequence that nobody waits for advances only while another is being waited for.
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler  # belongs to the thread that set `_driving`
+        self._changed = threading.Condition()  # guards what follows
+        self._arrivals: deque[Sequence] = deque()
+        self._driving = False
+        self._closed = False
+
+    def queue(self, *sequences: Sequence) -> None:
+        """Hand sequences to the scheduler; they join at its next step.
+
+        Raises:
+            EngineError: the engine was closed.
+        """
+        with self._changed:
+            if self._closed:
+                raise EngineError("the engine is closed: open it again")
+            self._arrivals.extend(sequences)
+
+    def wait(self, poll: Callable[[], Result | None]) -> Result:
+        """Drive steps, or watch another thread drive them, until `poll` finds something.
+
+        Raises:
+            EngineError: the engine was closed.
+        """
+        while True:
+            with self._changed:
+                while (found := poll()) is None and self._driving:
+                    self._changed.wait()
+                if found is not None:
+                    return found
+                if self._closed or not (self._arrivals or self._scheduler.busy):
+                    raise EngineError("the engine is closed, or has nothing left to run for this request")
+                self._driving = True
+            self._drive()
+
+    def close(self) -> None:
+        """End every sequence as cancelled, after the step that is running."""
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: not self._driving)
+            self._admit_arrivals()
+            self._scheduler.interrupt_all("cancelled")
+            self._changed.notify_all()
+
+    def _drive(self) -> None:
+        try:
+            with self._changed:
+                self._admit_arrivals()
+            self._scheduler.step()
+        except Exception as error:  # noqa: BLE001 - it reaches every caller that waits for one of the sequences
+            self._scheduler.fail_all(error if isinstance(error, RuntimeFault) else _broken(error))
+        except BaseException:
+            # Ctrl-C may fall between a sequence's output and its next token: nothing of this step can be trusted.
+            self._scheduler.fail_all(EngineError("interrupted while a step was running; send the request again"))
+            raise
+        finally:
+            with self._changed:
+                self._driving = False
+                self._changed.notify_all()
+
+    def _admit_arrivals(self) -> None:
+        while self._arrivals:
+            self._scheduler.add(self._arrivals.popleft())
+
+
+def _broken(error: Exception) -> EngineError:
+    broken = EngineError(f"a step failed: {type(error).__name__}: {error}")
+    broken.__cause__ = error
+    return broken

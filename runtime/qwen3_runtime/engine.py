@@ -1,0 +1,241 @@
+"""An opened engine: chat, stream, batches of requests, embeddings."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, Unpack
+
+import numpy as np
+
+from qwen3_runtime.admission import Model, choose_sampling, make_plan
+from qwen3_runtime.backends import open_backend
+from qwen3_runtime.budget import ThinkingBudget
+from qwen3_runtime.directory import Verify, read_engine_directory
+from qwen3_runtime.driver import Driver
+from qwen3_runtime.embedding import Pooling
+from qwen3_runtime.errors import EngineError, RequestError
+from qwen3_runtime.generation import Generation, TokensOnly
+from qwen3_runtime.handle import Handle
+from qwen3_runtime.request import Completion, Event, Options, Request
+from qwen3_runtime.sampling import Sampler
+from qwen3_runtime.scheduler import Scheduler, check_prompt
+from qwen3_runtime.sequence import Sequence as Running
+from qwen3_runtime.text import ChatTemplate, ReplyStream, Tokenizer
+from qwen3_runtime.text.reasoning import ThinkingStart
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import TracebackType
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from qwen3_runtime.manifest import Manifest
+    from qwen3_runtime.step import Backend
+
+
+class Engine:
+    """Runs an engine. All methods may be called from any thread.
+
+    There is no background thread: whoever waits for a result drives the steps, one thread at a time, and every step
+    carries the requests of all threads. Requests beyond `max_sequences` wait in line. A request that nobody waits
+    for advances only while others are being waited for.
+
+    Attributes:
+        manifest: the engine's manifest.
+        backend: executes single steps; for validation and benchmarks. Do not use it while requests are running.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        backend: Backend,
+        *,
+        max_sequences: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.manifest: Manifest = model.manifest
+        self.backend = backend
+        self._model = model
+        self._clock = clock
+        self._scheduler = Scheduler(
+            backend,
+            max_batch=max_sequences,
+            max_step_tokens=model.manifest.io.max_step_tokens,
+            max_context=model.max_context,
+            clock=clock,
+        )
+        self._driver = Driver(self._scheduler)
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        max_sequences: int = 1,
+        max_context: int | None = None,
+        verify: Verify = "fast",
+    ) -> Self:
+        """Open an engine directory.
+
+        Args:
+            path: the directory.
+            threads: of the provider; by default one for each physical core that this process may use.
+            max_sequences: sequences in a step, at most the engine's `max_batch`.
+            max_context: tokens a sequence may hold, at most the engine's own limit, which is the default. Cache
+                memory is reserved for `max_sequences * max_context` tokens and used as sequences grow.
+            verify: `fast` checks the SHA-256 of everything but the weights, `full` of the weights too.
+
+        Raises:
+            EngineError: the directory does not hold together, or cannot run here.
+        """
+        manifest = read_engine_directory(path, verify)
+        limits = manifest.io
+        max_context = limits.max_context if max_context is None else max_context
+        for name, value, most in (
+            ("max_sequences", max_sequences, limits.max_batch),
+            ("max_context", max_context, limits.max_context),
+        ):
+            if not 1 <= value <= most:
+                raise EngineError(f"{name}: expected 1 to {most}, which the engine was built for, found {value}")
+        directory = Path(path)
+        tokenizer = Tokenizer.open(directory) if "tokenizer.json" in manifest.files else None
+        template = None if tokenizer is None else ChatTemplate.open(directory, tokenizer.named_tokens)
+        model = Model(manifest, tokenizer, template, max_context)
+        _ = model.default_sampling  # so that a bad manifest fails here and not in the first request
+        backend = open_backend(
+            directory, manifest, threads=threads, max_sequences=max_sequences, max_context=max_context
+        )
+        return cls(model, backend, max_sequences=max_sequences)
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The model's tokenizer, if the engine has one."""
+        return self._model.tokenizer
+
+    @property
+    def template(self) -> ChatTemplate | None:
+        """The model's chat template, if the engine has one."""
+        return self._model.template
+
+    @property
+    def max_context(self) -> int:
+        """Tokens a sequence may hold, prompt and output together."""
+        return self._scheduler.max_context
+
+    def chat(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> Completion:
+        """Answer a conversation and wait for the end. `options` are the fields of `Request`.
+
+        Raises:
+            RequestError: the request cannot be served.
+            EngineError: the backend failed.
+        """
+        return self.submit(Request(messages=messages, **options)).result()
+
+    def complete(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Completion:
+        """Continue a raw prompt, text or token ids, and wait for the end. Options and errors as for `chat`."""
+        return self.submit(Request(prompt=prompt, **options)).result()
+
+    def stream(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> Iterator[Event]:
+        """Answer a conversation piece by piece: `TextDelta` events, then one `Finished`.
+
+        The request is checked here, before the first event is asked for. Closing the iterator cancels the request.
+        Options and errors as for `chat`.
+        """
+        return self._iterate(*self._prepare(Request(messages=messages, **options)))
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Run requests together, as many in a step as `max_sequences` allows; results in the order given.
+
+        A sequence's tokens do not depend on which others run beside it, but for the rounding of the backend.
+
+        Raises:
+            RequestError: one of them cannot be served; then none is run.
+            EngineError: the backend failed.
+        """
+        prepared = [self._prepare(request) for request in requests]
+        self._driver.queue(*(running for _, running in prepared))
+        try:
+            return [handle.result() for handle, _ in prepared]
+        finally:
+            for handle, _ in prepared:
+                handle.cancel()
+
+    def submit(self, request: Request) -> Handle:
+        """Queue a request.
+
+        Returns:
+            A handle to iterate, wait on or cancel.
+
+        Raises:
+            RequestError: the request cannot be served.
+        """
+        handle, running = self._prepare(request)
+        self._driver.queue(running)
+        return handle
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed texts: the model's output at the last token, which the tokenizer of these models appends.
+
+        Returns:
+            float32 [len(texts), hidden_size], each row of L2 norm 1.
+
+        Raises:
+            RequestError: a text is too long, or the engine gives logits.
+        """
+        tokenizer = self._model.tokenizer
+        if self.manifest.io.output != "hidden" or tokenizer is None:
+            raise RequestError(f"this engine is made for {self.manifest.io.task}: it cannot embed")
+        encoded = [tokenizer.encode(text, add_special_tokens=True) for text in texts]
+        for ids in encoded:
+            check_prompt(len(ids), self.max_context)
+        pooled = [Pooling() for _ in encoded]
+        self._driver.queue(*map(Running, encoded, pooled))
+        rows = [self._driver.wait(pooling.poll) for pooling in pooled]
+        return np.stack(rows) if rows else np.zeros((0, self.manifest.io.hidden_size), np.float32)
+
+    def close(self) -> None:
+        """Cancel what is running and free session and cache. The engine must not be used afterwards."""
+        if not self._closed:
+            self._closed = True
+            self._driver.close()
+            self.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _prepare(self, request: Request) -> tuple[Handle, Running]:
+        if self.manifest.io.output != "logits":
+            raise RequestError(f"this engine is made for {self.manifest.io.task}: use embed()")
+        model = self._model
+        plan = make_plan(request, model)
+        sampling = choose_sampling(request, model, plan.start)
+        handle = Handle(self._driver)
+        now = self._clock()
+        generation = Generation(
+            plan,
+            Sampler(sampling, self.manifest.io.live_vocab_size, plan.prompt),
+            TokensOnly() if model.tokenizer is None else ReplyStream(model.tokenizer, plan.start, request.stop),
+            ThinkingBudget(plan.budget, inside=plan.start is ThinkingStart.INSIDE),
+            emit=handle.put,
+            on_error=handle.put_error,
+            submitted=now,
+        )
+        deadline = None if plan.deadline is None else now + plan.deadline
+        running = Running(generation.initial_tokens(), generation, deadline)
+        handle.bind(running)
+        return handle, running
+
+    def _iterate(self, handle: Handle, running: Running) -> Iterator[Event]:
+        self._driver.queue(running)
+        try:
+            yield from handle
+        finally:
+            handle.cancel()

@@ -1,0 +1,225 @@
+"""The decode loop of one request: sample, split, stream, and stop at the first cap that is met."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from qwen3_runtime.request import Completion, Event, Finished, FinishReason, TextDelta, Timings, Usage
+from qwen3_runtime.text.reasoning import Delta, Part, ThinkingStart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from qwen3_runtime.budget import ThinkingBudget
+    from qwen3_runtime.sampling import Sampler
+    from qwen3_runtime.sequence import Interruption
+
+
+class Reply(Protocol):
+    """Turns tokens into text: `qwen3_runtime.text.ReplyStream`, or `TokensOnly`."""
+
+    @property
+    def stopped_by(self) -> str | None:
+        """The stop string that ended the answer, or None."""
+
+    @property
+    def thinking(self) -> bool:
+        """Whether the next token, unless a tag, is reasoning."""
+
+    def push(self, token_id: int) -> tuple[Part, Delta]:
+        """Take one token, sampled or forced."""
+
+    def flush(self) -> Delta:
+        """The text still held back at the end."""
+
+
+class TokensOnly:
+    """The reply of an engine without a tokenizer: every token is the answer, and none has text."""
+
+    stopped_by: str | None = None
+    thinking: bool = False
+
+    def push(self, token_id: int) -> tuple[Part, Delta]:  # noqa: ARG002 - the protocol's
+        """Count the token as answer."""
+        return Part.ANSWER, Delta()
+
+    def flush(self) -> Delta:
+        """Nothing is ever held back."""
+        return Delta()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request after its checks: everything that the decode loop goes by.
+
+    Attributes:
+        prompt: token ids, the stop sentence not included.
+        start: how generation starts: inside the reasoning, able to open it, or without.
+        budget: tokens of reasoning, or None.
+        stop_sentence: token ids that end the reasoning when the budget is spent.
+        open_id: the `<think>` token, or None where the tokenizer has none.
+        room: tokens that may follow the prompt.
+        limit: which cap `room` is: `length` (max_tokens) or `context`.
+        eos: token ids that end the turn.
+        deadline: seconds from submission, or None.
+    """
+
+    prompt: tuple[int, ...]
+    start: ThinkingStart
+    budget: int | None
+    stop_sentence: tuple[int, ...]
+    open_id: int | None
+    room: int
+    limit: Literal["length", "context"]
+    eos: frozenset[int]
+    deadline: float | None
+
+    @property
+    def cut_at_once(self) -> bool:
+        """Whether the prompt ends inside the reasoning and no token of it is allowed."""
+        return self.start is ThinkingStart.INSIDE and self.budget == 0
+
+
+class Generation:
+    """One request in flight; the scheduler's `Consumer`.
+
+    The work of a token does not depend on how many came before it.
+
+    Args:
+        plan: the checked request.
+        sampler: chooses tokens; keeps what penalties need.
+        reply: turns tokens into text.
+        budget: counts the reasoning.
+        emit: receives the events, the last of which is `Finished`.
+        on_error: receives the backend's error, after which no event follows.
+        submitted: seconds on the scheduler's clock.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        sampler: Sampler,
+        reply: Reply,
+        budget: ThinkingBudget,
+        *,
+        emit: Callable[[Event], None],
+        on_error: Callable[[Exception], None],
+        submitted: float,
+    ) -> None:
+        self._plan = plan
+        self._sampler = sampler
+        self._reply = reply
+        self._budget = budget
+        self._emit = emit
+        self._on_error = on_error
+        self._submitted = submitted
+        self._started: float | None = None
+        self._first: float | None = None
+        self._last = submitted
+        self._generated: list[int] = []
+        self._sampled = 0
+        self._answer_tokens = 0
+        self._reasoning: list[str] = []
+        self._answer: list[str] = []
+
+    def initial_tokens(self) -> list[int]:
+        """The prompt, and the stop sentence behind it when reasoning is over before it began. Call once."""
+        forced = self._force_stop_sentence() if self._plan.cut_at_once else ()
+        return [*self._plan.prompt, *forced]
+
+    def started(self, now: float) -> None:
+        """The first tokens are about to run; a second call, after a preemption, changes nothing."""
+        if self._started is None:
+            self._started = now
+
+    def take(self, row: NDArray[np.float32], now: float) -> tuple[int, ...]:
+        """Sample the next token from logits float32 [vocab_size]; returns what to feed next, or () at the end."""
+        token = self._sample(row)
+        self._last = now
+        if self._first is None:
+            self._first = now
+        self._generated.append(token)
+        if token in self._plan.eos:
+            return self._finish("stop", now)
+        part, delta = self._reply.push(token)
+        self._budget.observe(part, thinking=self._reply.thinking)
+        self._answer_tokens += part is Part.ANSWER
+        self._show(delta)
+        if self._reply.stopped_by is not None:
+            return self._finish("stop_string", now)
+        left = self._plan.room - len(self._generated)
+        if self._budget.cut_due and left > len(self._plan.stop_sentence):
+            return (token, *self._force_stop_sentence())
+        if self._budget.cut_due or left <= 0:
+            return self._finish(self._plan.limit, now)
+        return (token,)
+
+    def interrupt(self, reason: Interruption, now: float) -> None:
+        """Finish with what there is."""
+        self._finish(reason, now)
+
+    def fail(self, error: Exception) -> None:
+        """Pass the backend's error on."""
+        self._on_error(error)
+
+    def _sample(self, row: NDArray[np.float32]) -> int:
+        if self._budget.spent and self._plan.open_id is not None and self._plan.start is not ThinkingStart.OFF:
+            row[self._plan.open_id] = -math.inf
+        token = self._sampler.sample(row)
+        self._sampler.accept(token)  # sampled tokens only: the stop sentence is nothing that a penalty should act on
+        self._sampled += 1
+        return token
+
+    def _force_stop_sentence(self) -> tuple[int, ...]:
+        sentence = self._plan.stop_sentence
+        self._generated.extend(sentence)
+        self._budget.cut(len(sentence))
+        for token in sentence:
+            _, delta = self._reply.push(token)
+            self._show(delta)
+        return sentence
+
+    def _show(self, delta: Delta) -> None:
+        if delta.reasoning:
+            self._reasoning.append(delta.reasoning)
+            self._emit(TextDelta("reasoning", delta.reasoning))
+        if delta.answer:
+            self._answer.append(delta.answer)
+            self._emit(TextDelta("answer", delta.answer))
+
+    def _finish(self, reason: FinishReason, now: float) -> tuple[int, ...]:
+        self._show(self._reply.flush())
+        usage = Usage(
+            prompt_tokens=len(self._plan.prompt),
+            reasoning_tokens=self._budget.reasoning_tokens,
+            forced_tokens=self._budget.forced_tokens,
+            answer_tokens=self._answer_tokens,
+            completion_tokens=len(self._generated),
+        )
+        completion = Completion(
+            reasoning="".join(self._reasoning),
+            answer="".join(self._answer),
+            finish_reason=reason,
+            budget_hit=self._budget.hit,
+            tokens=tuple(self._generated),
+            usage=usage,
+            timings=self._timings(now),
+        )
+        self._emit(Finished(completion))
+        return ()
+
+    def _timings(self, now: float) -> Timings:
+        prefill = self._first - self._started if self._first is not None and self._started is not None else None
+        decode = self._last - self._first if self._first is not None else None
+        return Timings(
+            queued=None if self._started is None else self._started - self._submitted,
+            time_to_first_token=None if self._first is None else self._first - self._submitted,
+            total=now - self._submitted,
+            prefill_tokens_per_second=len(self._plan.prompt) / prefill if prefill else None,
+            decode_tokens_per_second=(self._sampled - 1) / decode if decode else None,
+        )

@@ -1,0 +1,215 @@
+"""Continuous batching: each step mixes the decode tokens of running sequences with chunks of new prompts."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qwen3_runtime.cache import BlockPool, BlockTable, blocks_for
+from qwen3_runtime.errors import RequestError
+from qwen3_runtime.step import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qwen3_runtime.sequence import Interruption, Sequence
+    from qwen3_runtime.step import Backend
+
+
+class Scheduler:
+    """Drives sequences through a backend. Not thread-safe: one thread at a time may call it.
+
+    A sequence is admitted when the batch has a seat and the cache has blocks for all its tokens and one more.
+    When a running sequence finds no block to grow into, the sequence admitted last gives its blocks back and
+    waits at the head of the queue; its tokens are kept and are computed again when there is room.
+
+    Args:
+        backend: executes the steps.
+        max_batch: sequences a step may hold.
+        max_step_tokens: new tokens a step may hold; longer prompts are fed in chunks.
+        max_context: tokens a sequence may hold.
+        clock: seconds; deadlines are on it.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        max_batch: int,
+        max_step_tokens: int,
+        max_context: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._backend = backend
+        self._max_batch = min(max_batch, max_step_tokens)  # so that every running sequence advances in every step
+        self._max_step_tokens = max_step_tokens
+        self._max_context = min(max_context, backend.cache.num_blocks * backend.cache.block_size)
+        self._clock = clock
+        self.pool = BlockPool(backend.cache.num_blocks)
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []  # in order of admission
+
+    @property
+    def max_context(self) -> int:
+        """Tokens a sequence may hold: the engine's limit, or all of the cache where that is less."""
+        return self._max_context
+
+    @property
+    def busy(self) -> bool:
+        """Whether any sequence is running or waiting."""
+        return bool(self.running or self.waiting)
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence.
+
+        Raises:
+            RequestError: when its prompt is empty or can never fit.
+        """
+        check_prompt(len(sequence.tokens), self._max_context)
+        self.waiting.append(sequence)
+
+    def step(self) -> None:
+        """Run one step and hand every output to its consumer. Does nothing when no sequence is left.
+
+        Raises:
+            Exception: whatever the backend or a consumer raised. What the sequences stand at is then unknown: the
+                caller ends them with `fail_all`.
+        """
+        self._interrupt_overdue()
+        self._admit()
+        batch = self._plan()
+        if not batch:
+            return
+        step, finishing = _pack(batch)
+        rows = self._backend.run(step)
+        now = self._clock()
+        for sequence, count in batch:
+            sequence.cached += count
+        for sequence, row in zip(finishing, rows, strict=True):
+            following = sequence.consumer.take(row, now)
+            if following:
+                sequence.tokens.extend(following)
+            else:
+                self._leave(sequence)
+
+    def interrupt_all(self, reason: Interruption) -> None:
+        """End every sequence, running or waiting."""
+        now = self._clock()
+        for sequence in self._dismiss_all():
+            sequence.consumer.interrupt(reason, now)
+
+    def fail_all(self, error: Exception) -> None:
+        """End every sequence, running or waiting, with an error."""
+        for sequence in self._dismiss_all():
+            sequence.consumer.fail(error)
+
+    def _dismiss_all(self) -> list[Sequence]:
+        dismissed = [*self.running, *self.waiting]
+        self.running.clear()
+        self.waiting.clear()
+        for sequence in dismissed:
+            self._release(sequence)
+        return dismissed
+
+    def _leave(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self._release(sequence)
+
+    @staticmethod
+    def _release(sequence: Sequence) -> None:
+        if sequence.table is not None:
+            sequence.table.release()
+            sequence.table = None
+        sequence.cached = 0
+
+    def _interrupt_overdue(self) -> None:
+        now = self._clock()
+        for sequence in (*self.running, *self.waiting):
+            overdue = sequence.deadline is not None and now >= sequence.deadline
+            if not (sequence.cancelled or overdue):
+                continue
+            if sequence.table is not None:
+                self._leave(sequence)
+            else:
+                self.waiting.remove(sequence)
+            sequence.consumer.interrupt("cancelled" if sequence.cancelled else "deadline", now)
+
+    def _admit(self) -> None:
+        geometry = self._backend.cache
+        while self.waiting and len(self.running) < self._max_batch:
+            sequence = self.waiting[0]
+            wanted = min(len(sequence.tokens) + 1, self._max_context)
+            if blocks_for(wanted, geometry.block_size) > self.pool.available:
+                return  # first come, first served: nobody overtakes the one that needs much
+            sequence.table = BlockTable(self.pool, geometry, self._max_context)
+            sequence.table.reserve(wanted)
+            self.waiting.popleft()
+            self.running.append(sequence)
+            sequence.consumer.started(self._clock())
+
+    def _plan(self) -> list[tuple[Sequence, int]]:
+        """Choose the new tokens of each running sequence: single tokens first, then prompts in order of admission."""
+        for sequence in list(self.running):
+            if sequence.table is not None:  # not preempted by an earlier turn of this loop
+                self._make_room(sequence)
+        budget = self._max_step_tokens
+        batch = []
+        for sequence in sorted(self.running, key=lambda running: running.pending > 1):
+            count = min(sequence.pending, budget)
+            if count:
+                batch.append((sequence, count))
+                budget -= count
+        return batch
+
+    def _make_room(self, sequence: Sequence) -> None:
+        """Hold blocks for all tokens of a running sequence, preempting the youngest others where needed."""
+        while sequence.table is not None and not sequence.table.reserve(len(sequence.tokens)):
+            if len(self.running) == 1:
+                self._leave(sequence)
+                sequence.consumer.interrupt("context", self._clock())
+                return
+            youngest = self.running.pop()
+            self._release(youngest)
+            self.waiting.appendleft(youngest)
+
+
+def check_prompt(tokens: int, max_context: int) -> None:
+    """Refuse a prompt that leaves no room for a single new token.
+
+    Raises:
+        RequestError: with the numbers.
+    """
+    if tokens == 0:
+        raise RequestError("the prompt is empty: at least one token is needed")
+    if tokens >= max_context:
+        raise RequestError(
+            f"the prompt has {tokens} tokens, but a sequence may hold {max_context}, output included; "
+            "shorten it, or open the engine with a larger max_context"
+        )
+
+
+def _pack(batch: list[tuple[Sequence, int]]) -> tuple[Step, list[Sequence]]:
+    """Pack the chosen tokens into a step; returns it with the sequences whose last token it holds, in row order."""
+    starts = np.zeros(len(batch) + 1, np.int32)
+    np.cumsum([count for _, count in batch], out=starts[1:])
+    tables = [sequence.table for sequence, _ in batch if sequence.table is not None]
+    width = max(table.count for table in tables)
+    ids: list[int] = []
+    finishing = []
+    rows = []
+    for index, (sequence, count) in enumerate(batch):
+        ids.extend(sequence.tokens[sequence.cached : sequence.cached + count])
+        if count == sequence.pending:
+            finishing.append(sequence)
+            rows.append(int(starts[index + 1]) - 1)
+    step = Step(
+        input_ids=np.array(ids, np.int64),
+        query_start=starts,
+        context_len=np.array([sequence.cached for sequence, _ in batch], np.int32),
+        block_table=np.stack([table.row[:width] for table in tables]),
+        logits_rows=np.array(rows, np.int32),
+    )
+    return step, finishing

@@ -1,0 +1,158 @@
+"""A backend that plays a script through a real paged cache, and the engine around it.
+
+The backend stores the token ids themselves where a model would store keys and values. What a sequence "attends" to is
+read back through its block table, so a wrong block, a stale block or a wrong context length changes the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qwen3_runtime.admission import Model
+from qwen3_runtime.engine import Engine
+from qwen3_runtime.manifest import ChatDefaults, Contract, Manifest, Target
+from qwen3_runtime.step import CacheGeometry
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from qwen3_runtime.step import Step
+    from qwen3_runtime.text import ChatTemplate, Tokenizer
+
+VOCAB, LIVE = 151936, 151669
+IM_START, IM_END, END_OF_TEXT = 151644, 151645, 151643
+TOOL_CALL, TOOL_CALL_END = 151657, 151658
+THINK, THINK_END = 151667, 151668
+
+Script = Callable[[list[int]], int]
+
+
+class ScriptedBackend:
+    """Runs `script(all tokens of the sequence) -> next token`; or `logits(tokens) -> row`, for sampling tests."""
+
+    def __init__(
+        self,
+        script: Script | None = None,
+        *,
+        logits: Callable[[list[int]], NDArray[np.float32]] | None = None,
+        num_blocks: int = 4,
+        block_size: int = 4096,
+        vocab: int = VOCAB,
+    ) -> None:
+        self.cache = CacheGeometry(num_blocks=num_blocks, block_size=block_size, bytes_per_token=8)
+        self.slots = np.full(num_blocks * block_size, -1, np.int64)
+        self.script = script
+        self.logits = logits
+        self.vocab = vocab
+        self.steps: list[Step] = []
+        self.closed = False
+        self.before_step: Callable[[], None] = lambda: None
+
+    def run(self, step: Step) -> NDArray[np.float32]:
+        self.before_step()
+        self.steps.append(step)
+        size = self.cache.block_size
+        held = step.block_table[step.block_table >= 0]
+        assert len(set(held.tolist())) == len(held), "two sequences share a block"
+        rows: dict[int, NDArray[np.float32]] = {}
+        for index in range(len(step.context_len)):
+            start, end = int(step.query_start[index]), int(step.query_start[index + 1])
+            context = int(step.context_len[index])
+            places = [
+                int(step.block_table[index, place // size]) * size + place % size
+                for place in range(context + end - start)
+            ]
+            assert min(places) >= 0, "a token has no block"
+            self.slots[places[context:]] = step.input_ids[start:end]
+            tokens = self.slots[places].tolist()
+            assert -1 not in tokens, "a token was never written"
+            for row in step.logits_rows:
+                if start <= row < end:
+                    rows[int(row)] = self._row(tokens[: context + int(row) - start + 1])
+        return np.array([rows[int(row)] for row in step.logits_rows], np.float32).reshape(-1, self.vocab)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _row(self, tokens: list[int]) -> NDArray[np.float32]:
+        if self.logits is not None:
+            return self.logits(tokens)
+        assert self.script is not None
+        row = background(self.vocab)
+        row[self.script(tokens)] = 100.0
+        return row
+
+
+def background(vocab: int) -> NDArray[np.float32]:
+    """Logits that are all unlikely, and all different: equals would make top-k keep the whole vocabulary."""
+    return np.linspace(-50, -100, vocab, dtype=np.float32)
+
+
+def turn_of(tokens: list[int]) -> list[int]:
+    """The tokens of the assistant's turn, after `<|im_start|>assistant\\n`."""
+    last = len(tokens) - 1 - tokens[::-1].index(IM_START)
+    return tokens[last + 3 :]
+
+
+def in_turn(script: Script) -> Script:
+    """A script of the assistant's turn alone."""
+    return lambda tokens: script(turn_of(tokens))
+
+
+def make_manifest(
+    *,
+    thinking: str = "hybrid",
+    budget: int | None = None,
+    max_tokens: int = 1000,
+    max_context: int = 4096,
+    max_batch: int = 4,
+    max_step_tokens: int = 512,
+    task: str = "chat",
+    output: str = "logits",
+    **contract: Any,
+) -> Manifest:
+    sizes: dict[str, Any] = {"vocab_size": VOCAB, "live_vocab_size": LIVE, "hidden_size": 8, **contract}
+    chat = ChatDefaults(thinking, budget, max_tokens, {}) if task == "chat" else None  # type: ignore[arg-type]
+    return Manifest(
+        name="scripted",
+        target=Target("ort", "cpu"),
+        io=Contract(
+            task=task,  # type: ignore[arg-type]
+            output=output,  # type: ignore[arg-type]
+            layers=1,
+            kv_heads=1,
+            head_dim=1,
+            cache_dtype="float32",
+            max_context=max_context,
+            max_batch=max_batch,
+            max_step_tokens=max_step_tokens,
+            **sizes,
+        ),
+        chat=chat,
+        eos_token_ids=(IM_END, END_OF_TEXT),
+        pad_token_id=END_OF_TEXT,
+        verified=True,
+        files={},
+        spec={},
+        source={},
+        tools={},
+    )
+
+
+def make_engine(
+    backend: ScriptedBackend,
+    tokenizer: Tokenizer | None,
+    template: ChatTemplate | None,
+    *,
+    max_sequences: int = 4,
+    clock: Callable[[], float] | None = None,
+    **manifest: Any,
+) -> Engine:
+    made = make_manifest(**manifest)
+    model = Model(made, tokenizer, template, made.io.max_context)
+    if clock is None:
+        return Engine(model, backend, max_sequences=max_sequences)
+    return Engine(model, backend, max_sequences=max_sequences, clock=clock)

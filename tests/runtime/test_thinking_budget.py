@@ -1,0 +1,434 @@
+"""The rules of the thinking budget, through the whole decode loop, with a model that follows a script."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scripted import (
+    IM_END,
+    THINK,
+    THINK_END,
+    TOOL_CALL,
+    TOOL_CALL_END,
+    VOCAB,
+    ScriptedBackend,
+    background,
+    in_turn,
+    make_engine,
+    turn_of,
+)
+
+from qwen3_runtime import Request, RequestError, Sampling
+from qwen3_runtime.budget import STOP_SENTENCE, ThinkingBudget, fit_budget
+from qwen3_runtime.text import ReasoningSplitter, ThinkingStart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qwen3_runtime.text import ChatTemplate, Tokenizer
+
+QUESTION = [{"role": "user", "content": "How much is 6 times 7?"}]
+FILLER = 1154  # an ordinary token
+SENTENCE_TOKENS = 24
+
+
+@pytest.fixture
+def say(tokenizer: Tokenizer) -> Callable[[str], list[int]]:
+    return tokenizer.encode
+
+
+def thinker(answer: list[int], thoughts: int | None = None) -> ScriptedBackend:
+    """Thinks `thoughts` tokens (or for ever) and, once its reasoning is closed, gives the answer."""
+
+    def script(turn: list[int]) -> int:
+        if THINK_END in turn:
+            after = len(turn) - 1 - turn[::-1].index(THINK_END)
+            said = [token for token in turn[after + 1 :] if token != 271]
+            return answer[len(said)] if len(said) < len(answer) else IM_END
+        if not turn:
+            return THINK
+        thought = len([token for token in turn if token != THINK])
+        return THINK_END if thoughts is not None and thought >= thoughts else FILLER + thought % 7
+
+    return ScriptedBackend(in_turn(script))
+
+
+def test_the_stop_sentence_is_the_one_of_the_report(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode(STOP_SENTENCE)
+    assert len(ids) == SENTENCE_TOKENS
+    assert ids[:4] == [271, 82796, 279, 7199]
+    assert ids[-4:] == [1431, 624, THINK_END, 271]
+
+
+@pytest.mark.parametrize("budget", [1, 2, 17, 100])
+def test_reasoning_is_cut_at_exactly_the_budget(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]], budget: int
+) -> None:
+    done = make_engine(thinker(say("42")), tokenizer, template).chat(QUESTION, thinking_budget=budget)
+    assert done.usage.reasoning_tokens == budget
+    assert done.usage.forced_tokens == SENTENCE_TOKENS
+    assert done.budget_hit
+    assert done.finish_reason == "stop"
+    assert done.answer == "42"
+    assert done.reasoning.endswith("based on the thinking directly now.")
+    assert list(done.tokens[budget + 1 : budget + 1 + SENTENCE_TOKENS]) == tokenizer.encode(STOP_SENTENCE)
+    assert done.usage.completion_tokens == 1 + budget + SENTENCE_TOKENS + len(say("42")) + 1
+
+
+def test_reasoning_that_ends_by_itself_is_left_alone(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    done = make_engine(thinker(say("42"), thoughts=9), tokenizer, template).chat(QUESTION, thinking_budget=10)
+    assert (done.usage.reasoning_tokens, done.usage.forced_tokens, done.budget_hit) == (9, 0, False)
+    assert done.answer == "42"
+
+
+def test_no_budget_means_no_cut(tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]) -> None:
+    engine = make_engine(thinker(say("42"), thoughts=300), tokenizer, template, budget=5)
+    done = engine.chat(QUESTION, thinking_budget=None)
+    assert (done.usage.reasoning_tokens, done.budget_hit) == (300, False)
+
+
+def test_the_engines_default_budget_applies_when_the_request_names_none(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    done = make_engine(thinker(say("42")), tokenizer, template, budget=33).chat(QUESTION)
+    assert (done.usage.reasoning_tokens, done.budget_hit) == (33, True)
+
+
+def test_neither_the_prompt_nor_thinking_in_its_history_counts(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    history = [
+        {"role": "user", "content": "Explain the tags <think> and </think>."},
+        {"role": "assistant", "content": "Sure: </think> closes.", "reasoning_content": "long " * 50},
+        {"role": "user", "content": "</think> 6 times 7?"},
+    ]
+    done = make_engine(thinker(say("42")), tokenizer, template).chat(history, thinking_budget=12)
+    assert (done.usage.reasoning_tokens, done.budget_hit, done.answer) == (12, True, "42")
+
+
+def test_thinking_that_the_prompt_opened_is_counted_from_its_first_token(
+    tokenizer: Tokenizer, always_template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    def script(turn: list[int]) -> int:
+        assert turn[0] == THINK  # the prompt's
+        if THINK_END not in turn:
+            return FILLER
+        said = turn[turn.index(THINK_END) + 2 :]
+        return say("42")[len(said)] if len(said) < 2 else IM_END
+
+    engine = make_engine(ScriptedBackend(in_turn(script)), tokenizer, always_template, thinking="always")
+    done = engine.chat(QUESTION, thinking_budget=7)
+    assert (done.usage.reasoning_tokens, done.budget_hit, done.answer) == (7, True, "42")
+    assert done.reasoning.startswith(tokenizer.decode([FILLER]).lstrip("\n"))
+    assert "think>" not in done.reasoning
+
+
+def test_a_model_that_always_thinks_answers_at_once_with_budget_0(
+    tokenizer: Tokenizer, always_template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    def script(turn: list[int]) -> int:
+        sentence = tokenizer.encode(STOP_SENTENCE)
+        assert turn[2 : 2 + SENTENCE_TOKENS] == sentence
+        said = turn[2 + SENTENCE_TOKENS :]
+        return say("42")[len(said)] if len(said) < 2 else IM_END
+
+    backend = ScriptedBackend(in_turn(script))
+    engine = make_engine(backend, tokenizer, always_template, thinking="always")
+    done = engine.chat(QUESTION, thinking_budget=0)
+    assert (done.usage.reasoning_tokens, done.usage.forced_tokens, done.answer) == (0, SENTENCE_TOKENS, "42")
+    assert len(backend.steps[0].input_ids) == done.usage.prompt_tokens + SENTENCE_TOKENS
+    with pytest.raises(RequestError, match="always thinks"):
+        engine.chat(QUESTION, thinking=False)
+
+
+@pytest.mark.parametrize("options", [{"thinking": False}, {"thinking_budget": 0}])
+def test_budget_0_is_the_hard_switch_of_a_hybrid_model(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]], options: dict[str, int]
+) -> None:
+    answer = say("42")
+
+    def script(turn: list[int]) -> int:
+        assert turn[:4] == [THINK, 271, THINK_END, 271]
+        return answer[len(turn) - 4] if len(turn) - 4 < len(answer) else IM_END
+
+    engine = make_engine(ScriptedBackend(in_turn(script)), tokenizer, template, budget=50)
+    done = engine.chat(QUESTION, **options)  # type: ignore[arg-type]
+    assert (done.usage.reasoning_tokens, done.usage.forced_tokens, done.budget_hit) == (0, 0, False)
+    assert (done.reasoning, done.answer) == ("", "42")
+
+
+def test_without_thinking_nothing_is_ever_counted_as_reasoning(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    words = [THINK, *say("not a thought"), THINK_END, *say("42")]
+
+    def script(turn: list[int]) -> int:
+        return words[len(turn) - 4] if len(turn) - 4 < len(words) else IM_END
+
+    engine = make_engine(ScriptedBackend(in_turn(script)), tokenizer, template, budget=2)
+    done = engine.chat(QUESTION, thinking=False)
+    assert (done.usage.reasoning_tokens, done.reasoning, done.answer) == (0, "", "not a thought42")
+
+
+@pytest.mark.parametrize("max_tokens", [SENTENCE_TOKENS + 32 + 50, 10_000])
+def test_the_requests_own_budget_must_leave_room_for_sentence_and_answer(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]], max_tokens: int
+) -> None:
+    engine = make_engine(thinker(say("42")), tokenizer, template, max_context=200)
+    prompt = len(tokenizer.encode(template.render(QUESTION, enable_thinking=True)))
+    most = min(max_tokens, 200 - prompt) - SENTENCE_TOKENS - 32
+    assert engine.chat(QUESTION, thinking_budget=most, max_tokens=max_tokens).usage.reasoning_tokens == most
+    with pytest.raises(RequestError, match=rf"thinking_budget {most + 1} \+ 24 .* 32 reserved .* lower .* to {most}"):
+        engine.chat(QUESTION, thinking_budget=most + 1, max_tokens=max_tokens)
+
+
+def test_the_default_budget_is_lowered_to_what_fits(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    engine = make_engine(thinker(say("42")), tokenizer, template, budget=8192)
+    assert engine.chat(QUESTION, max_tokens=100).usage.reasoning_tokens == 100 - SENTENCE_TOKENS - 32
+    with pytest.raises(RequestError, match="only 56 tokens may follow"):
+        engine.chat(QUESTION, max_tokens=56)
+
+
+def test_the_sentence_is_one_prefill_and_not_24_steps(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    backend = thinker(say("42"))
+    done = make_engine(backend, tokenizer, template).chat(QUESTION, thinking_budget=10)
+    sizes = [len(step.input_ids) for step in backend.steps]
+    # The last token of the reasoning was sampled but not fed yet: it leads the chunk.
+    assert sizes == [done.usage.prompt_tokens, *[1] * 10, 1 + SENTENCE_TOKENS, *[1] * len(say("42"))]
+
+
+def test_the_sentence_bypasses_temperature_penalties_and_stop_strings(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    harsh = Sampling(temperature=1.5, presence_penalty=2.0, frequency_penalty=1.0, repetition_penalty=1.5, seed=1)
+    backend = thinker(say("42"))
+    done = make_engine(backend, tokenizer, template).chat(
+        QUESTION, thinking_budget=5, sampling=harsh, stop=["solution", "\n\n", "Considering"]
+    )
+    assert list(done.tokens[6:30]) == tokenizer.encode(STOP_SENTENCE)
+    assert (done.finish_reason, done.answer) == ("stop", "42")
+
+
+def test_end_of_turn_inside_the_reasoning_ends_the_turn(tokenizer: Tokenizer, template: ChatTemplate) -> None:
+    script = in_turn(lambda turn: [THINK, FILLER, FILLER, IM_END][len(turn)])
+    done = make_engine(ScriptedBackend(script), tokenizer, template).chat(QUESTION, thinking_budget=50)
+    assert (done.finish_reason, done.answer, done.budget_hit) == ("stop", "", False)
+    assert done.usage.reasoning_tokens == 2
+
+
+def test_a_tool_call_inside_the_reasoning_is_reasoning_and_never_a_call(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    call = [TOOL_CALL, *say('\n{"name": "wipe"}\n'), TOOL_CALL_END]
+    good = [TOOL_CALL, *say('\n{"name": "add"}\n'), TOOL_CALL_END]
+    words = [THINK, *call, THINK_END, 271, *good, IM_END]
+    backend = ScriptedBackend(in_turn(lambda turn: words[len(turn)]))
+    done = make_engine(backend, tokenizer, template).chat(QUESTION, thinking_budget=50)
+    assert done.tool_calls == ('{"name": "add"}',)
+    assert "wipe" in done.reasoning
+    assert done.usage.reasoning_tokens == len(call)
+
+
+def test_a_character_cut_by_the_budget_spoils_neither_sentence_nor_answer(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    rare = next(ids for ids in (tokenizer.encode(text) for text in "𓀀𒀀𝕫") if len(ids) >= 2)
+
+    def script(turn: list[int]) -> int:
+        if THINK_END in turn:
+            said = turn[turn.index(THINK_END) + 2 :]
+            return say("42")[len(said)] if len(said) < 2 else IM_END
+        return THINK if not turn else rare[(len(turn) - 1) % len(rare)]
+
+    done = make_engine(ScriptedBackend(in_turn(script)), tokenizer, template).chat(QUESTION, thinking_budget=1)
+    assert done.reasoning.startswith("\ufffd")
+    assert done.reasoning.endswith(
+        "Considering the limited time by the user, I have to give the solution based on the thinking directly now."
+    )
+    assert done.answer == "42"
+
+
+def test_a_second_closing_tag_after_the_cut_never_reaches_the_answer(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    answer = [THINK_END, 271, *say('{"x": 1}')]
+
+    def script(turn: list[int]) -> int:
+        if THINK_END not in turn:
+            return THINK if not turn else FILLER
+        said = turn[turn.index(THINK_END) + 2 :]
+        return answer[len(said)] if len(said) < len(answer) else IM_END
+
+    done = make_engine(ScriptedBackend(in_turn(script)), tokenizer, template).chat(QUESTION, thinking_budget=3)
+    assert done.answer == '{"x": 1}'
+    assert done.usage.forced_tokens == SENTENCE_TOKENS
+
+
+def test_a_reopened_tag_continues_the_same_count(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    """Reasons 6 tokens, answers, opens again: 4 more are left of 10."""
+    opening = [THINK, *[FILLER] * 6, THINK_END, *say("first"), THINK]
+
+    def script(turn: list[int]) -> int:
+        if len(turn) < len(opening):
+            return opening[len(turn)]
+        rest = turn[len(opening) :]
+        if THINK_END not in rest:
+            return FILLER
+        said = rest[rest.index(THINK_END) + 2 :]
+        return say("last")[0] if not said else IM_END
+
+    done = make_engine(ScriptedBackend(in_turn(script)), tokenizer, template).chat(QUESTION, thinking_budget=10)
+    assert (done.usage.reasoning_tokens, done.usage.forced_tokens) == (10, SENTENCE_TOKENS)
+    assert done.answer.startswith("first")
+    assert done.answer.endswith("last")
+
+
+def test_once_the_budget_is_spent_the_opening_tag_cannot_be_sampled(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    """A model that wants nothing but to think again gets its second choice, and is cut only once."""
+    second = say("42")[0]
+
+    def logits(tokens: list[int]) -> np.ndarray:
+        turn = turn_of(tokens)
+        row = background(VOCAB)
+        if turn and THINK_END not in turn:
+            row[FILLER] = 100
+        else:
+            row[THINK], row[second] = 200, 100
+        return row
+
+    engine = make_engine(ScriptedBackend(logits=logits), tokenizer, template)
+    done = engine.chat(QUESTION, thinking_budget=4, max_tokens=4 + 24 + 40)
+    assert (done.usage.reasoning_tokens, done.usage.forced_tokens) == (4, SENTENCE_TOKENS)
+    assert done.tokens.count(THINK) == 1
+    assert (done.finish_reason, done.usage.completion_tokens) == ("length", 68)
+
+
+def test_output_never_grows_past_max_tokens(tokenizer: Tokenizer, template: ChatTemplate) -> None:
+    """The reasoning is re-opened so late that the stop sentence does not fit any more."""
+    opening = [THINK, THINK_END, *[FILLER] * 80, THINK]
+
+    def script(turn: list[int]) -> int:
+        return opening[len(turn)] if len(turn) < len(opening) else FILLER
+
+    engine = make_engine(ScriptedBackend(in_turn(script)), tokenizer, template)
+    done = engine.chat(QUESTION, thinking_budget=10, max_tokens=100)
+    assert done.usage.completion_tokens <= 100
+    assert done.usage.reasoning_tokens == 10
+    assert (done.finish_reason, done.usage.forced_tokens) == ("length", 0)
+
+
+def test_the_same_seed_gives_the_same_tokens_up_to_the_cut(tokenizer: Tokenizer, template: ChatTemplate) -> None:
+    def logits(tokens: list[int]) -> np.ndarray:
+        row = background(VOCAB)
+        turn = turn_of(tokens)
+        if not turn:
+            row[THINK] = 100
+        else:
+            row[1000:1100] = 50 + np.random.default_rng(sum(tokens)).random(100)
+        return row
+
+    def run(budget: int | None) -> tuple[int, ...]:
+        engine = make_engine(ScriptedBackend(logits=logits), tokenizer, template)
+        return engine.chat(QUESTION, thinking_budget=budget, max_tokens=120, seed=11).tokens
+
+    free, cut = run(None), run(40)
+    assert free[:41] == cut[:41]
+    assert len(set(free[:41])) > 10  # the model is really random
+    assert free[41] != cut[41]
+
+
+def test_structured_output_starts_after_the_reasoning_and_carries_no_tag(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    done = make_engine(thinker(say('{"product": 42}')), tokenizer, template).chat(QUESTION, thinking_budget=6)
+    assert done.answer == '{"product": 42}'
+
+
+def test_content_is_not_empty_when_the_model_answers_without_thinking(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    words = [*say("42"), IM_END]
+    backend = ScriptedBackend(in_turn(lambda turn: words[len(turn)]))
+    done = make_engine(backend, tokenizer, template).chat(QUESTION, thinking_budget=6)
+    assert (done.reasoning, done.answer, done.usage.reasoning_tokens) == ("", "42", 0)
+
+
+def test_a_model_that_never_thinks_refuses_a_budget(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    words = [*say("42"), IM_END]
+    backend = ScriptedBackend(in_turn(lambda turn: words[len(turn)]))
+    engine = make_engine(backend, tokenizer, template, thinking="never")
+    assert engine.chat(QUESTION).answer == "42"
+    for options in ({"thinking": True}, {"thinking_budget": 9}):
+        with pytest.raises(RequestError, match="never thinks"):
+            engine.chat(QUESTION, **options)  # type: ignore[arg-type]
+
+
+def test_each_sequence_of_a_batch_has_its_own_budget(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    engine = make_engine(thinker(say("42")), tokenizer, template)
+    budgets = [3, 30, 8]
+    done = engine.generate([Request(messages=QUESTION, thinking_budget=budget) for budget in budgets])
+    assert [one.usage.reasoning_tokens for one in done] == budgets
+    assert {one.answer for one in done} == {"42"}
+
+
+@settings(deadline=None)
+@given(
+    tokens=st.lists(st.sampled_from([THINK, THINK_END, 5, 6, 7]), max_size=60),
+    limit=st.none() | st.integers(0, 12),
+    start=st.sampled_from([ThinkingStart.MAY_OPEN, ThinkingStart.INSIDE]),
+)
+def test_the_count_is_that_of_the_tokens_between_tags(
+    tokens: list[int], limit: int | None, start: ThinkingStart
+) -> None:
+    """Against a count made afterwards, over the text; accepted one by one, as from speculative decoding too."""
+    splitter = ReasoningSplitter(THINK, THINK_END, start)
+    budget = ThinkingBudget(limit, inside=start is ThinkingStart.INSIDE)
+    taken: list[int] = []
+    for token in tokens:
+        if budget.cut_due:
+            break
+        part = splitter.push(token)
+        budget.observe(part, thinking=splitter.thinking)
+        taken.append(token)
+    inside, count = start is ThinkingStart.INSIDE, 0
+    for token in taken:
+        if token == THINK_END:
+            inside = False
+        elif inside:
+            count += 1
+        elif token == THINK:
+            inside = True
+    assert budget.reasoning_tokens == count
+    assert limit is None or count <= limit
+
+
+@given(budget=st.integers(0, 500), room=st.integers(1, 500), sentence=st.integers(0, 40), reserve=st.integers(1, 60))
+def test_an_accepted_budget_always_leaves_room(budget: int, room: int, sentence: int, reserve: int) -> None:
+    for requested in (True, False):
+        try:
+            fitted = fit_budget(budget, requested=requested, room=room, stop_sentence=sentence, reserve=reserve)
+        except RequestError:
+            assert budget + sentence + reserve > room
+            assert requested or sentence + reserve + 1 > room
+            continue
+        assert fitted is not None
+        assert fitted + sentence + reserve <= room
+        assert fitted == budget or not requested
