@@ -85,8 +85,9 @@ class ReasoningSplitter:
     """Attributes each generated token to the reasoning or to the answer.
 
     `<think>` enters reasoning, also again after an answer has begun; `</think>` leaves it; a tag without effect (a
-    second `</think>`) is still a tag, so that it shows in neither text. After `ThinkingStart.OFF` every token that is
-    not a tag is the answer, whatever the model opens: an answer is never lost in reasoning that was not asked for.
+    second `</think>`) is still a tag, so that it shows in neither text. A `<tool_call>` within reasoning is reasoning:
+    a call counts once it stands in the answer. After `ThinkingStart.OFF` every token that is not a tag is the answer,
+    whatever the model opens: an answer is never lost in reasoning that was not asked for.
 
     Attributes:
         thinking: whether the next token (unless a tag) is reasoning.

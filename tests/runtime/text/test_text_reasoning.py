@@ -38,6 +38,7 @@ def reply(tokenizer, text, start, stops=()):
         (ThinkingStart.INSIDE, "<think>\na\n</think>\n\nb", "a", "b"),
         (ThinkingStart.INSIDE, "a\n</think>\n\nb<think>c</think>d", "a\nc", "bd"),
         (ThinkingStart.INSIDE, "a\n</think>\n\nb<think>\nc\n</think>d", "a\n\nc", "bd"),
+        (ThinkingStart.INSIDE, "a <tool_call>\n{}\n</tool_call> b</think>c", "a <tool_call>\n{}\n</tool_call> b", "c"),
         (ThinkingStart.OFF, "Hello", "", "Hello"),
         (ThinkingStart.OFF, "<think>\nHello", "", "Hello"),
         (ThinkingStart.OFF, '{"a": 1}</think>', "", '{"a": 1}'),

@@ -8,7 +8,7 @@ import pytest
 from conversations import CONVERSATIONS, TOOLS, assistant, call, system, tool, user
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shapes import ALWAYS_THINKS, ENVIRONMENT, NEVER_THINKS, TAGGED_CALLS
+from template_shapes import ALWAYS_THINKS, ENVIRONMENT, NEVER_THINKS, TAGGED_CALLS
 
 from qwen3_runtime.errors import EngineError, RequestError
 from qwen3_runtime.text import ChatTemplate, ThinkingStart, thinking_start
