@@ -24,7 +24,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from reference import Reply
+    from reply import Reply
 
     Answerer = Callable[[Sequence[str], int | None], list[Reply]]
 
@@ -44,7 +44,7 @@ def measure(answer: Answerer, tested: Sequence[Problem], budget: int | None) -> 
     replies: list[Reply] = []
     for start in range(0, len(tested), BATCH):
         replies += answer([problem.question for problem in tested[start : start + BATCH]], budget)
-    right = np.array([is_correct(problem, reply.text) for problem, reply in zip(tested, replies, strict=True)])
+    right = np.array([is_correct(problem, reply.answer) for problem, reply in zip(tested, replies, strict=True)])
     counts = np.array([len(problem.numbers) for problem in tested])
     return {
         "budget": budget,

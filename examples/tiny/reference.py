@@ -8,29 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from conversations import STOP_SENTENCE, Renderer
+from reply import MAX_TOKENS, Reply
 from transformers import AutoModelForCausalLM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-ANSWER_TOKENS = 24
-LONGEST_THINKING = 160
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One reply.
-
-    Attributes:
-        text: everything after the prompt, think tags included.
-        reasoning_tokens: tokens strictly between the tags, the stop sentence not counted.
-        cut: whether the budget ended the thinking.
-    """
-
-    text: str
-    reasoning_tokens: int
-    cut: bool
 
 
 @dataclass
@@ -75,7 +58,7 @@ class Reference:
         ids = torch.tensor([[self._renderer.pad] * (longest - len(prompt)) + prompt for prompt in prompts])
         mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         cache = None
-        for _ in range(LONGEST_THINKING + len(self._stop) + ANSWER_TOKENS):
+        for _ in range(MAX_TOKENS):
             positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
             out = self._model(
                 input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
@@ -86,7 +69,15 @@ class Reference:
             mask = torch.cat((mask, torch.ones_like(ids)), dim=1)
             if all(turn.ended for turn in turns):
                 break
-        return [Reply(self._renderer.decode(turn.tokens), turn.reasoning_tokens, turn.cut) for turn in turns]
+        return [self._reply(turn) for turn in turns]
+
+    def _reply(self, turn: _Turn) -> Reply:
+        text = self._renderer.decode(turn.tokens)
+        reasoning, tag, answer = text.partition("</think>")
+        if not tag and "<think>" not in text:
+            reasoning, answer = "", text
+        stripped = reasoning.removeprefix("<think>").strip("\n")
+        return Reply(stripped, answer.lstrip("\n"), turn.reasoning_tokens, turn.cut)
 
     def _take(self, turn: _Turn, chosen: int, budget: int | None) -> int:
         """Record the model's choice, or the stop sentence in its place; returns the token to feed next."""
