@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ _UNSUPPORTED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ("dual_chunk_attention_config", (None,), "dual chunk attention"),
     ("partial_rotary_factor", (1, None), "rotary embedding of a part of each head"),
 )
-_YARN_KEYS = {
+_ROPE_KEYS = {
     "rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings", "attention_factor", "beta_fast",
     "beta_slow",
 }  # fmt: skip
@@ -51,7 +50,7 @@ class _Section:
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self._find((key,), default)
-        if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
+        if type(value) not in (int, float) or not 0 < value < 1e30:
             raise CheckpointError(f"{self.where}: {key} is {value!r}, expected a positive number")
         return float(value)
 
@@ -155,6 +154,8 @@ def _refuse_unsupported(config: _Section) -> None:
 def _rope(config: _Section, max_position: int) -> tuple[float, YarnScaling | None]:
     """Base and scaling of RoPE: transformers 5 writes `rope_parameters`, releases `rope_theta` and `rope_scaling`."""
     parameters, scaling = config.section("rope_parameters"), config.section("rope_scaling")
+    if parameters and scaling and parameters.values != scaling.values:
+        raise CheckpointError(f"{config.where}: rope_parameters and rope_scaling differ; keep one")
     source = parameters or scaling
     if parameters is not None and "rope_theta" in parameters.values:
         rope_theta = parameters.number("rope_theta")
@@ -164,13 +165,13 @@ def _rope(config: _Section, max_position: int) -> tuple[float, YarnScaling | Non
         return rope_theta, None
 
     kind = source.values.get("rope_type", source.values.get("type", "default"))
+    if kind not in ("default", "yarn"):
+        raise CheckpointError(f"{source.where}: rope type {kind!r} is not supported; 'yarn' is")
+    unknown = source.values.keys() - _ROPE_KEYS
+    if unknown:
+        raise CheckpointError(f"{source.where}: {min(unknown)} is not supported")
     if kind == "default":
         return rope_theta, None
-    if kind != "yarn":
-        raise CheckpointError(f"{source.where}: rope type {kind!r} is not supported; 'yarn' is")
-    unknown = source.values.keys() - _YARN_KEYS
-    if unknown:
-        raise CheckpointError(f"{source.where}: {min(unknown)} is not supported with yarn")
     attention_factor = source.values.get("attention_factor")
     return rope_theta, YarnScaling(
         factor=source.number("factor"),

@@ -201,9 +201,9 @@ def _verify(tensors: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int,
         ("of the wrong shape", misshapen),
         (f"of a type other than {', '.join(NUMPY_TYPES)}", mistyped),
     )
-    found = [f"{len(names)} tensors {kind}: {_listed(names)}" for kind, names in problems if names]
+    found = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in problems if names]
     if found:
-        raise CheckpointError(f"{where}: does not match {CONFIG}: {'; '.join(found)}")
+        raise CheckpointError(f"{where}: tensors do not match {CONFIG}: {'; '.join(found)}")
 
 
 def _listed(names: Sequence[str], limit: int = 3) -> str:

@@ -19,6 +19,7 @@ from huggingface_hub import HfApi, constants, errors, get_hf_file_metadata, hf_h
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -114,15 +115,17 @@ def hub_snapshot(repo: str, revision: str, *, cache_dir: Path | None = None) -> 
     """
     cache = Path(cache_dir if cache_dir is not None else constants.HF_HUB_CACHE).expanduser()
     uri = f"hf://{repo}@{revision}"
+    if ".." in revision:  # git allows no such name, and the cache has a file of this name
+        raise CheckpointError(f"{uri}: {revision!r} is not the name of a revision")
     try:
         info = HfApi(endpoint=_endpoint()).model_info(repo, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-    except _FAILURES as error:
+    except (*_FAILURES, KeyError, TypeError) as error:  # the last two: an answer that is not the hub's
         if refusal := _refusal(error):
             raise CheckpointError(f"{uri}: {refusal}") from error
         offline = isinstance(error, OfflineModeIsEnabled)
         return _cached_snapshot(repo, revision, cache, "HF_HUB_OFFLINE is set" if offline else _first_line(error))
 
-    if info.sha is None or not _COMMIT.fullmatch(info.sha):
+    if not isinstance(info.sha, str) or not _COMMIT.fullmatch(info.sha):
         raise CheckpointError(f"{uri}: the hub resolved the revision to {info.sha!r}, which is not a commit hash")
     snapshot = HubSnapshot(repo, info.sha, frozenset(file.rfilename for file in info.siblings or ()), cache)
     _remember_revision(snapshot, revision)
@@ -181,9 +184,13 @@ def _refusal(error: Exception) -> str | None:
     """What the hub has against the request, or None where it could not be asked."""
     if isinstance(error, GatedRepoError):
         return "access is gated: accept the terms on the repository's page, then run `hf auth login`"
+    if isinstance(error, HFValidationError):
+        return f"not the name of a repository: {_first_line(error)}"
     if isinstance(error, RevisionNotFoundError):
         return "the repository has no such revision"
-    if isinstance(error, RepositoryNotFoundError):
+    # The hub does not tell a stranger whether a private repository exists.
+    unauthorised = isinstance(error, HfHubHTTPError) and error.response.status_code == 401
+    if unauthorised or isinstance(error, RepositoryNotFoundError):
         return "no such repository, or a private one: check the name, or run `hf auth login`"
     if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
         return f"the hub refused the request: {_first_line(error)}"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from qwen3_compile.errors import CheckpointError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from qwen3_compile.checkpoint.safetensors_file import StoredTensor
     from qwen3_graphs.architecture import Architecture
@@ -75,21 +77,30 @@ def canonical_tensors(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTen
 
     A fused [experts, 2 * intermediate, hidden] `gate_up_proj` holds an expert's gate rows, then its up rows; a fused
     `down_proj` is [experts, hidden, intermediate] (what transformers 5 writes with `save_original_format=False`).
-    A fused tensor that is not three-dimensional keeps its name, and verification reports it.
+    A fused tensor that cannot be split so keeps its name, and verification reports it.
+
+    Raises:
+        CheckpointError: two stored tensors are the same weight.
     """
     prefix = "model." if lacks_model_prefix(stored) else ""
-    canonical = {}
+    canonical: dict[str, StoredTensor] = {}
     for stored_name, tensor in stored.items():
-        name = prefix + stored_name
-        fused = _FUSED_EXPERTS.fullmatch(name)
-        if fused is None or len(tensor.shape) != 3 or (fused[2] == "gate_up_proj" and tensor.shape[1] % 2):
-            canonical[name] = tensor
-            continue
-        parts = ("gate_proj", "up_proj") if fused[2] == "gate_up_proj" else ("down_proj",)
-        experts, rows, columns = tensor.shape
-        shape = (rows // len(parts), columns)
-        for expert in range(experts):
-            for index, part in enumerate(parts):
-                begin = (expert * len(parts) + index) * shape[0] * columns
-                canonical[f"{fused[1]}{expert}.{part}.weight"] = tensor.part(offset=begin, shape=shape)
+        for name, part in _experts(prefix + stored_name, tensor):
+            if name in canonical:
+                raise CheckpointError(f"{tensor.path}: holds {name} twice: by itself and inside a fused tensor")
+            canonical[name] = part
     return canonical
+
+
+def _experts(name: str, tensor: StoredTensor) -> Iterator[tuple[str, StoredTensor]]:
+    fused = _FUSED_EXPERTS.fullmatch(name)
+    parts = ("gate_proj", "up_proj") if fused and fused[2] == "gate_up_proj" else ("down_proj",)
+    if fused is None or len(tensor.shape) != 3 or tensor.shape[1] % len(parts):
+        yield name, tensor
+        return
+    experts, rows, columns = tensor.shape
+    shape = (rows // len(parts), columns)
+    for expert in range(experts):
+        for index, part in enumerate(parts):
+            begin = (expert * len(parts) + index) * shape[0] * columns
+            yield f"{fused[1]}{expert}.{part}.weight", tensor.part(offset=begin, shape=shape)
