@@ -8,9 +8,9 @@ import traceback
 from typing import TYPE_CHECKING
 
 import click
-from qwen3_runtime.errors import RuntimeFault
 
 from qwen3_compile.errors import CompileError
+from qwen3_runtime.errors import RuntimeFault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -44,10 +44,12 @@ class LazyGroup(click.Group):
 @click.command(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog='Shell completion: eval "$(_QWEN3_COMPILE_COMPLETE=bash_source qwen3-compile)" (or zsh_source, fish_source).',
+    epilog='Shell completion: eval "$(_QWEN3_COMPILE_COMPLETE=bash_source qwen3-compile)" (zsh_source, fish_source).',
 )
 @click.version_option(version("qwen3-compile"), prog_name="qwen3-compile")
-@click.option("--traceback", is_flag=True, help="Show Python's traceback of an error (or set QWEN3_COMPILE_TRACEBACK=1).")
+@click.option(
+    "--traceback", is_flag=True, help="Show Python's traceback of an error (or set QWEN3_COMPILE_TRACEBACK=1)."
+)
 def root(traceback: bool) -> None:
     """Compile Qwen3 checkpoints into verified engines, and run them with an exact thinking budget."""
     if traceback:

@@ -1,0 +1,36 @@
+"""The generated pages are current, and the JSON schema agrees with the reader about the shipped specs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from qwen3_compile.spec import Spec
+from qwen3_compile.spec.docs import markdown, schema_text
+from qwen3_compile.spec.problems import all_keys
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+REMEDY = "run `python -m qwen3_compile.spec.docs`"
+
+
+@pytest.mark.parametrize(("name", "made"), [("spec.md", markdown), ("spec.schema.json", schema_text)])
+def test_the_committed_page_is_what_the_schema_says(name, made):
+    assert (DOCS / name).read_text(encoding="utf-8") == made(), REMEDY
+
+
+def test_every_key_is_documented_with_a_meaning():
+    page = (DOCS / "spec.md").read_text(encoding="utf-8")
+    rows = {
+        line.split("|")[1].strip(): line.split("|")[4].strip() for line in page.splitlines() if line.startswith("| `")
+    }
+    for path in all_keys(Spec):
+        assert rows[f"`{path[-1]}`"]
+
+
+def test_the_json_schema_is_closed_and_requires_what_has_no_default():
+    schema = json.loads((DOCS / "spec.schema.json").read_text(encoding="utf-8"))
+    assert schema["additionalProperties"] is False
+    assert set(schema["required"]) == {"schema_version", "name", "model", "precision", "limits"}
+    assert schema["$defs"]["Precision"]["required"] == ["weights"]
+    assert schema["$defs"]["Limits"]["required"] == ["max_context"]
+    assert all(section["additionalProperties"] is False for section in schema["$defs"].values())
