@@ -79,15 +79,19 @@ class _Span:
         return self.past + self.end - self.begin
 
 
-def _spans(query_start: Tensor, context_len: Tensor, block_table: Tensor, block_size: int, positions: int) -> list[_Span]:
+def _spans(
+    query_start: Tensor, context_len: Tensor, block_table: Tensor, block_size: int, positions: int
+) -> list[_Span]:
     """List the sequences of a step.
 
     Raises:
         ValueError: a sequence is longer than the position tables, or than its cache blocks.
     """
     spans = []
-    for row, (bounds, past) in enumerate(zip(query_start.unfold(0, 2, 1).tolist(), context_len.tolist(), strict=True)):
-        total = past + bounds[1] - bounds[0]
+    for row, (begin, end, past) in enumerate(
+        zip(query_start[:-1].tolist(), query_start[1:].tolist(), context_len.tolist(), strict=True)
+    ):
+        total = past + end - begin
         if total > positions:
             raise ValueError(f"sequence {row} reaches {total} tokens, but cos and sin have {positions} rows")
         blocks = block_table[row, : -(-total // block_size)].long()
@@ -96,7 +100,7 @@ def _spans(query_start: Tensor, context_len: Tensor, block_table: Tensor, block_
                 f"sequence {row} reaches {total} tokens, but its row of block_table, {block_table[row].tolist()}, "
                 f"has fewer blocks of {block_size}"
             )
-        spans.append(_Span(*bounds, past, blocks))
+        spans.append(_Span(begin, end, past, blocks))
     return spans
 
 

@@ -66,7 +66,8 @@ class Embedding(Matrix):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Gather rows."""
-        return semantic_ops.embedding(input_ids, self.weight)
+        hidden: Tensor = semantic_ops.embedding(input_ids, self.weight)
+        return hidden
 
 
 class Linear(Matrix):
@@ -76,7 +77,9 @@ class Linear(Matrix):
         super().__init__(outputs, inputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return semantic_ops.linear(x, self.weight)
+        """Multiply by the transpose."""
+        product: Tensor = semantic_ops.linear(x, self.weight)
+        return product
 
 
 class RMSNorm(Matrix):
@@ -87,6 +90,7 @@ class RMSNorm(Matrix):
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise x [..., size]."""
         return functional.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.epsilon)
 
 
@@ -106,6 +110,7 @@ class Attention(nn.Module):
         self.k_norm = Matrix(head_dim)
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], kv: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Attend from x [T, H] to each sequence's past -> [T, H] and the cache with this step's keys and values."""
         attended, kv = semantic_ops.attention(
             self.q_proj(x),
             self.k_proj(x),
@@ -133,7 +138,9 @@ class MLP(nn.Module):
         self.down_proj = Linear(architecture.intermediate_size, architecture.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        """Return down(silu(gate(x)) * up(x)), [T, H] -> [T, H]."""
+        out: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
 
 
 class MoE(nn.Module):
@@ -153,13 +160,15 @@ class MoE(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return semantic_ops.moe(
+        """Route each token to its experts, [T, H] -> [T, H]."""
+        out: Tensor = semantic_ops.moe(
             x,
             self.gate.weight,
             *(matrix.weight for matrix in self.experts.values()),
             self.architecture.num_experts_per_tok,
             self.architecture.norm_topk_prob,
         )
+        return out
 
 
 class DecoderLayer(nn.Module):
@@ -173,6 +182,7 @@ class DecoderLayer(nn.Module):
         self.mlp = MoE(architecture) if architecture.is_moe else MLP(architecture)
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], kv: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Run the layer; `rope` is cos and sin, `kv` its cache [blocks, 2, kv_heads, block, head_dim]."""
         attended, kv = self.self_attn(self.input_layernorm(x), rope, kv, batch)
         x = x + attended
         return x + self.mlp(self.post_attention_layernorm(x)), kv
@@ -196,6 +206,7 @@ class Head(nn.Module):
         self.lm_head = Linear(architecture.hidden_size, architecture.vocab_size) if output == "logits" else None
 
     def forward(self, x: Tensor, logits_rows: Tensor) -> Tensor:
+        """Read rows int32 [R] of x [T, H]."""
         return read_out(x, logits_rows, self.norm, None if self.lm_head is None else self.lm_head.weight)
 
 
@@ -236,8 +247,8 @@ class Qwen3(nn.Module):
         """
         x, rope, new_caches = self.model.embed_tokens(input_ids), (self.rope.cos, self.rope.sin), []
         for layer, kv in zip(self.model.layers, caches, strict=True):
-            x, kv = layer(x, rope, kv, batch)
-            new_caches.append(kv)
+            x, new_kv = layer(x, rope, kv, batch)
+            new_caches.append(new_kv)
         return read_out(x, logits_rows, self.model.norm, self._head_matrix()), new_caches
 
     def _head_matrix(self) -> Tensor | None:

@@ -32,7 +32,7 @@ def mixture_of_experts(
     if normalize:
         share = share / share.sum(dim=-1, keepdim=True)
     out = torch.zeros_like(x)
-    for expert in choice.unique().tolist():
+    for expert in sorted(set(choice.flatten().tolist())):
         token, rank = torch.where(choice == expert)
         routed = x[token]
         hidden = functional.silu(routed @ gate[expert].to(x.dtype).T) * (routed @ up[expert].to(x.dtype).T)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnxscript
 import torch
@@ -33,12 +33,14 @@ def embedding(ids: Tensor, weight: Tensor) -> Tensor:
 
 
 @attention.register_fake
-def _(q: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(q), torch.empty_like(others[6])
+def _(
+    q: Tensor, _k: Tensor, _v: Tensor, _qn: Tensor, _kn: Tensor, _cos: Tensor, _sin: Tensor, kv: Tensor, *_: object
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(q), torch.empty_like(kv)
 
 
 @moe.register_fake
-def _(x: Tensor, *_: Any) -> Tensor:
+def _(x: Tensor, *_: object) -> Tensor:
     return torch.empty_like(x)
 
 
@@ -52,26 +54,26 @@ def _(ids: Tensor, weight: Tensor) -> Tensor:
     return weight.new_empty((*ids.shape, weight.shape[1]))
 
 
-def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+def translations() -> dict[Callable[..., object], Callable[..., object]]:
     """Return how `torch.onnx.export` writes each operator: as one node of the `qwen3` domain."""
     register()
     qwen3, standard = onnxscript.values.Opset(DOMAIN, VERSION), onnxscript.values.Opset("", OPSET)
 
-    def attention_node(*inputs: Any) -> Any:
+    def attention_node(*inputs: object) -> object:
         tensors, (num_heads, kv_num_heads, head_dim, epsilon) = inputs[:11], inputs[11:]
         return qwen3.Attention(
             *tensors, num_heads=num_heads, kv_num_heads=kv_num_heads, head_dim=head_dim, epsilon=epsilon
         )
 
-    def moe_node(*inputs: Any) -> Any:
+    def moe_node(*inputs: object) -> object:
         tensors, (top_k, normalize) = inputs[:5], inputs[5:]
-        return qwen3.MoE(*tensors, top_k=top_k, normalize=int(normalize))
+        return qwen3.MoE(*tensors, top_k=top_k, normalize=int(bool(normalize)))
 
     return {
         torch.ops.qwen3.attention.default: attention_node,
         torch.ops.qwen3.moe.default: moe_node,
-        torch.ops.qwen3.linear.default: lambda x, weight: qwen3.Linear(x, weight),
-        torch.ops.qwen3.embedding.default: lambda ids, weight: qwen3.Embedding(ids, weight),
+        torch.ops.qwen3.linear.default: qwen3.Linear,
+        torch.ops.qwen3.embedding.default: qwen3.Embedding,
         # The exporter's own translation first reshapes the index, in case it is a scalar.
         torch.ops.aten.index_select.default: lambda x, axis, index: standard.Gather(x, index, axis=axis),
     }

@@ -1,42 +1,45 @@
 """Trace the eager model to its semantic ONNX graph, without weights.
 
-Every decoder layer is the same code, so one layer is exported and repeated with its values and parameters
-renamed: 94 layers cost little more than one. Parameters become initialisers with a name, type and shape whose
-bytes stay in the checkpoint.
+Every decoder layer is the same code, so a model of one layer is exported and its layer repeated with values and
+parameters renamed: 94 layers cost little more than one. Parameters become initialisers with a name, type and
+shape whose bytes stay in the checkpoint.
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import logging
+import re
 import warnings
-from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 import torch
-from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from qwen3_graphs import names, schemas, semantic_ops
-from qwen3_graphs.model import Batch, DecoderLayer, Embedding, Head, Output
+from qwen3_graphs import schemas, semantic_ops
+from qwen3_graphs.model import Batch, Output, Qwen3
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from torch import Tensor
 
     from qwen3_graphs.architecture import Architecture
+
+    Dims = Sequence[int | str]
 
 CHECKPOINT = "checkpoint"
 """Location of the external data of initialisers: bytes that the build has yet to stream."""
 
-_SCOPES = "pkg.torch.onnx.name_scopes"  # where torch.onnx records the module that a node comes from
+_SCOPES = "pkg.torch.onnx.name_scopes"  # where torch.onnx records the modules that a node comes from
 
 # The dimensions of a step that vary, with the sizes to trace at: distinct, and none of them 0 or 1, which
 # torch.export would take for constants.
 _TRACED_SIZES = {"T": 11, "B": 3, "B+1": 4, "M": 6, "R": 5, "blocks": 7, "block": 8}
-
-Dims = tuple[int | str, ...]
 
 
 def trace(architecture: Architecture, *, output: Output = "logits", max_context: int) -> ir.Model:
@@ -50,94 +53,56 @@ def trace(architecture: Architecture, *, output: Output = "logits", max_context:
     Returns:
         A model whose initialisers are external tensors at `CHECKPOINT`, without bytes.
     """
-    pieces = trace_pieces(architecture, output, max_context)
-    steps = _step_inputs()
-    rope = [
-        _initializer(name, (max_context, architecture.head_dim // 2), ir.DataType.FLOAT)
-        for name in ("rope.cos", "rope.sin")
-    ]
-    graph = ir.Graph(
-        list(steps.values()),
-        [],
-        nodes=[],
-        initializers=rope,
-        opset_imports={"": schemas.OPSET, schemas.DOMAIN: schemas.VERSION},
-        name="qwen3",
-    )
-    batch = [steps[name] for name in Batch._fields]
+    template = export_whole(dataclasses.replace(architecture, num_hidden_layers=1), output, max_context)
+    before, layer, after = (list(nodes) for _, nodes in groupby(template, _is_in_layer))
+    entering, leaving = before[-1].outputs[0], layer[-1].outputs[0]
 
-    (hidden,) = _append(graph, pieces.embedding, [steps["input_ids"]], "embedding", lambda _: names.EMBEDDING)
+    inputs, cache_dims = _step_inputs(), _cache_dims(architecture)
+    graph = ir.Graph(
+        inputs, [], nodes=[], opset_imports={"": schemas.OPSET, schemas.DOMAIN: schemas.VERSION}, name="qwen3"
+    )
+    *step, template_cache = template.inputs
+    values = dict(zip(step, inputs, strict=True))
+    _append(graph, before, values)
     new_caches = []
     for index in range(architecture.num_hidden_layers):
-        cache = _input(f"kv.{index}", ir.DataType.FLOAT, _cache_dims(architecture))
+        cache = _input(f"kv.{index}", ir.DataType.FLOAT, cache_dims)
         graph.inputs.append(cache)
-        inputs = [hidden, *rope, cache, *batch]
-        hidden, new_cache = _append(graph, pieces.layer, inputs, f"layers.{index}", names.layer_prefix(index).__add__)
+        local = {**values, template_cache: cache}
+        _append(graph, layer, local, index)
+        values[entering] = local[leaving]
+        new_cache = local[template.outputs[1]]
         new_cache.name = f"kv_out.{index}"
         new_caches.append(new_cache)
-    inputs = [hidden, steps["logits_rows"]]
-    (result,) = _append(graph, pieces.head, inputs, "head", lambda name: names.head_name(architecture, name))
+    values[leaving] = values[entering]
+    _append(graph, after, values)
+    result = values[template.outputs[0]]
     result.name = output
     graph.outputs.extend([result, *new_caches])
     return ir.Model(graph, ir_version=11, producer_name="qwen3-compile")
 
 
-@dataclass(frozen=True)
-class Pieces:
-    """The exported graphs of the modules that make up a model, each under its own local names."""
+def export_whole(architecture: Architecture, output: Output, max_context: int) -> ir.Graph:
+    """Export the model layer after layer, in time that grows with their number: `trace` is the quick way.
 
-    embedding: ir.Graph
-    layer: ir.Graph
-    head: ir.Graph
-
-
-def trace_pieces(architecture: Architecture, output: Output, max_context: int) -> Pieces:
-    """Export the embedding, one decoder layer and the head."""
-
-    def embedding(make: Callable[..., Any]) -> tuple[Any, ...]:
-        return (make(torch.int64, "T"),)
-
-    def layer(make: Callable[..., Any]) -> tuple[Any, ...]:
-        table = (torch.float32, max_context, architecture.head_dim // 2)
-        return (
-            make(torch.float32, "T", architecture.hidden_size),
-            (make(*table), make(*table)),
-            make(torch.float32, *_cache_dims(architecture)),
-            Batch(make(torch.int32, "B+1"), make(torch.int32, "B"), make(torch.int32, "B", "M")),
-        )
-
-    def head(make: Callable[..., Any]) -> tuple[Any, ...]:
-        return make(torch.float32, "T", architecture.hidden_size), make(torch.int32, "R")
-
-    return Pieces(
-        export(lambda: Embedding(architecture), embedding),
-        export(lambda: DecoderLayer(architecture), layer),
-        export(lambda: Head(architecture, output), head),
-    )
-
-
-def export(module: Callable[[], nn.Module], arguments: Callable[[Callable[..., Any]], tuple[Any, ...]]) -> ir.Graph:
-    """Export a module that is never given memory.
-
-    Args:
-        module: makes the module, under a mode in which tensors have a shape and no bytes.
-        arguments: builds the arguments of `forward` from a function (dtype, *dims) -> leaf; a dimension written
-            as text varies.
-
-    Returns:
-        The ONNX graph, its varying dimensions written as in `arguments`.
+    The model is made under a mode in which tensors have a shape and no bytes.
     """
     named: list[tuple[int | str, ...]] = []
 
     def tensor(dtype: torch.dtype, *dims: int | str) -> Tensor:
         named.append(dims)
-        return torch.empty([_TRACED_SIZES.get(dim, dim) for dim in dims], dtype=dtype)  # type: ignore[misc,call-overload]
+        return torch.empty([_TRACED_SIZES[dim] if isinstance(dim, str) else dim for dim in dims], dtype=dtype)
 
-    def variation(_: torch.dtype, *dims: int | str) -> dict[int, Any]:
+    def variation(_: torch.dtype, *dims: int | str) -> dict[int, object]:
         return {axis: torch.export.Dim.DYNAMIC for axis, dim in enumerate(dims) if isinstance(dim, str)}
 
     with FakeTensorMode(), _quiet():
-        program = torch.export.export(module(), arguments(tensor), dynamic_shapes=arguments(variation), strict=False)
+        program = torch.export.export(
+            Qwen3(architecture, max_context, output),
+            _arguments(architecture, tensor),
+            dynamic_shapes=_arguments(architecture, variation),
+            strict=False,
+        )
         exported = torch.onnx.export(
             program,
             dynamo=True,
@@ -146,9 +111,20 @@ def export(module: Callable[[], nn.Module], arguments: Callable[[Callable[..., A
             verbose=False,
             custom_translation_table=semantic_ops.translations(),
         )
-    graph: ir.Graph = exported.model.graph
+    if exported is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    graph = exported.model.graph
     _describe(graph, named)
     return graph
+
+
+def _arguments(architecture: Architecture, make: Callable[..., Any]) -> tuple[Any, ...]:
+    """Build the arguments of `Qwen3.forward`, in its order, from a function (dtype, *dims) -> leaf."""
+    input_ids = make(torch.int64, "T")
+    batch = Batch(make(torch.int32, "B+1"), make(torch.int32, "B"), make(torch.int32, "B", "M"))
+    logits_rows = make(torch.int32, "R")
+    caches = [make(torch.float32, *_cache_dims(architecture)) for _ in range(architecture.num_hidden_layers)]
+    return input_ids, batch, logits_rows, caches
 
 
 @contextlib.contextmanager
@@ -174,80 +150,84 @@ def _describe(graph: ir.Graph, named: Sequence[Dims]) -> None:
         for value, dims in zip(graph.inputs, named, strict=True)
         for traced, dim in zip(value.shape or (), dims, strict=True)
     }
-    for value in graph.inputs:
-        value.shape = _spell(value.shape, spelling)
-    for node in graph:
-        for value in node.outputs:
-            if value.shape is None:  # the Sigmoid inside silu
-                value.shape, value.type = node.inputs[0].shape, node.inputs[0].type
-            else:
-                value.shape = _spell(value.shape, spelling)
+    produced = [value for node in graph for value in node.outputs]
+    for value in [*graph.inputs, *produced]:
+        if value.shape is None:  # the Sigmoid inside silu, shaped as its input
+            value.shape, value.type = _like(value.producer())
+        else:
+            value.shape = ir.Shape([dim if isinstance(dim, int) else spelling[str(dim)] for dim in value.shape])
 
 
-def _spell(shape: ir.Shape, spelling: Mapping[str, int | str]) -> ir.Shape:
-    return ir.Shape([dim if isinstance(dim, int) else spelling[str(dim)] for dim in shape])
+def _like(node: ir.Node | None) -> tuple[ir.Shape | None, ir.TypeProtocol | None]:
+    source = node.inputs[0] if node is not None else None
+    if node is None or source is None or node.op_type != "Sigmoid":
+        raise NotImplementedError(f"the exporter gave no shape to the output of {node}")
+    return source.shape, source.type
 
 
-def _append(
-    graph: ir.Graph, piece: ir.Graph, inputs: Sequence[ir.Value], place: str, parameter: Callable[[str], str]
-) -> list[ir.Value]:
-    """Copy a piece's nodes to the end of the graph.
+def _append(graph: ir.Graph, nodes: Iterable[ir.Node], values: dict[ir.Value, ir.Value], index: int = 0) -> None:
+    """Copy nodes of the template to the end of the graph.
 
     Args:
-        graph: receives the nodes and initialisers.
-        piece: an exported module.
-        inputs: the graph's values for the piece's inputs.
-        place: what the names of its values begin with.
-        parameter: gives a local parameter's name in the checkpoint.
-
-    Returns:
-        The graph's values of the piece's outputs.
+        graph: receives the nodes and the initialisers that they are first to use.
+        nodes: of the exported one-layer model.
+        values: the graph's values by the template's; extended with what the nodes compute.
+        index: the layer that the template's only layer becomes.
     """
-    values = dict(zip(piece.inputs, inputs, strict=True))
-    for local in piece.initializers.values():
-        name = parameter(local.name)
-        if name not in graph.initializers:
-            graph.register_initializer(_initializer(name, local.shape.numpy(), local.dtype))
-        values[local] = graph.initializers[name]
     taken: dict[str, int] = {}
-    for node in piece:
-        module = ast.literal_eval(node.metadata_props[_SCOPES])[-2]
-        name = ".".join(part for part in (place, module, node.op_type.lower()) if part)
+    for node in nodes:
+        given = [value for value in node.inputs if value is not None]  # no operator here has an optional input
+        inputs = [values.get(value) or _weight(graph, value, index) for value in given]
+        name = ".".join(part for part in (_module(node).removeprefix("model."), node.op_type.lower()) if part)
         taken[name] = count = taken.get(name, -1) + 1
-        name = f"{name}_{count}" if count else name
+        name = _renumber(f"{name}_{count}" if count else name, index)
         outputs = [
-            ir.Value(name=f"{name}.{index}" if index else name, shape=value.shape, type=value.type)
-            for index, value in enumerate(node.outputs)
+            ir.Value(name=f"{name}.{place}" if place else name, shape=value.shape, type=value.type)
+            for place, value in enumerate(node.outputs)
         ]
         values.update(zip(node.outputs, outputs, strict=True))
         attributes = sorted(node.attributes.values(), key=lambda attribute: attribute.name)
-        copied = [None if value is None else values[value] for value in node.inputs]
-        graph.append(ir.Node(node.domain, node.op_type, copied, attributes, outputs=outputs, name=name))
-    return [values[value] for value in piece.outputs]
+        graph.append(ir.Node(node.domain, node.op_type, inputs, attributes, outputs=outputs, name=name))
+
+
+def _weight(graph: ir.Graph, value: ir.Value, index: int) -> ir.Value:
+    """Return the graph's initialiser for one of the template's, declaring it at its first use."""
+    if value.name is None or value.shape is None:
+        raise NotImplementedError(f"expected a parameter with a name and a shape, found {value}")
+    name = _renumber(value.name, index)
+    if name not in graph.initializers:
+        absent = ir.ExternalTensor(CHECKPOINT, 0, 0, ir.DataType.FLOAT, shape=value.shape, name=name)
+        graph.register_initializer(ir.Value(name=name, shape=value.shape, type=value.type, const_value=absent))
+    return graph.initializers[name]
+
+
+def _renumber(name: str, index: int) -> str:
+    return re.sub(r"\blayers\.0\b", f"layers.{index}", name)
+
+
+def _module(node: ir.Node) -> str:
+    """Return the path of the module that a node comes from; the scopes' last entry is the operation itself."""
+    scopes: list[str] = ast.literal_eval(node.metadata_props[_SCOPES])
+    return scopes[-2]
+
+
+def _is_in_layer(node: ir.Node) -> bool:
+    return _module(node).startswith("model.layers.")
 
 
 def _cache_dims(architecture: Architecture) -> Dims:
     return "blocks", 2, architecture.num_key_value_heads, "block", architecture.head_dim
 
 
-def _step_inputs() -> dict[str, ir.Value]:
-    integer = ir.DataType.INT32
-    values = (
-        _input("input_ids", ir.DataType.INT64, ("T",)),
-        _input("query_start", integer, ("B+1",)),
-        _input("context_len", integer, ("B",)),
-        _input("block_table", integer, ("B", "M")),
-        _input("logits_rows", integer, ("R",)),
-    )
-    return {str(value.name): value for value in values}
+def _step_inputs() -> list[ir.Value]:
+    return [
+        _input("input_ids", ir.DataType.INT64, ["T"]),
+        _input("query_start", ir.DataType.INT32, ["B+1"]),
+        _input("context_len", ir.DataType.INT32, ["B"]),
+        _input("block_table", ir.DataType.INT32, ["B", "M"]),
+        _input("logits_rows", ir.DataType.INT32, ["R"]),
+    ]
 
 
 def _input(name: str, dtype: ir.DataType, dims: Dims) -> ir.Value:
     return ir.Value(name=name, shape=ir.Shape(dims), type=ir.TensorType(dtype))
-
-
-def _initializer(name: str, dims: Dims, dtype: ir.DataType) -> ir.Value:
-    """Declare a tensor whose bytes are elsewhere."""
-    shape = ir.Shape(dims)
-    absent = ir.ExternalTensor(CHECKPOINT, 0, 0, dtype, shape=shape, name=name)
-    return ir.Value(name=name, shape=shape, type=ir.TensorType(dtype), const_value=absent)
