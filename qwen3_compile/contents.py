@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from onnx import GraphProto
@@ -18,8 +17,9 @@ CACHE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 SHARED = "embedding and head"
 # The first pattern found in an initialiser's name says which part of the model it belongs to.
 PARTS = (
+    # A tied head in another format than the embedding is a second form of the same tensor, named by its format.
+    ("head", r"lm_head|embed_tokens.*\.(fp32|fp16|bf16|int8|int4)(_\d+)?$"),
     ("embedding", r"embed_tokens"),
-    ("head", r"lm_head"),
     ("experts", r"\.experts\."),
     ("router", r"\.mlp\.gate\."),
     ("norms", r"norm"),
@@ -49,15 +49,17 @@ def operators(graph: GraphProto) -> Counter[str]:
 
 def bytes_by_part(graph: GraphProto) -> dict[str, int]:
     """Bytes of `weights.bin` by part of the model, largest first; bytes that initialisers share count once."""
-    stored: dict[str, tuple[int, set[str]]] = {}
-    for tensor in graph.initializer:
-        place: dict[str, Any] = {entry.key: entry.value for entry in tensor.external_data}
-        if "offset" in place:
-            length, names = stored.setdefault(place["offset"], (int(place["length"]), set()))
-            names.add(tensor.name)
     sizes: Counter[str] = Counter()
-    for length, names in stored.values():
-        sizes[_part(names)] += length
+    seen: set[str] = set()
+    for tensor in graph.initializer:
+        place = {entry.key: entry.value for entry in tensor.external_data}
+        if "offset" in place and place["offset"] not in seen:
+            seen.add(place["offset"])
+            sizes[next((part for part, pattern in PARTS if re.search(pattern, tensor.name)), "other")] += int(
+                place["length"]
+            )
+    if "head" not in sizes and any(value.name == "logits" for value in graph.output):
+        sizes[SHARED] = sizes.pop("embedding")
     return dict(sizes.most_common())
 
 
@@ -81,8 +83,3 @@ def bytes_read_per_token(parts: dict[str, int], experts: int, experts_per_token:
 def cache_bytes_per_token(io: Contract) -> int:
     """Bytes of keys and values over all layers that one token of context takes."""
     return 2 * io.layers * io.kv_heads * io.head_dim * CACHE_BYTES[io.cache_dtype]
-
-
-def _part(names: Iterable[str]) -> str:
-    parts = {next((part for part, pattern in PARTS if re.search(pattern, name)), "other") for name in names}
-    return SHARED if parts == {"embedding", "head"} else min(parts)

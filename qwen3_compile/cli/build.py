@@ -14,7 +14,8 @@ from qwen3_compile.build import EngineInfo, build
 from qwen3_compile.build.cache import Cache, default_cache_dir
 from qwen3_compile.build.progress import Bars, Lines, Progress
 from qwen3_compile.cli.output import print_json, remark
-from qwen3_compile.spec import find_spec, load_spec, spec_from_mapping
+from qwen3_compile.engine.recorded import recorded_spec
+from qwen3_compile.spec import find_spec, load_spec
 from qwen3_runtime.directory import read_engine_directory
 
 if TYPE_CHECKING:
@@ -83,12 +84,11 @@ def command(
 def _spec(name: str | None, overrides: Sequence[str], locked: Manifest | None, engine: Path | None) -> Spec:
     if name is not None:
         return load_spec(find_spec(name), overrides)
-    if locked is None:
+    if locked is None or engine is None:
         raise click.UsageError("a spec is missing: a file, or a name that `qwen3-compile specs list` shows")
     if overrides:
         raise click.UsageError("--set cannot change the spec of a locked build")
-    # Relative sources count from where the command runs: the engine does not know the folder of its spec.
-    return spec_from_mapping(dict(locked.spec), where=f"{engine}/manifest.json: spec", base_dir=Path())
+    return recorded_spec(locked, engine)
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ def command(as_json: bool) -> None:
     if as_json:
         print_json([asdict(finding) for finding in findings])
         return
-    screen = Console(highlight=False)
+    screen = Console(highlight=False, soft_wrap=True)
     for finding in findings:
         mark = "[green]ok[/green]" if finding.good else "[yellow]--[/yellow]"
         screen.print(f"{mark}  {finding.topic:<18}{finding.found}")

@@ -56,7 +56,7 @@ def _accuracy(engine: Path) -> dict[str, Any] | None:
 
 
 def _show(found: dict[str, Any]) -> None:
-    screen = Console(highlight=False)
+    screen = Console(highlight=False, soft_wrap=True)
     revision = f"@{found['revision']}" if found["revision"] else ""
     screen.print(f"[bold]{found['name']}[/bold]", found["source"] + revision, sep="  ")
     for key in ("target", "precision", "limits"):

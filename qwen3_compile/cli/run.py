@@ -13,7 +13,7 @@ from rich.console import Console
 
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.cli.requests import bind, generation_options
-from qwen3_runtime import Engine, Finished, TextDelta
+from qwen3_runtime import Engine, Finished
 from qwen3_runtime.errors import RequestError
 
 THINKING_STYLE = "dim italic"
@@ -73,27 +73,34 @@ def conversation(prompt: str, system: str | None, messages: bool) -> list[dict[s
 def stream(
     engine: Engine, messages: list[dict[str, Any]], arguments: dict[str, Any], *, hide_thinking: bool
 ) -> Finished:
-    """Print an answer as it comes, thinking dimmed, and a line of figures to standard error.
+    """Print an answer as it comes to standard output; thinking, dimmed, and a line of figures to standard error.
+
+    So a terminal shows everything and a pipe gets the answer alone.
 
     Returns:
         The closing event, for a caller that continues the conversation.
     """
-    out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False)
-    kind = None
+    answer, remarks = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
+    thought = False
     for event in engine.stream(messages, **arguments):
-        if isinstance(event, TextDelta):
-            if event.kind == "reasoning" and hide_thinking:
-                continue
-            if kind == "reasoning" and event.kind == "answer":
-                out.print("\n")
-            kind = event.kind
-            # A model's text is never markup, and control characters must not reach the terminal.
-            out.print(printable(event.text), end="", markup=False, style=THINKING_STYLE if kind == "reasoning" else "")
-        else:
-            finished = event
-    out.print()
-    err.print(figures(finished), style="dim", markup=False)
-    return finished
+        if isinstance(event, Finished):
+            break
+        # A model's text is never markup, and control characters must not reach the terminal.
+        text = printable(event.text)
+        if event.kind == "reasoning":
+            if not hide_thinking:
+                remarks.print(text, end="", markup=False, style=THINKING_STYLE)
+                thought = True
+            continue
+        if thought:
+            remarks.print("\n")
+            thought = False
+        answer.print(text, end="", markup=False)
+    else:
+        raise AssertionError("the stream ended without its closing event")
+    answer.print()
+    remarks.print(figures(event), style="dim", markup=False)
+    return event
 
 
 def printable(text: str) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwen3_compile.checkpoint import open_checkpoint
+from qwen3_compile.engine.recorded import recorded_spec
 from qwen3_compile.errors import CheckpointError
-from qwen3_compile.spec import spec_from_mapping
 from qwen3_compile.validate.run import measure, write_report
 from qwen3_runtime.directory import read_engine_directory
 
@@ -30,8 +30,7 @@ def revalidate(
 
     Args:
         engine: the engine directory, which stays as it is.
-        source: where the checkpoint is now; the default is the source of the engine's spec, a relative path
-            being looked up from the current folder.
+        source: where the checkpoint is now; the default is the source of the engine's spec.
         report_dir: where to write `accuracy.json` and `report.html`, made if missing; `None` writes nothing.
         threads: threads of the session.
         progress: told what is being done.
@@ -43,9 +42,11 @@ def revalidate(
         CheckpointError: the checkpoint cannot be read, or is not the one that the engine was built from.
     """
     manifest = read_engine_directory(engine)
-    spec = spec_from_mapping(manifest.spec, where=f"{engine}/manifest.json: spec", base_dir=Path.cwd())
+    spec = recorded_spec(manifest, engine)
     checkpoint = open_checkpoint(
-        source or manifest.source["uri"], base_dir=Path.cwd(), expected=spec.graph_architecture()
+        source or manifest.source["uri"],
+        base_dir=Path() if source else spec.base_dir,
+        expected=spec.graph_architecture(),
     )
     found = {file.name: file.sha256 for file in checkpoint.files()}
     for file in manifest.source["files"]:

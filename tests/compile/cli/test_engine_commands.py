@@ -1,0 +1,165 @@
+"""The commands that take an engine, on one that the build command made."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from qwen3_compile.cli import main
+
+ROOT = Path(__file__).parents[3]
+QUESTION = "What is 37+45?"
+
+
+def run(capsys, *arguments):
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def digests(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def test_run_prints_the_answer_alone_to_stdout(engine, capsys):
+    code, out, err = run(capsys, "run", engine, QUESTION, "--temperature", "0")
+    assert code == 0
+    assert out == "The sum is 82.\n"
+    assert "37+45=82" in err
+    assert "answer tokens" in err
+
+
+def test_run_can_hide_the_thinking(engine, capsys):
+    code, out, err = run(capsys, "run", engine, QUESTION, "--temperature", "0", "--hide-thinking")
+    assert code == 0
+    assert out == "The sum is 82.\n"
+    assert "37+45=82" not in err
+
+
+def test_run_json_accounts_for_every_token(engine, capsys):
+    code, out, _ = run(capsys, "run", engine, "What is 37+45+16?", "--budget", "4", "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert document["budget_hit"] is True
+    assert document["usage"]["reasoning_tokens"] == 4
+    assert document["usage"]["forced_tokens"] > 0
+    assert document["usage"]["completion_tokens"] == len(document["tokens"])
+
+
+@pytest.mark.parametrize("switch", [["--no-thinking"], ["--budget", "0"]])
+def test_run_without_thinking_has_no_reasoning(engine, capsys, switch):
+    _, out, _ = run(capsys, "run", engine, QUESTION, "--json", *switch)
+    document = json.loads(out)
+    assert document["reasoning"] == ""
+    assert document["usage"]["reasoning_tokens"] == 0
+    assert document["answer"]
+
+
+def test_run_repeats_itself_with_a_seed(engine, capsys):
+    outputs = {run(capsys, "run", engine, QUESTION, "--seed", "7", "--temperature", "1.5")[1] for _ in range(2)}
+    assert len(outputs) == 1
+
+
+def test_run_takes_messages_as_json(engine, capsys):
+    messages = [{"role": "user", "content": QUESTION}]
+    code, out, _ = run(capsys, "run", engine, json.dumps(messages), "--messages", "--temperature", "0")
+    assert (code, out) == (0, "The sum is 82.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["not json", "--messages"], "--messages expects a JSON list"),
+        (['{"role": "user"}', "--messages"], "--messages expects a JSON list of messages, found dict"),
+        (['[{"role": "user"}]', "--messages"], "content"),
+        ([QUESTION, "--budget", "100000"], "budget"),
+    ],
+)
+def test_a_bad_request_is_one_line(engine, capsys, arguments, message):
+    code, out, err = run(capsys, "run", engine, *arguments)
+    assert code == 1
+    assert out == ""
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_validate_measures_again_and_leaves_the_engine_alone(engine, capsys, tmp_path):
+    before = digests(engine)
+    code, out, _ = run(capsys, "validate", engine, "--report", tmp_path / "again", "--json")
+    published = json.loads((engine / "accuracy.json").read_text(encoding="utf-8"))["summary"]
+    assert code == 0
+    summary = json.loads(out)
+    assert summary["violations"] == []
+    assert summary["mean_kl"] == pytest.approx(published["mean_kl"], rel=1e-3)
+    assert digests(engine) == before
+    assert {path.name for path in (tmp_path / "again").iterdir()} == {"accuracy.json", "report.html"}
+
+
+def test_validate_refuses_another_checkpoint(engine, capsys, tmp_path):
+    shutil.copytree(ROOT / "examples" / "tiny" / "dense", tmp_path / "other")
+    weights = tmp_path / "other" / "model.safetensors"
+    damaged = bytearray(weights.read_bytes())
+    damaged[-1] ^= 1
+    weights.write_bytes(damaged)
+    code, _, err = run(capsys, "validate", engine, "--source", tmp_path / "other")
+    assert code == 1
+    assert "model.safetensors" in err
+    assert "the engine was built from" in err
+
+
+def test_inspect_accounts_for_the_weights(engine, capsys):
+    code, out, _ = run(capsys, "inspect", engine, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["verified"] is True
+    stored, total = found["bytes_by_part"], found["files"]["weights.bin"]
+    # What is not a tensor's is padding to its page.
+    assert sum(stored.values()) <= total <= sum(stored.values()) + 4096 * 100
+    assert "embedding and head" in stored
+    layers, heads, dim = (found["operators"]["com.microsoft::GroupQueryAttention"], 2, 64)
+    assert found["kv_cache_bytes_per_token"] == 2 * layers * heads * dim * 4
+
+
+def test_inspect_and_doctor_print_for_people(engine, capsys):
+    code, out, _ = run(capsys, "inspect", engine)
+    assert code == 0
+    assert "KV cache" in out
+    assert "MatMulNBits" in out
+    code, out, _ = run(capsys, "doctor")
+    assert code == 0
+    assert "onnxruntime" in out
+
+
+def test_doctor_json_gives_advice_for_what_is_missing(capsys):
+    code, out, _ = run(capsys, "doctor", "--json")
+    assert code == 0
+    findings = json.loads(out)
+    assert {"Python", "processor", "memory", "torch"} <= {finding["topic"] for finding in findings}
+    assert all(finding["advice"] for finding in findings if not finding["good"])
+
+
+def test_bench_json_holds_the_rates(engine, capsys):
+    arguments = ("bench", engine, "--prompt", "32", "--decode", "8", "--repeats", "1", "--json")
+    code, out, _ = run(capsys, *arguments)
+    found = json.loads(out)
+    assert code == 0
+    assert found["prefill_rate"] > found["decode_rate"] > 0
+    assert found["bytes_per_token"] > 1e5
+    assert 0 < found["bandwidth_share"] < 2
+
+
+def test_bench_beyond_the_context_is_refused_with_numbers(engine, capsys):
+    code, _, err = run(capsys, "bench", engine, "--prompt", "100000")
+    assert code == 1
+    assert "100064 tokens" in err
+
+
+@pytest.mark.parametrize("command", [["run", "{}", "hello"], ["inspect", "{}"], ["bench", "{}"], ["validate", "{}"]])
+def test_a_folder_that_is_not_an_engine_is_one_line(capsys, tmp_path, command):
+    code, _, err = run(capsys, *(str(tmp_path) if word == "{}" else word for word in command))
+    assert code == 1
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
