@@ -16,6 +16,7 @@ from qwen3_graphs.lower import weights
 from qwen3_graphs.lower.dequantized_rows import dequantized_rows
 from qwen3_graphs.lower.expert_loop import expert_loop
 from qwen3_graphs.lower.padded import CACHE_TYPES, PaddedStep, lower_padded
+from qwen3_graphs.lower.positions import causal_mask, first_positions, longest_end, position_of_rows
 from qwen3_graphs.lowered import TensorSlot
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.Value:
         _heads(step, v, kv_heads, head_dim, f"{name}.v"),
     )
     present = [
-        writer.op("TensorScatter", cache, _stored(step, value), _starts(step), name=out_name, axis=2)
+        writer.op("TensorScatter", cache, _stored(step, value), first_positions(step), name=out_name, axis=2)
         for cache, value, out_name in zip(past, new, step.cache_out_names(layer), strict=True)
     ]
     step.cache_out(*present)
@@ -80,7 +81,7 @@ def _attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.Value:
         _readable(step, cache, f"{name}.{part}") for cache, part in zip(present, ("keys", "values"), strict=True)
     )
     query = _rotated(step, node, 3, _heads(step, q, heads, head_dim, f"{name}.q"), f"{name}.q")
-    attended = writer.op("Attention", query, key, value, _mask(step), name=f"{name}.heads")
+    attended = writer.op("Attention", query, key, value, causal_mask(step), name=f"{name}.heads")
     swapped = writer.op("Transpose", attended, name=f"{name}.tokens", perm=[0, 2, 1, 3])
     return writer.op("Reshape", swapped, writer.integers(-1, heads * head_dim), name=name)
 
@@ -97,7 +98,7 @@ def _rotated(step: PaddedStep, node: ir.Node, norm: int, x: ir.Value, name: str)
     scale, cos, sin = (weights.vector(writer, node.inputs[index]) for index in (norm, 5, 6))
     epsilon = node.attributes["epsilon"].as_float()
     normalised = writer.op("RMSNormalization", x, scale, name=f"{name}.norm", axis=-1, epsilon=epsilon)
-    return writer.op("RotaryEmbedding", normalised, cos, sin, _positions(step), name=f"{name}.rotated")
+    return writer.op("RotaryEmbedding", normalised, cos, sin, position_of_rows(step), name=f"{name}.rotated")
 
 
 def _stored(step: PaddedStep, value: ir.Value) -> ir.Value:
@@ -110,53 +111,7 @@ def _stored(step: PaddedStep, value: ir.Value) -> ir.Value:
 def _readable(step: PaddedStep, cache: ir.Value, name: str) -> ir.Value:
     """Return the part of a cache that any sequence of the step has filled, in float32."""
     writer = step.writer
-    used = writer.op("Slice", cache, writer.integers(0), _end(step), writer.integers(2), name=f"{name}.used")
+    used = writer.op("Slice", cache, writer.integers(0), longest_end(step), writer.integers(2), name=f"{name}.used")
     if step.precision.kv_cache == "fp32":
         return used
     return writer.op("Cast", used, name=f"{name}.float32", to=ir.DataType.FLOAT)
-
-
-def _starts(step: PaddedStep) -> ir.Value:
-    """Where each sequence's new tokens begin, int64 [B]."""
-    return step.once(
-        "starts", lambda: step.writer.op("Cast", step.context_len, name="step.starts", to=ir.DataType.INT64)
-    )
-
-
-def _end(step: PaddedStep) -> ir.Value:
-    """Return where the longest sequence ends, int64 [1], padding included."""
-
-    def make() -> ir.Value:
-        most = step.writer.op("ReduceMax", _starts(step), name="step.most", keepdims=1)
-        return step.writer.op("Add", most, step.length, name="step.end")
-
-    return step.once("end", make)
-
-
-def _range(step: PaddedStep, end: ir.Value, name: str) -> ir.Value:
-    """Return 0, 1, ... below `end` int64 [1], as int64 [1, end]."""
-    writer = step.writer
-    limit = writer.op("Squeeze", end, writer.integers(0), name=f"{name}.limit")
-    values = writer.op("Range", writer.integer(0), limit, writer.integer(1), name=f"{name}.range")
-    return writer.op("Unsqueeze", values, writer.integers(0), name=name)
-
-
-def _positions(step: PaddedStep) -> ir.Value:
-    """Return the position of each row, int64 [B, S]."""
-
-    def make() -> ir.Value:
-        starts = step.writer.op("Unsqueeze", _starts(step), step.writer.integers(1), name="step.first_position")
-        return step.writer.op("Add", starts, _range(step, step.length, "step.offsets"), name="step.positions")
-
-    return step.once("positions", make)
-
-
-def _mask(step: PaddedStep) -> ir.Value:
-    """Return which keys each row attends to, bool [B, 1, S, end]: those up to its own position."""
-
-    def make() -> ir.Value:
-        writer = step.writer
-        row = writer.op("Unsqueeze", _positions(step), writer.integers(1, 3), name="step.row_position")
-        return writer.op("LessOrEqual", _range(step, _end(step), "step.keys"), row, name="step.mask")
-
-    return step.once("mask", make)

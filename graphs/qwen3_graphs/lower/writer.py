@@ -29,6 +29,7 @@ class GraphWriter:
         self.nodes: list[ir.Node] = []
         self.initializers: list[ir.Value] = [] if parent is None else parent.initializers
         self.recipes: list[WeightRecipe] = [] if parent is None else parent.recipes
+        self._taken: set[str] = set() if parent is None else parent._taken
         self._constants: dict[str, ir.Value] = {} if parent is None else parent._constants
         self._weights: dict[object, tuple[ir.Value, ...]] = {} if parent is None else parent._weights
 
@@ -74,8 +75,8 @@ class GraphWriter:
         """Return the initialisers `slots`, and note the recipe by which the build makes their bytes."""
         key = (layout, fmt, sources)
         if key not in self._weights:
-            taken = {value.name for value in self.initializers}
-            slots = [_distinct(slot, fmt, taken) for slot in slots]
+            slots = [_distinct(slot, fmt, self._taken) for slot in slots]
+            self._taken.update(slot.name for slot in slots)
             self.recipes.append(WeightRecipe(layout, fmt, sources, tuple(slots)))
             self._weights[key] = tuple(
                 ir.Value(name=slot.name, type=ir.TensorType(ir.DataType[slot.dtype]), shape=ir.Shape(list(slot.shape)))
@@ -96,7 +97,7 @@ class GraphWriter:
         return self._constants[full_name]
 
 
-def _distinct(slot: TensorSlot, fmt: WeightFormat, taken: set[str | None]) -> TensorSlot:
+def _distinct(slot: TensorSlot, fmt: WeightFormat, taken: set[str]) -> TensorSlot:
     """Name a second form of a checkpoint tensor, such as the tied head in another format, by its format too."""
     if slot.name not in taken:
         return slot
