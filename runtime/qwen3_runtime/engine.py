@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
@@ -58,7 +59,6 @@ class Engine:
     ) -> None:
         self.manifest: Manifest = model.manifest
         self.backend = backend
-        self._model = model
         self._clock = clock
         self._scheduler = Scheduler(
             backend,
@@ -67,6 +67,8 @@ class Engine:
             max_context=model.max_context,
             clock=clock,
         )
+        # A paged cache may hold less than one sequence of the longest context.
+        self._model = dataclasses.replace(model, max_context=self._scheduler.max_context)
         self._driver = Driver(self._scheduler)
         self._closed = False
 

@@ -112,6 +112,7 @@ def make_manifest(
     max_step_tokens: int = 512,
     task: str = "chat",
     output: str = "logits",
+    eos: tuple[int, ...] = (IM_END, END_OF_TEXT),
     **contract: Any,
 ) -> Manifest:
     sizes: dict[str, Any] = {"vocab_size": VOCAB, "live_vocab_size": LIVE, "hidden_size": 8, **contract}
@@ -132,7 +133,7 @@ def make_manifest(
             **sizes,
         ),
         chat=chat,
-        eos_token_ids=(IM_END, END_OF_TEXT),
+        eos_token_ids=eos,
         pad_token_id=END_OF_TEXT,
         verified=True,
         files={},

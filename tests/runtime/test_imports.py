@@ -1,0 +1,52 @@
+"""The runtime is light: three base dependencies, nothing of the compiler, and half a second to import."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import qwen3_runtime
+
+PACKAGE = Path(qwen3_runtime.__file__).parent
+BASE = {"jinja2", "numpy", "tokenizers", "qwen3_runtime", *sys.stdlib_module_names}
+# Imported where a backend or a server is opened, never by `import qwen3_runtime`.
+ON_DEMAND = {"onnxruntime", "starlette", "uvicorn"}
+FORBIDDEN = {"torch", "onnx", "onnx_ir", "transformers", "pydantic", "qwen3_compile", "qwen3_graphs"}
+
+
+def test_importing_it_loads_neither_torch_nor_onnx_nor_the_compiler() -> None:
+    report = "import sys, json, qwen3_runtime; print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout))
+    assert "numpy" in loaded
+    assert not loaded & (FORBIDDEN | ON_DEMAND)
+
+
+def test_importing_it_takes_less_than_half_a_second_of_processor_time() -> None:
+    report = "import time; s = time.process_time(); import qwen3_runtime; print(time.process_time() - s)"
+    times = [
+        float(subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    assert min(times) < 0.5
+
+
+def test_its_source_imports_only_the_base_dependencies() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        for name in imported(ast.parse(path.read_text(encoding="utf-8"))):
+            assert name in BASE | ON_DEMAND, f"{path}: imports {name}"
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Top-level packages that a module imports anywhere, inside functions too."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports are not used"
+            names.add(str(node.module).split(".")[0])
+    return names
