@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,12 @@ class DirectoryCheckpoint:
 
     def tensors(self) -> Mapping[str, TensorInfo]:
         """Every tensor by canonical name."""
-        return {name: TensorInfo(t.shape, NUMPY_TYPES[t.dtype].name) for name, t in self.stored.items()}
+        return self._infos
+
+    @cached_property
+    def _infos(self) -> Mapping[str, TensorInfo]:
+        infos = {name: TensorInfo(t.shape, NUMPY_TYPES[t.dtype].name) for name, t in self.stored.items()}
+        return MappingProxyType(infos)
 
     def read(self, name: str) -> NDArray[Any]:
         """A read-only view of the tensor `name` in its file."""

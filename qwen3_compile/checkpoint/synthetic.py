@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from statistics import NormalDist
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -59,36 +59,36 @@ class SyntheticCheckpoint:
 
     def tensors(self) -> Mapping[str, TensorInfo]:
         """Every tensor of the architecture, with a head."""
-        return {name: TensorInfo(shape, "bfloat16") for name, shape in _shapes(self.architecture).items()}
+        return self._infos
+
+    @cached_property
+    def _infos(self) -> Mapping[str, TensorInfo]:
+        shapes = expected_tensors(self.architecture, has_head=True)
+        return MappingProxyType({name: TensorInfo(shape, "bfloat16") for name, shape in shapes.items()})
 
     def read(self, name: str) -> NDArray[Any]:
         """Generate the bfloat16 tensor `name`."""
-        shape = _shapes(self.architecture).get(name)
-        if shape is None:
+        info = self._infos.get(name)
+        if info is None:
             raise CheckpointError(f"{self.uri}: no tensor is named {name!r}")
-        if len(shape) == 1:
+        if len(info.shape) == 1:
             table = _normal_table(1.0, NORM_STD)
         elif name.endswith(_RESIDUAL_WRITERS):
             table = _normal_table(0.0, MATRIX_STD / math.sqrt(2 * self.architecture.num_hidden_layers))
         else:
             table = _normal_table(0.0, MATRIX_STD)
-        return _draw(shape, table, key=f"{GENERATOR_VERSION}/{self.seed}/{name}")
+        return _draw(info.shape, table, key=f"{GENERATOR_VERSION}/{self.seed}/{name}")
 
     def files(self) -> tuple[SourceFile, ...]:
         """One pseudo-file, whose hash identifies the generator, the seed and the architecture."""
         identity = {"generator": GENERATOR_VERSION, "seed": self.seed, "architecture": asdict(self.architecture)}
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        elements = sum(math.prod(shape) for shape in _shapes(self.architecture).values())
+        elements = sum(math.prod(info.shape) for info in self._infos.values())
         return (SourceFile("synthetic", 2 * elements, digest),)
 
     def assets(self) -> Mapping[str, Path]:
         """Tokenizer files, when the spec names some."""
         return self.asset_paths
-
-
-@lru_cache(maxsize=4)
-def _shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    return expected_tensors(architecture, has_head=True)
 
 
 def _draw(shape: tuple[int, ...], table: NDArray[np.uint16], *, key: str) -> NDArray[Any]:
