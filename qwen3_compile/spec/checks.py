@@ -61,24 +61,12 @@ def _experts(spec: Spec) -> Iterator[Problem]:
 
 
 def _precision(spec: Spec) -> Iterator[Problem]:
-    precision, architecture = spec.precision, spec.model.architecture
-    group = precision.group_size
-    if group is None:
-        return
-    if QUANTISED.isdisjoint({precision.weights, precision.lm_head, precision.embedding}):
+    precision = spec.precision
+    if precision.group_size and QUANTISED.isdisjoint({precision.weights, precision.lm_head, precision.embedding}):
         yield Problem(
             ("precision", "group_size"),
-            f"only int8 and int4 have groups, found {group} with weights {precision.weights}: leave it out",
+            f"only int8 and int4 have groups, found {precision.group_size} for {precision.weights}: leave it out",
         )
-        return
-    inputs = {"hidden_size": architecture.hidden_size}
-    if precision.weights in QUANTISED:
-        inputs["num_attention_heads * head_dim"] = architecture.num_attention_heads * architecture.head_dim
-        width = "moe_intermediate_size" if architecture.num_experts else "intermediate_size"
-        inputs[width] = getattr(architecture, width)
-    for name, size in inputs.items():
-        if size % group:
-            yield Problem(("precision", "group_size"), f"expected a divisor of {name} ({size}), found {group}")
 
 
 def _support(spec: Spec) -> Iterator[Problem]:
@@ -95,6 +83,31 @@ def _support(spec: Spec) -> Iterator[Problem]:
                 ("precision", key),
                 f"backend {backend} on {provider} computes {' or '.join(allowed)}, found {found!r}",
             )
+    if accepted.whole_expert_groups:
+        yield from _whole_expert_groups(spec)
+    if accepted.even_int4_outputs:
+        yield from _even_int4_outputs(spec)
+
+
+def _whole_expert_groups(spec: Spec) -> Iterator[Problem]:
+    architecture, group = spec.model.architecture, spec.precision.group_size
+    if not architecture.num_experts or spec.precision.weights not in QUANTISED or group is None:
+        return
+    for name in ("hidden_size", "moe_intermediate_size"):
+        if (size := getattr(architecture, name)) % group:
+            yield Problem(
+                ("precision", "group_size"),
+                f"backend {spec.target.backend} needs a divisor of {name} ({size}) for its experts, found {group}",
+            )
+
+
+def _even_int4_outputs(spec: Spec) -> Iterator[Problem]:
+    vocabulary = spec.model.architecture.vocab_size
+    if spec.model.task != "embedding" and spec.precision.lm_head == "int4" and vocabulary % 2:
+        yield Problem(
+            ("precision", "lm_head"),
+            f"backend {spec.target.backend} needs an even vocab_size for int4, found {vocabulary}: take int8",
+        )
 
 
 def _context(spec: Spec) -> Iterator[Problem]:

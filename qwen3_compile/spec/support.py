@@ -10,16 +10,32 @@ WEIGHTS = (*FLOATS, "int8", "int4")
 
 @dataclass(frozen=True)
 class Accepted:
-    """Number formats that a backend computes on a provider; the fields are keys of the spec's `precision`."""
+    """What a backend computes on a provider.
+
+    Attributes:
+        weights: number formats of `precision.weights`; likewise the four that follow.
+        lm_head: of the output matrix.
+        embedding: of the input matrix.
+        activations: of everything between matrices.
+        kv_cache: of keys and values.
+        whole_expert_groups: integer experts need a group size that divides their inputs.
+        even_int4_outputs: int4 matrices need an even number of outputs.
+    """
 
     weights: tuple[str, ...]
     lm_head: tuple[str, ...]
     embedding: tuple[str, ...]
     activations: tuple[str, ...]
     kv_cache: tuple[str, ...]
+    whole_expert_groups: bool = False
+    even_int4_outputs: bool = False
 
 
 SUPPORT: dict[tuple[str, str], Accepted] = {
-    ("ort", "cpu"): Accepted(WEIGHTS, WEIGHTS, WEIGHTS, activations=("fp32",), kv_cache=("fp32",)),
-    ("onnx", "cpu"): Accepted(WEIGHTS, WEIGHTS, WEIGHTS, activations=("fp32",), kv_cache=("fp32",)),
+    ("ort", "cpu"): Accepted(
+        WEIGHTS, WEIGHTS, WEIGHTS, activations=("fp32",), kv_cache=("fp32", "fp16"), whole_expert_groups=True
+    ),
+    ("onnx", "cpu"): Accepted(
+        WEIGHTS, WEIGHTS, WEIGHTS, activations=("fp32",), kv_cache=("fp32", "fp16"), even_int4_outputs=True
+    ),
 }

@@ -1,6 +1,7 @@
 """What a spec may say: defaults, errors that name the line and the nearest key, and checks across keys."""
 
 import io
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,10 @@ from ruamel.yaml import YAML
 
 from qwen3_compile.errors import SpecError
 from qwen3_compile.spec import parse_spec, spec_from_mapping
+from qwen3_compile.spec.schema import Backend
+from qwen3_compile.spec.support import SUPPORT
 from qwen3_graphs.architecture import Architecture, YarnScaling
+from qwen3_graphs.lower import TARGETS
 from qwen3_graphs.lowered import Limits, Precision, WeightFormat
 
 MINIMAL = """\
@@ -203,9 +207,9 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
             "precision.group_size",
             "only int8 and int4 have groups",
         ),
-        (["model.architecture.hidden_size=80"], "precision.group_size", "a divisor of hidden_size (80), found 32"),
-        (["model.architecture.intermediate_size=80"], "precision.group_size", "a divisor of intermediate_size (80)"),
-        (["model.architecture.head_dim=10"], "precision.group_size", "num_attention_heads * head_dim (40)"),
+        ([*MOE, "model.architecture.hidden_size=80"], "precision.group_size", "a divisor of hidden_size (80)"),
+        ([*MOE, "precision.group_size=128"], "precision.group_size", "a divisor of moe_intermediate_size (64)"),
+        (["target.backend=onnx", "model.architecture.vocab_size=999"], "precision.lm_head", "an even vocab_size"),
         (
             ["model.architecture.num_key_value_heads=3"],
             "model.architecture.num_key_value_heads",
@@ -253,6 +257,14 @@ def test_keys_that_do_not_hold_together_are_named_before_any_work(overrides, key
     line = error(*overrides)
     assert f" {key}: " in line
     assert words in line
+
+
+def test_a_last_group_may_be_partial_outside_experts():
+    assert spec("model.architecture.hidden_size=80").precision.group_size == 32
+
+
+def test_the_schema_the_table_of_targets_and_the_lowerings_name_the_same_backends():
+    assert {backend for backend, _ in SUPPORT} == set(get_args(Backend)) == set(TARGETS)
 
 
 def test_yarn_reaches_beyond_the_trained_context():
