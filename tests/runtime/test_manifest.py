@@ -1,0 +1,181 @@
+"""The manifest is read strictly: what schema version 1 does not define is refused in one line."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwen3_runtime import EngineError
+from qwen3_runtime.manifest import MAX_FILES, MAX_MANIFEST_BYTES, parse_manifest
+
+HASH = "0123456789abcdef" * 4
+GOOD: dict[str, Any] = {
+    "schema_version": 1,
+    "name": "qwen3-0.6b",
+    "verified": True,
+    "spec": {"anything": [1, 2]},
+    "source": {"uri": "hf://Qwen/Qwen3-0.6B", "revision": None, "files": []},
+    "tools": {"onnxruntime": "1.31.1"},
+    "target": {"backend": "ort", "provider": "cpu"},
+    "io": {
+        "task": "chat",
+        "output": "logits",
+        "vocab_size": 151936,
+        "live_vocab_size": 151669,
+        "hidden_size": 1024,
+        "layers": 28,
+        "kv_heads": 8,
+        "head_dim": 128,
+        "cache_dtype": "float32",
+        "max_context": 40960,
+        "max_batch": 4,
+        "max_step_tokens": 512,
+    },
+    "chat": {
+        "thinking": "hybrid",
+        "thinking_budget": 8192,
+        "max_tokens": 32768,
+        "sampling": {"thinking": {"temperature": 0.6, "top_k": 20}, "non_thinking": {"temperature": 0.7}},
+    },
+    "eos_token_ids": [151645, 151643],
+    "pad_token_id": 151643,
+    "files": {"model.onnx": {"size": 5, "sha256": HASH}, "weights.bin": {"size": 0, "sha256": HASH}},
+}
+MISSING = object()
+
+
+def changed(path: str, value: object) -> bytes:
+    """The good manifest with one place changed, added or removed."""
+    document = copy.deepcopy(GOOD)
+    *parents, last = path.split("/")
+    place = document
+    for parent in parents:
+        place = place[parent]
+    if value is MISSING:
+        del place[last]
+    else:
+        place[last] = value
+    return json.dumps(document).encode()
+
+
+def test_a_good_manifest_is_read_as_it_is() -> None:
+    manifest = parse_manifest(json.dumps(GOOD).encode())
+    assert (manifest.name, manifest.verified) == ("qwen3-0.6b", True)
+    assert (manifest.target.backend, manifest.target.provider) == ("ort", "cpu")
+    assert {name: getattr(manifest.io, name) for name in GOOD["io"]} == GOOD["io"]
+    assert manifest.chat is not None
+    assert (manifest.chat.thinking, manifest.chat.thinking_budget) == ("hybrid", 8192)
+    assert manifest.chat.sampling == GOOD["chat"]["sampling"]
+    assert manifest.eos_token_ids == (151645, 151643)
+    assert (manifest.files["model.onnx"].size, manifest.files["model.onnx"].sha256) == (5, HASH)
+    assert manifest.spec == GOOD["spec"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), [("chat", None), ("pad_token_id", None), ("chat/thinking_budget", None), ("eos_token_ids", [])]
+)
+def test_what_an_engine_may_lack(path: str, value: object) -> None:
+    parse_manifest(changed(path, value))
+
+
+def every_place(document: dict[str, Any], prefix: str = "") -> list[str]:
+    places = []
+    for key, value in document.items():
+        if prefix in ("spec/", "source/", "tools/", "files/", "chat/sampling/"):
+            continue
+        places.append(prefix + key)
+        if isinstance(value, dict):
+            places.extend(every_place(value, f"{prefix}{key}/"))
+    return places
+
+
+@pytest.mark.parametrize("place", [place for place in every_place(GOOD) if not place.startswith("chat/sampling/")])
+def test_a_missing_field_is_named(place: str) -> None:
+    with pytest.raises(EngineError, match=rf"field '{place.rsplit('/', 1)[-1]}' is missing"):
+        parse_manifest(changed(place, MISSING))
+
+
+@pytest.mark.parametrize("place", ["surprise", "io/surprise", "target/surprise", "chat/surprise", "chat/sampling/x"])
+def test_an_unknown_field_is_named(place: str) -> None:
+    with pytest.raises(EngineError, match=rf"unknown field '{place.rsplit('/', 1)[-1]}'"):
+        parse_manifest(changed(place, {}))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("schema_version", 2, "schema_version is 2, this runtime reads 1; rebuild"),
+        ("schema_version", True, "schema_version is True"),
+        ("schema_version", "1", "schema_version is '1'"),
+        ("name", "", "name must be a non-empty string"),
+        ("verified", "yes", "verified must be"),
+        ("target", [], "target: expected an object, got a list"),
+        ("target/backend", None, "backend must be a non-empty string"),
+        ("io/task", "poetry", "task must be one of chat"),
+        ("io/task", ["chat"], "task must be one of chat"),
+        ("io/output", "probabilities", "output must be one of logits, hidden"),
+        ("io/vocab_size", 0, "vocab_size must be an integer from 1"),
+        ("io/vocab_size", 1.5, "vocab_size must be an integer from 1"),
+        ("io/layers", -1, "layers must be an integer from 1"),
+        ("io/layers", True, "layers must be an integer from 1"),
+        ("io/layers", 10**9, "layers must be an integer from 1 to 4096"),
+        ("io/live_vocab_size", 151937, "live_vocab_size must be an integer from 1 to 151936"),
+        ("io/max_context", 2**40, "max_context must be an integer"),
+        ("io/cache_dtype", "float64", "cache_dtype must be one of"),
+        ("chat/thinking", "sometimes", "thinking must be one of hybrid, always, never"),
+        ("chat/thinking_budget", -1, "thinking_budget must be an integer from 0"),
+        ("chat/sampling", {"thinking": {"temperature": "hot"}}, "thinking.temperature: expected a number"),
+        ("eos_token_ids", [151936], "list of token ids below 151936"),
+        ("eos_token_ids", 5, "list of token ids"),
+        ("eos_token_ids", [True], "list of token ids"),
+        ("files/model.onnx/size", -1, "size must be an integer from 0"),
+        ("files/model.onnx/sha256", "abc", "sha256 must be 64 lower-case hex digits"),
+        ("files/model.onnx/sha256", HASH.upper(), "sha256 must be 64 lower-case hex digits"),
+        ("files", {f"f{i}": {"size": 1, "sha256": HASH} for i in range(MAX_FILES + 1)}, "65 files, more than"),
+    ],
+)
+def test_a_value_out_of_range_is_named(place: str, value: object, message: str) -> None:
+    with pytest.raises(EngineError, match=message) as caught:
+        parse_manifest(changed(place, value))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../model.onnx", "/etc/passwd", "a/b", "a\\b", "..", ".", "", ".hidden", "manifest.json", "C:x", "a\x00b", "a\nb"],
+)
+def test_a_file_name_that_leaves_the_directory_is_refused(name: str) -> None:
+    with pytest.raises(EngineError, match="not a plain file name"):
+        parse_manifest(changed("files", {name: {"size": 1, "sha256": HASH}}))
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe", "not valid JSON"),
+        (b"[]", "expected an object, got a list"),
+        (b"null", "expected an object, got null"),
+        (b'{"name": 1, "name": 2}', "key 'name' appears twice"),
+        (b"[" * 200_000, "not valid JSON"),
+        (b" " * (MAX_MANIFEST_BYTES + 1), "more than the"),
+    ],
+)
+def test_bytes_that_are_no_manifest_are_refused(raw: bytes, message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        parse_manifest(raw)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5))
+def test_no_value_anywhere_escapes_as_another_error(value: object) -> None:
+    for place in every_place(GOOD):
+        try:
+            parse_manifest(changed(place, value))
+        except EngineError:
+            continue
