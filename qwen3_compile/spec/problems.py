@@ -62,11 +62,9 @@ def schema_problems(error: ValidationError, model: type[BaseModel], written: Pla
         written: the values before defaults. A default that went wrong only repeats the problem of the key it was
             derived from, and is left out.
     """
-    return [
-        Problem(details["loc"], _message(details, model))
-        for details in error.errors(include_url=False)
-        if details["type"] == "missing" or _is_written(written, details["loc"])
-    ]
+    everything = error.errors(include_url=False)
+    own = [details for details in everything if details["type"] == "missing" or _is_written(written, details["loc"])]
+    return [Problem(details["loc"], _message(details, model)) for details in own or everything]
 
 
 def _is_written(value: Plain, path: KeyPath) -> bool:

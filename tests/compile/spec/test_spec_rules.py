@@ -1,6 +1,8 @@
 """What a spec may say: defaults, errors that name the line and the nearest key, and checks across keys."""
 
 import io
+import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from qwen3_compile.errors import SpecError
-from qwen3_compile.spec import parse_spec, spec_from_mapping
+from qwen3_compile.spec import Spec, parse_spec, spec_from_mapping
+from qwen3_compile.spec.problems import all_keys
 from qwen3_compile.spec.schema import Backend
 from qwen3_compile.spec.support import SUPPORT
 from qwen3_graphs.architecture import Architecture, YarnScaling
@@ -338,6 +341,30 @@ def test_the_resolved_spec_reads_back_as_the_same_spec(weights, task, max_contex
     YAML(typ="safe", pure=True).dump(first.resolved(), text)
     assert spec(text=text.getvalue()) == first
     assert spec_from_mapping(first.resolved(), where="manifest.json", base_dir=first.base_dir) == first
+
+
+PATHS = sorted(".".join(map(str, path)) for path in all_keys(Spec))
+ODD = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just([]) | st.just({"a": [1]})
+
+
+@given(st.lists(st.tuples(st.sampled_from(PATHS), ODD), min_size=1, max_size=3))
+def test_any_value_at_any_key_is_accepted_or_refused_with_its_location(changes):
+    values = YAML(typ="safe", pure=True).load(MINIMAL)
+    for path, value in changes:
+        *sections, key = path.split(".")
+        place = values
+        for section in sections:
+            inner = place.get(section)
+            place[section] = place = dict(inner) if isinstance(inner, dict) else {}
+        place[key] = value
+    try:
+        accepted = spec_from_mapping(values, where="w", base_dir=Path())
+    except SpecError as refused:
+        lines = str(refused).splitlines()
+    else:
+        lines = [f"w: {accepted.name}: accepted"]
+    assert lines
+    assert all(re.match(r"w: [\w.-]+: ", line) for line in lines)
 
 
 def test_a_spec_cannot_be_changed():
