@@ -1,9 +1,9 @@
 """Accuracy of tiny engines on held-out sums: thinking, not thinking, and against the thinking budget.
 
-    python examples/tiny/evaluate.py build/tiny-dense build/tiny-moe               # engines
-    python examples/tiny/evaluate.py --reference examples/tiny/dense examples/tiny/moe   # eager transformers
+    python examples/tiny/evaluate.py examples/tiny/dense build/tiny-dense
 
-Prints a table and writes `OUTPUT.json` and `OUTPUT.png`. Decoding is greedy, so that two runs agree.
+Folders with a `manifest.json` are engines and run in the runtime; others are checkpoints and run in eager
+`transformers`. Prints a table and writes `OUTPUT.json` and `OUTPUT.png`. Decoding is greedy, so that two runs agree.
 """
 
 from __future__ import annotations
@@ -94,29 +94,29 @@ def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def answerer(folder: Path, *, reference: bool) -> Answerer:
-    """What answers: a checkpoint through eager transformers, or an engine through the runtime."""
-    if reference:
-        from reference import Reference
+def answerer(folder: Path) -> Answerer:
+    """What answers: an engine through the runtime, or a checkpoint through eager transformers."""
+    if (folder / "manifest.json").is_file():
+        from through_engine import ThroughEngine
 
-        return Reference(folder).replies
-    from through_engine import ThroughEngine
+        return ThroughEngine(folder).replies
+    from reference import Reference
 
-    return ThroughEngine(folder).replies
+    return Reference(folder).replies
 
 
 def main() -> None:
     """Parse the command line, measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", type=Path, help="engines, or checkpoints with --reference")
-    parser.add_argument("--reference", action="store_true", help="eager transformers instead of the runtime")
-    parser.add_argument("--problems", type=int, default=500)
+    parser.add_argument("folders", nargs="+", type=Path, help="engines or checkpoints")
+    parser.add_argument("--problems", type=int, default=300)
     parser.add_argument("--output", type=Path, default=Path("tiny-accuracy"), help="path of the results, no suffix")
     options = parser.parse_args()
     tested = held_out_problems(options.problems)
     results = {}
     for folder in options.folders:
-        results[folder.name] = evaluate(answerer(folder, reference=options.reference), tested)
+        kind = "engine" if (folder / "manifest.json").is_file() else "eager"
+        results[f"{folder.name} ({kind})"] = evaluate(answerer(folder), tested)
     Console().print(report(results))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results, indent=2) + "\n"

@@ -30,6 +30,9 @@ VARIANTS = {
         moe_intermediate_size=128,
     ),
 }
+STEPS = {"dense": 3600, "moe": 2400}
+"""Batches that the committed checkpoints were trained on."""
+
 BALANCE_WEIGHT = 0.01
 POOL = 512
 """Examples drawn at a time and sorted by length, so that a batch has little padding."""
@@ -137,13 +140,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("variant", choices=VARIANTS)
     parser.add_argument("--output", type=Path, help="folder of the checkpoint; default examples/tiny/VARIANT")
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--tokens", type=int, default=4096, help="tokens of a batch, padding included")
+    parser.add_argument("--steps", type=int, help=f"batches; default {STEPS}")
+    parser.add_argument("--tokens", type=int, default=2048, help="tokens of a batch, padding included")
     parser.add_argument("--peak", type=float, default=3e-3, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log-every", type=int, default=100)
-    parser.add_argument("--save-every", type=int, default=500)
+    parser.add_argument("--save-every", type=int, default=200)
     options = parser.parse_args()
+    options.steps = options.steps or STEPS[options.variant]
     torch.set_num_threads(1)
     train(VARIANTS[options.variant], options.output or Path(__file__).parent / options.variant, options)
 
