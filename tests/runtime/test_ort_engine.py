@@ -1,0 +1,195 @@
+"""A built engine, opened by the runtime and run on ONNX Runtime, says what transformers says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM, Qwen3Model, Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+from qwen3_compile.build.orchestrate import build
+from qwen3_compile.spec.load import parse_spec
+from qwen3_runtime import Engine, EngineError, Request, Sampling
+from qwen3_runtime.step import Step
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VOCAB, CONTEXT = 120, 64
+SIZES = {
+    "vocab_size": VOCAB,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "max_position_embeddings": CONTEXT,
+    "tie_word_embeddings": False,
+    "rms_norm_eps": 1e-6,
+}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "norm_topk_prob": True}
+GREEDY = Sampling(temperature=0)
+
+SPEC = """
+schema_version: 1
+name: tiny
+model:
+  source: {source}
+  task: {task}
+  architecture:
+{architecture}
+precision: {{weights: fp32, kv_cache: {cache}}}
+target: {{backend: {backend}, provider: cpu}}
+limits: {{max_context: {context}, max_batch: 4, max_step_tokens: 24}}
+accuracy: {{}}
+"""
+
+
+def save_checkpoint(folder: Path, *, moe: bool, task: str) -> PreTrainedModel:
+    """A random checkpoint, as transformers writes one."""
+    torch.manual_seed(3)
+    rope = {"rope_type": "default", "rope_theta": 1e4}
+    if moe:
+        model: PreTrainedModel = Qwen3MoeForCausalLM(Qwen3MoeConfig(**SIZES, **EXPERTS, rope_parameters=rope))
+    else:
+        config = Qwen3Config(**SIZES, rope_parameters=rope)
+        model = Qwen3Model(config) if task == "embedding" else Qwen3ForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            scale = parameter.shape[-1] ** -0.5 * 1.5
+            parameter.copy_(torch.randn_like(parameter) * scale if parameter.dim() > 1 else 1 + 0.2 * parameter)
+    model.eval().save_pretrained(folder)
+    return model
+
+
+def build_engine(folder: Path, *, backend: str, cache: str, moe: bool = False, task: str = "completion"):
+    model = save_checkpoint(folder / "checkpoint", moe=moe, task=task)
+    architecture = {**SIZES, "rope_theta": 10000.0, **(EXPERTS if moe else {})}
+    if task == "embedding":
+        architecture["tie_word_embeddings"] = True
+    text = SPEC.format(
+        source="checkpoint",
+        task=task,
+        architecture="\n".join(f"    {key}: {str(value).lower()}" for key, value in architecture.items()),
+        cache=cache,
+        backend=backend,
+        context=CONTEXT,
+    )
+    build(parse_spec(text, path=folder / "spec.yaml"), folder / "engine", validate=False, threads=1)
+    return folder / "engine", model
+
+
+KINDS = {
+    "ort": {"backend": "ort", "cache": "fp32"},
+    "ort-fp16-cache": {"backend": "ort", "cache": "fp16"},
+    "ort-moe": {"backend": "ort", "cache": "fp32", "moe": True},
+    "onnx": {"backend": "onnx", "cache": "fp32"},
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    return build_engine(tmp_path_factory.mktemp(request.param), **KINDS[request.param])
+
+
+def reference_rows(model: PreTrainedModel, tokens: list[int]) -> np.ndarray:
+    with torch.no_grad():
+        return model(torch.tensor([tokens])).logits[0].numpy()
+
+
+def prompts(count: int) -> list[list[int]]:
+    rng = np.random.default_rng(8)
+    return [rng.integers(0, VOCAB, length).tolist() for length in rng.integers(1, 40, count)]
+
+
+def test_generation_in_a_batch_is_the_references_greedy_choice(built: tuple[Path, PreTrainedModel]) -> None:
+    """Ten prompts through four seats: chunks (of 24), ragged first prefills and decodes of every mix."""
+    path, model = built
+    with Engine.open(path, threads=1, max_sequences=4) as engine:
+        requests = [Request(prompt=prompt, max_tokens=12, sampling=GREEDY) for prompt in prompts(10)]
+        done = engine.generate(requests)
+        assert engine._scheduler.pool.available == 4
+    for request, completion in zip(requests, done, strict=True):
+        assert completion.finish_reason == "length"
+        prompt = list(request.prompt or ())
+        rows = reference_rows(model, [*prompt, *completion.tokens])[len(prompt) - 1 : -1]
+        assert rows.argmax(-1).tolist() == list(completion.tokens)
+
+
+def test_logits_of_any_schedule_are_the_references(built: tuple[Path, PreTrainedModel]) -> None:
+    """Every row of five sequences, fed in random chunks to random blocks, against one pass of transformers."""
+    path, model = built
+    rng = np.random.default_rng(1)
+    sequences = [rng.integers(0, VOCAB, length) for length in (64, 33, 17, 50)]
+    tolerance = 2e-2 if "fp16" in str(path) else 2e-3
+    with Engine.open(path, threads=1, max_sequences=4) as engine:
+        blocks = rng.permutation(4)
+        done = [0, 0, 0, 0]
+        expected = [reference_rows(model, sequence.tolist()) for sequence in sequences]
+        while waiting := [i for i in range(4) if done[i] < len(sequences[i])]:
+            chosen = rng.permutation(waiting)[: rng.integers(1, len(waiting) + 1)].tolist()
+            sizes = [1 if rng.random() < 0.6 else min(9, len(sequences[i]) - done[i]) for i in chosen]
+            step = Step(
+                input_ids=np.concatenate(
+                    [sequences[i][done[i] : done[i] + size] for i, size in zip(chosen, sizes, strict=True)]
+                ),
+                query_start=np.cumsum([0, *sizes]).astype(np.int32),
+                context_len=np.array([done[i] for i in chosen], np.int32),
+                block_table=blocks[chosen].astype(np.int32)[:, None],
+                logits_rows=np.arange(sum(sizes), dtype=np.int32),
+            )
+            found = engine.backend.run(step)
+            wanted = np.concatenate(
+                [expected[i][done[i] : done[i] + size] for i, size in zip(chosen, sizes, strict=True)]
+            )
+            np.testing.assert_allclose(found, wanted, atol=tolerance, rtol=0)
+            for i, size in zip(chosen, sizes, strict=True):
+                done[i] += size
+
+
+def test_a_step_without_wanted_rows_only_fills_the_cache(built: tuple[Path, PreTrainedModel]) -> None:
+    path, model = built
+    tokens = prompts(1)[0] + prompts(2)[1]
+    with Engine.open(path, threads=1) as engine:
+        for start, end in ((0, 5), (5, 6)):
+            step = Step(
+                input_ids=np.array(tokens[start:end], np.int64),
+                query_start=np.array([0, end - start], np.int32),
+                context_len=np.array([start], np.int32),
+                block_table=np.zeros((1, 1), np.int32),
+                logits_rows=np.array([0] if start else [], np.int32),
+            )
+            rows = engine.backend.run(step)
+            assert rows.shape == (1 if start else 0, VOCAB)
+        np.testing.assert_allclose(rows[0], reference_rows(model, tokens[:6])[-1], atol=2e-2)
+
+
+def test_a_sequence_fills_the_context_to_its_last_token(built: tuple[Path, PreTrainedModel]) -> None:
+    path, model = built
+    with Engine.open(path, threads=1, max_context=48) as engine:
+        done = engine.complete(prompts(1)[0], sampling=GREEDY)
+        assert done.finish_reason == "context"
+        assert done.usage.prompt_tokens + done.usage.completion_tokens == 48
+    whole = [*prompts(1)[0], *done.tokens]
+    assert reference_rows(model, whole)[-2].argmax() == done.tokens[-1]
+
+
+def test_opening_with_less_context_makes_a_smaller_cache(built: tuple[Path, PreTrainedModel]) -> None:
+    path, _ = built
+    with Engine.open(path, max_sequences=3, max_context=16) as engine:
+        geometry = engine.backend.cache
+        assert (geometry.num_blocks, geometry.block_size) == (3, 16)
+        width = 2 if "fp16" in str(path) else 4
+        assert geometry.bytes_per_token == 2 * 2 * 2 * 32 * width  # layers, keys and values, heads, head_dim
+
+
+def test_a_backend_that_was_closed_says_so(built: tuple[Path, PreTrainedModel]) -> None:
+    path, _ = built
+    engine = Engine.open(path)
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.complete([1, 2])
+    engine.close()
