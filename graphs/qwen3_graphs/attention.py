@@ -82,7 +82,7 @@ class _Span:
 def _spans(
     query_start: Tensor, context_len: Tensor, block_table: Tensor, block_size: int, positions: int
 ) -> list[_Span]:
-    """List the sequences of a step.
+    """List the sequences of a step that have new tokens.
 
     Raises:
         ValueError: a sequence is longer than the position tables, or than its cache blocks.
@@ -91,6 +91,8 @@ def _spans(
     for row, (begin, end, past) in enumerate(
         zip(query_start[:-1].tolist(), query_start[1:].tolist(), context_len.tolist(), strict=True)
     ):
+        if begin == end:
+            continue
         total = past + end - begin
         if total > positions:
             raise ValueError(f"sequence {row} reaches {total} tokens, but cos and sin have {positions} rows")

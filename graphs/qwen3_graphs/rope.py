@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from qwen3_graphs.architecture import Architecture, YarnScaling
 
+_ROWS_AT_A_TIME = 4096  # bounds the float64 intermediates of a context of a million tokens
+
 
 def rope_tables(architecture: Architecture, max_context: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Compute cos and sin of every position's angles (Su et al., 2021, "RoFormer"), in float64.
@@ -38,8 +40,12 @@ def rope_tables(architecture: Architecture, max_context: int) -> tuple[NDArray[n
     if architecture.yarn is not None:
         frequency = _yarn_frequencies(frequency, architecture.yarn, architecture.rope_theta, architecture.head_dim)
         magnitude = _attention_factor(architecture.yarn)
-    angle = np.arange(max_context)[:, None] * frequency
-    return (np.cos(angle) * magnitude).astype(np.float32), (np.sin(angle) * magnitude).astype(np.float32)
+    cos, sin = (np.empty((max_context, architecture.head_dim // 2), np.float32) for _ in range(2))
+    for begin in range(0, max_context, _ROWS_AT_A_TIME):
+        rows = slice(begin, min(begin + _ROWS_AT_A_TIME, max_context))
+        angle = np.arange(rows.start, rows.stop)[:, None] * frequency
+        cos[rows], sin[rows] = np.cos(angle) * magnitude, np.sin(angle) * magnitude
+    return cos, sin
 
 
 def _attention_factor(yarn: YarnScaling) -> float:

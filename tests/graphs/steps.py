@@ -46,12 +46,17 @@ class Paging:
 def schedule(
     sequences: Sequence[NDArray[np.int64]], paging: Paging, rng: np.random.Generator, largest_chunk: int
 ) -> Iterator[PackedStep]:
-    """Feed all sequences to their ends: at each step a random subset, in random order, by random chunks."""
+    """Feed all sequences to their ends: at each step a random subset, in random order, by random chunks.
+
+    A chosen sequence may have no new tokens: it is idle, or at its end.
+    """
     done = [0] * len(sequences)
-    while waiting := [i for i, tokens in enumerate(sequences) if done[i] < len(tokens)]:
-        chosen = rng.permutation(waiting)[: rng.integers(1, len(waiting) + 1)].tolist()
-        chunks = [min(int(rng.integers(1, largest_chunk + 1)), len(sequences[i]) - done[i]) for i in chosen]
+    while any(done[i] < len(tokens) for i, tokens in enumerate(sequences)):
+        chosen = rng.permutation(len(sequences))[: rng.integers(1, len(sequences) + 1)].tolist()
+        chunks = [min(int(rng.integers(0, largest_chunk + 1)), len(sequences[i]) - done[i]) for i in chosen]
         answers = [(i, done[i] + k) for i, chunk in zip(chosen, chunks, strict=True) for k in range(chunk)]
+        if not answers:
+            continue
         rows = rng.permutation(len(answers))[: rng.integers(1, len(answers) + 1)]
         yield PackedStep(
             np.concatenate([sequences[i][done[i] : done[i] + chunk] for i, chunk in zip(chosen, chunks, strict=True)]),

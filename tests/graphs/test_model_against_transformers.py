@@ -150,4 +150,4 @@ def test_a_step_beyond_its_blocks_or_positions_is_refused(table, context, messag
     batch = Batch(*(torch.tensor(x, dtype=torch.int32) for x in ([0, 6], [context], table)))
     cache = torch.zeros(2, 2, DENSE.num_key_value_heads, 4, DENSE.head_dim)
     with pytest.raises(ValueError, match=message), torch.no_grad():
-        ours(DENSE, weights, MAX_CONTEXT)(torch.arange(6), batch, torch.tensor([5]), [cache] * 2)
+        ours(DENSE, weights, MAX_CONTEXT)(torch.arange(6), batch, torch.tensor([5]), [cache] * 3)

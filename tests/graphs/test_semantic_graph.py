@@ -10,16 +10,15 @@ import onnx_ir as ir
 import pytest
 import torch
 from steps import Paging, schedule
-from twins import DENSE, MOE, ours, twin
+from twins import DENSE, MOE, TRACED_CONTEXT, UNTIED, ours, traced, twin
 
 from qwen3_graphs.architecture import YarnScaling
 from qwen3_graphs.model import Batch
 from qwen3_graphs.rope import rope_tables
-from qwen3_graphs.trace import trace
 
 CASES = {
     "dense": (DENSE, "logits"),
-    "untied": (dataclasses.replace(DENSE, tie_word_embeddings=False, num_key_value_heads=1), "logits"),
+    "untied": (UNTIED, "logits"),
     "moe": (MOE, "logits"),
     "moe-not-normalised": (dataclasses.replace(MOE, norm_topk_prob=False, num_key_value_heads=4), "logits"),
     "yarn": (dataclasses.replace(DENSE, yarn=YarnScaling(4.0, 16)), "logits"),
@@ -31,9 +30,9 @@ CASES = {
 def test_graph_computes_what_the_eager_model_computes(case):
     (architecture, output), rng = CASES[case], np.random.default_rng(len(case))
     _, weights = twin(architecture, 17)
-    model = ours(architecture, weights, 64, output)
-    graph = ir.to_proto(trace(architecture, output=output, max_context=64))
-    cos, sin = rope_tables(architecture, 64)
+    model = ours(architecture, weights, TRACED_CONTEXT, output)
+    graph = ir.to_proto(traced(architecture, output))
+    cos, sin = rope_tables(architecture, TRACED_CONTEXT)
     arrays = {name: weight.numpy() for name, weight in weights.items()} | {"rope.cos": cos, "rope.sin": sin}
 
     lengths = [11, 1, 20]

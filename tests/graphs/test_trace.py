@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 import os
@@ -13,27 +12,16 @@ import sys
 import onnx
 import onnx_ir as ir
 import pytest
-from twins import DENSE, MOE, twin
+from twins import DENSE, MOE, TRACED_CONTEXT, UNTIED, traced, twin
 
 from qwen3_graphs import schemas
 from qwen3_graphs.architecture import Architecture
-from qwen3_graphs.trace import CHECKPOINT, export_whole, trace
-
-VARIANTS = {
-    "dense": dataclasses.replace(DENSE, num_hidden_layers=3),
-    "moe": dataclasses.replace(MOE, num_hidden_layers=3),
-}
+from qwen3_graphs.trace import CHECKPOINT, export_whole
 
 
-@functools.cache
-def traced(architecture: Architecture, output: str = "logits") -> ir.Model:
-    return trace(architecture, output=output, max_context=32)
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_repeating_one_layer_gives_the_graph_of_a_whole_export(variant):
-    architecture = VARIANTS[variant]
-    assembled, whole = traced(architecture).graph, export_whole(architecture, "logits", 32)
+@pytest.mark.parametrize("architecture", [DENSE, MOE], ids=["dense", "moe"])
+def test_repeating_one_layer_gives_the_graph_of_a_whole_export(architecture):
+    assembled, whole = traced(architecture).graph, export_whole(architecture, "logits", TRACED_CONTEXT)
     assert set(assembled.initializers) == set(whole.initializers)
     # `same` maps every value of one graph to its counterpart; a counterpart must be the only one.
     same = dict(zip(assembled.inputs, whole.inputs, strict=True))
@@ -61,20 +49,22 @@ def test_inputs_and_outputs_are_those_of_the_contract(output):
         "logits_rows INT32 [R]",
         "kv.0 FLOAT [blocks,2,2,block,8]",
         "kv.1 FLOAT [blocks,2,2,block,8]",
+        "kv.2 FLOAT [blocks,2,2,block,8]",
     ]
     width = {"logits": 67, "hidden": 24}[output]
     assert [f"{v.name} {v.dtype.name} {v.shape}" for v in graph.outputs] == [
         f"{output} FLOAT [R,{width}]",
         "kv_out.0 FLOAT [blocks,2,2,block,8]",
         "kv_out.1 FLOAT [blocks,2,2,block,8]",
+        "kv_out.2 FLOAT [blocks,2,2,block,8]",
     ]
 
 
-@pytest.mark.parametrize("architecture", [DENSE, MOE, dataclasses.replace(DENSE, tie_word_embeddings=False)])
+@pytest.mark.parametrize("architecture", [DENSE, MOE, UNTIED], ids=["dense", "moe", "untied"])
 def test_initialisers_are_the_checkpoints_tensors_without_bytes(architecture):
     _, weights = twin(architecture, 0)
     expected = {name: tuple(weight.shape) for name, weight in weights.items()}
-    expected |= dict.fromkeys(["rope.cos", "rope.sin"], (32, architecture.head_dim // 2))
+    expected |= dict.fromkeys(["rope.cos", "rope.sin"], (TRACED_CONTEXT, architecture.head_dim // 2))
     proto = ir.to_proto(traced(architecture))
     reloaded = ir.from_proto(onnx.ModelProto.FromString(proto.SerializeToString())).graph.initializers
     assert {name: tuple(value.shape) for name, value in reloaded.items()} == expected
@@ -85,7 +75,7 @@ def test_initialisers_are_the_checkpoints_tensors_without_bytes(architecture):
     assert not any(tensor.raw_data or tensor.float_data for tensor in proto.graph.initializer)
 
 
-@pytest.mark.parametrize("architecture", [DENSE, MOE])
+@pytest.mark.parametrize("architecture", [DENSE, MOE], ids=["dense", "moe"])
 def test_onnx_checks_and_infers_the_graph(architecture):
     proto = ir.to_proto(traced(architecture))
     for tensor in proto.graph.initializer:  # the checker would look for the file
@@ -134,10 +124,10 @@ def trace_in_a_process(architecture: Architecture, max_context: int, hash_seed: 
     return json.loads(run.stdout)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_two_processes_give_the_same_bytes(variant):
-    other = trace_in_a_process(VARIANTS[variant], 32, hash_seed="1")["sha256"]
-    blob = ir.to_proto(traced(VARIANTS[variant])).SerializeToString()
+@pytest.mark.parametrize("architecture", [DENSE, MOE], ids=["dense", "moe"])
+def test_two_processes_give_the_same_bytes(architecture):
+    other = trace_in_a_process(architecture, TRACED_CONTEXT, hash_seed="1")["sha256"]
+    blob = ir.to_proto(traced(architecture)).SerializeToString()
     assert hashlib.sha256(blob).hexdigest() == other
 
 

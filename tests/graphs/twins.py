@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import functools
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,12 +12,16 @@ from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM, Qwen3Mo
 
 from qwen3_graphs.architecture import Architecture
 from qwen3_graphs.model import Output, Qwen3
+from qwen3_graphs.trace import trace
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 DENSE = Architecture(
     vocab_size=67,
     hidden_size=24,
     intermediate_size=40,
-    num_hidden_layers=2,
+    num_hidden_layers=3,
     num_attention_heads=4,
     num_key_value_heads=2,
     head_dim=8,
@@ -27,6 +32,15 @@ DENSE = Architecture(
 MOE = dataclasses.replace(
     DENSE, num_experts=8, num_experts_per_tok=3, moe_intermediate_size=12, tie_word_embeddings=False
 )
+UNTIED = dataclasses.replace(DENSE, tie_word_embeddings=False, num_key_value_heads=1)
+
+TRACED_CONTEXT = 64
+
+
+@functools.cache
+def traced(architecture: Architecture, output: Output = "logits") -> ir.Model:
+    """Trace once what several tests look at; none of them changes it."""
+    return trace(architecture, output=output, max_context=TRACED_CONTEXT)
 
 
 def twin(architecture: Architecture, seed: int) -> tuple[PreTrainedModel, dict[str, Tensor]]:
