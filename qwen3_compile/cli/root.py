@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
 
 import click
+from click.shell_completion import CompletionItem
 
 COMMANDS = {
     "build": "Compile a spec into a verified engine.",
@@ -26,14 +28,27 @@ class LazyGroup(click.Group):
         """Return the names in the order of the table, which is the order of use."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
-        """Import the module of a command."""
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of a command.
+
+        Raises:
+            click.UsageError: there is no such command; the message names the nearest.
+        """
         if cmd_name not in COMMANDS:
-            return None
+            if ctx.resilient_parsing:  # a shell is completing: silence
+                return None
+            near = get_close_matches(cmd_name, COMMANDS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+            raise click.UsageError(f"no command {cmd_name!r}; {hint}", ctx)
         command = import_module(f"qwen3_compile.cli.{cmd_name}").command
         if not isinstance(command, click.Command):
             raise TypeError(f"qwen3_compile.cli.{cmd_name}.command is not a click command")
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete commands from the table and options from click, importing no command."""
+        names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
         """Write the list of commands from the table, importing none of them."""

@@ -100,7 +100,8 @@ def test_schema_is_one_json_document(capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["nope"], 2, "error: No such command 'nope'"),
+        (["nope"], 2, "error: no command 'nope'; there are build, validate"),
+        (["biuld"], 2, "error: no command 'biuld'; did you mean build?"),
         (["--nope"], 2, "error: No such option"),
         (["specs", "show"], 2, "error: Missing argument 'NAME|PATH'. (see `qwen3-compile specs show --help`)"),
         (["specs", "show", "[bold]x"], 1, "error: [bold]x: neither a file nor a shipped spec"),
@@ -179,6 +180,23 @@ def test_shell_completion_is_on_offer():
     assert "_qwen3_compile_completion" in program(_QWEN3_COMPILE_COMPLETE="bash_source").stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("qwen3-compile ", set(COMMANDS)),
+        ("qwen3-compile sp", {"specs"}),
+        ("qwen3-compile specs ", {"list", "show", "check", "schema"}),
+        ("qwen3-compile nope ", set()),
+    ],
+)
+def test_shells_complete_commands_in_silence(words, offered):
+    at = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    result = program(_QWEN3_COMPILE_COMPLETE="bash_complete", **at)
+    names = {line.partition(",")[2] for line in result.stdout.splitlines()}
+    assert {name for name in names if not name.startswith("-")} >= offered
+    assert result.stderr == ""
+
+
 def test_json_output_is_strict(capsys):
     print_json({"a": "[é]"})
     assert json.loads(capsys.readouterr().out) == {"a": "[é]"}
@@ -189,4 +207,5 @@ def test_json_output_is_strict(capsys):
 def test_commands_that_exist_are_click_commands():
     context = click.Context(root)
     assert isinstance(root.get_command(context, "specs"), click.Command)
-    assert root.get_command(context, "nope") is None
+    with pytest.raises(click.UsageError):
+        root.get_command(context, "nope")
