@@ -86,8 +86,9 @@ def fit_budget(budget: int | None, *, requested: bool, room: int, stop_sentence:
 
     Args:
         budget: tokens of reasoning; None for no budget.
-        requested: whether the request named it. A request's own budget is refused when it does not fit; an
-            engine's default is lowered, for a smaller `max_tokens` should not make a valid request invalid.
+        requested: whether the request named it. A request's own budget is refused when it does not fit; an engine's
+            default is lowered, and dropped where not one token of it fits: asking for few tokens is no error, they
+            come, and `max_tokens` ends them.
         room: tokens that may follow the prompt: the lesser of `max_tokens` and the context left.
         stop_sentence: tokens of the stop sentence.
         reserve: tokens kept for the think tag and the answer.
@@ -100,11 +101,11 @@ def fit_budget(budget: int | None, *, requested: bool, room: int, stop_sentence:
     most = room - stop_sentence - reserve
     if budget <= most:
         return budget
-    if requested or most < 1:
-        raise RequestError(
-            f"thinking_budget {budget} + {stop_sentence} tokens of stop sentence + {reserve} reserved for the answer "
-            f"= {budget + stop_sentence + reserve}, but only {room} tokens may follow the prompt; "
-            f"lower the budget{f' to {most}' if most > 0 else ' (no budget fits)'}, raise max_tokens, shorten the "
-            "prompt or switch thinking off"
-        )
-    return most
+    if not requested:
+        return most if most >= 1 else None
+    raise RequestError(
+        f"thinking_budget {budget} + {stop_sentence} tokens of stop sentence + {reserve} reserved for the answer "
+        f"= {budget + stop_sentence + reserve}, but only {room} tokens may follow the prompt; "
+        f"lower the budget{f' to {most}' if most >= 0 else ' (none fits)'}, raise max_tokens, shorten the prompt or "
+        "switch thinking off"
+    )

@@ -88,7 +88,8 @@ class OrtBackend:
         """
         if self._session is None:
             raise EngineError("the backend is closed")
-        self._check(step)
+        ends = step.context_len + np.diff(step.query_start)
+        self._check(step, ends)
         results = np.empty((len(step.logits_rows), self._width), np.float32)
         for call in split_step(step, self._filled, self._geometry.block_size):
             output = self._call(call)
@@ -96,7 +97,7 @@ class OrtBackend:
                 results = output[: len(results)]
             else:
                 results[call.results] = output[: len(call.results)]
-        self._filled[step.block_table[:, 0]] = step.context_len + np.diff(step.query_start)
+        self._filled[step.block_table[:, 0]] = ends
         return results
 
     def close(self) -> None:
@@ -105,10 +106,10 @@ class OrtBackend:
         self._memory.clear()
         self._session = None
 
-    def _check(self, step: Step) -> None:
+    def _check(self, step: Step, ends: NDArray[np.int32]) -> None:
         if step.block_table.shape[1] != 1:
             raise EngineError(f"expected one cache block a sequence, found {step.block_table.shape[1]}")
-        longest = int((step.context_len + np.diff(step.query_start)).max())
+        longest = int(ends.max())
         if longest > self._geometry.block_size:
             raise EngineError(f"a sequence grew to {longest} tokens, its cache block holds {self._geometry.block_size}")
 
