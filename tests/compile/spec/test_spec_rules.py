@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
@@ -319,6 +319,7 @@ def test_a_document_that_is_no_mapping_is_refused(text):
     assert error(text=text).startswith("dir/tiny.yaml: expected a mapping of keys, found ")
 
 
+@settings(max_examples=40)
 @given(
     weights=st.sampled_from(["fp32", "fp16", "bf16", "int8", "int4"]),
     task=st.sampled_from(["chat", "completion", "embedding", "reranker"]),

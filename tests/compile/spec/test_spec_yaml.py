@@ -4,7 +4,7 @@ import math
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
@@ -70,6 +70,7 @@ JSON_LIKE = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(JSON_LIKE.filter(lambda value: isinstance(value, dict | list)))
 def test_agrees_with_ruamel_on_whatever_ruamel_writes(value):
     import io
