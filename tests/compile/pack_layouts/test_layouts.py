@@ -1,0 +1,161 @@
+"""Each layout, read back by the operator's own rules, holds the matrix that was quantised."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from qwen3_compile.errors import UnsupportedError
+from qwen3_compile.pack.layouts import pack
+from qwen3_compile.quantize import quantize
+from qwen3_graphs.lowered import WeightFormat
+
+formats = st.builds(WeightFormat, st.sampled_from(["int8", "int4"]), st.sampled_from([16, 32, 64, 128]))
+shapes = st.tuples(st.integers(1, 9), st.integers(1, 150))
+small = settings(max_examples=40, deadline=None)
+
+Array = np.ndarray
+
+
+def matrix(rows: int, columns: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
+
+
+def worth(source: Array, fmt: WeightFormat) -> Array:
+    return quantize(source, fmt).dequantize()[:, : source.shape[1]]
+
+
+def read_rows(codes: Array, scales: Array, fmt: WeightFormat) -> Array:
+    """Offset codes, the low half of a byte first, one byte after the other: the definition, an element at a time."""
+    bits = {"int8": 8, "int4": 4}[fmt.kind]
+    per_byte, zero = 8 // bits, 1 << (bits - 1)
+    values = np.empty((len(codes), codes.shape[1] * per_byte), np.float32)
+    for row, column in np.ndindex(values.shape):
+        byte = int(codes[row, column // per_byte])
+        code = (byte >> (bits * (column % per_byte))) & ((1 << bits) - 1)
+        values[row, column] = np.float32(code - zero) * scales[row, column // fmt.group_size]
+    return values
+
+
+@small
+@given(shapes, formats)
+def test_nbit_rows_hold_offset_codes_padded_to_whole_groups(shape: tuple[int, int], fmt: WeightFormat) -> None:
+    source = matrix(*shape)
+    codes, scales = pack("nbit_rows", (source,), fmt)
+    assert codes.dtype == np.uint8
+    assert scales.dtype == np.float32
+    values = read_rows(codes, scales, fmt)
+    np.testing.assert_array_equal(values[:, : shape[1]], worth(source, fmt))
+    assert not values[:, shape[1] :].any()
+    assert values.shape[1] % fmt.group_size == 0
+
+
+@small
+@given(shapes, formats)
+def test_nbit_blocks_are_the_same_bytes_by_group(shape: tuple[int, int], fmt: WeightFormat) -> None:
+    codes, scales = pack("nbit_rows", (matrix(*shape),), fmt)
+    blocks, same = pack("nbit_blocks", (matrix(*shape),), fmt)
+    assert blocks.shape == (*scales.shape, fmt.group_size * {"int8": 8, "int4": 4}[fmt.kind] // 8)
+    assert blocks.tobytes() == codes.tobytes()
+    np.testing.assert_array_equal(scales, same)
+
+
+@small
+@given(shapes, formats)
+def test_interleaved_rows_take_turns(shape: tuple[int, int], fmt: WeightFormat) -> None:
+    gate, up = matrix(*shape), matrix(*shape, seed=1)
+    values = read_rows(*pack("interleaved_nbit_rows", (gate, up), fmt), fmt)[:, : shape[1]]
+    np.testing.assert_array_equal(values[0::2], worth(gate, fmt))
+    np.testing.assert_array_equal(values[1::2], worth(up, fmt))
+    (plain,) = pack("interleaved_rows", (gate, up), WeightFormat("fp32"))
+    np.testing.assert_array_equal(plain[0::2], gate)
+    np.testing.assert_array_equal(plain[1::2], up)
+
+
+@small
+@given(st.tuples(st.integers(1, 5).map(lambda half: 2 * half), st.integers(1, 150)), formats)
+def test_signed_columns_are_what_dequantize_linear_reads(shape: tuple[int, int], fmt: WeightFormat) -> None:
+    source = matrix(*shape)
+    codes, scales = pack("signed_columns", (source,), fmt)
+    dtype = {"int8": TensorProto.INT8, "int4": TensorProto.INT4}[fmt.kind]
+    weight = onnx.TensorProto(name="w", data_type=dtype, dims=(shape[1], shape[0]), raw_data=codes.tobytes())
+    node = helper.make_node("DequantizeLinear", ["w", "s"], ["y"], axis=0, block_size=fmt.group_size)
+    found = run(node, [weight, onnx.numpy_helper.from_array(scales, "s")], {})
+    np.testing.assert_array_equal(found, worth(source, fmt).T)
+
+
+@pytest.mark.parametrize("fmt", [WeightFormat(kind, size) for kind in ("int8", "int4") for size in (32, 128)])
+def test_one_set_of_bytes_serves_matmul_nbits_and_gather_block_quantized(fmt: WeightFormat) -> None:
+    source, bits = matrix(24, 200), {"int8": 8, "int4": 4}[fmt.kind]
+    codes, scales = pack("nbit_blocks", (source,), fmt)
+    shared = {"bits": bits, "block_size": fmt.group_size}
+    x = matrix(3, 200, seed=2)
+    product = helper.make_node("MatMulNBits", ["x", "c", "s"], ["y"], domain="com.microsoft", K=200, N=24, **shared)
+    found = run(product, arrays(c=codes, s=scales), {"x": x})
+    np.testing.assert_allclose(found, x @ worth(source, fmt).T, rtol=1e-5, atol=1e-5)
+    gather = helper.make_node(
+        "GatherBlockQuantized", ["c", "i", "s"], ["y"], domain="com.microsoft", quantize_axis=2, **shared
+    )
+    rows = run(gather, arrays(c=codes, s=scales[:, :, None]), {"i": np.array([5, 0, 23])})
+    np.testing.assert_array_equal(rows.reshape(3, -1)[:, :200], worth(source, fmt)[[5, 0, 23]])
+
+
+def arrays(**values: Array) -> list[onnx.TensorProto]:
+    return [onnx.numpy_helper.from_array(value, name) for name, value in values.items()]
+
+
+def run(node: onnx.NodeProto, weights: list[onnx.TensorProto], feeds: dict[str, Array]) -> Array:
+    inputs = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in feeds.items()
+    ]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    opsets = [helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(
+        helper.make_graph([node], "one", inputs, [output], weights), opset_imports=opsets, ir_version=10
+    )
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, feeds)[0]
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("fp32", np.float32), ("fp16", np.float16), ("bf16", ml_dtypes.bfloat16)])
+@pytest.mark.parametrize("stored", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_rows_convert_vectors_and_matrices(kind: str, dtype: type, stored: type) -> None:
+    for source in (matrix(4, 6).astype(stored), matrix(1, 8)[0].astype(stored)):
+        (array,) = pack("rows", (source,), WeightFormat(kind))
+        assert array.dtype == dtype
+        np.testing.assert_array_equal(array, source.astype(np.float32).astype(dtype))
+
+
+def test_bfloat16_checkpoints_quantise_as_their_float32_values() -> None:
+    source, fmt = matrix(6, 70).astype(ml_dtypes.bfloat16), WeightFormat("int4", 32)
+    for found, expected in zip(
+        pack("nbit_rows", (source,), fmt), pack("nbit_rows", (source.astype(np.float32),), fmt), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_values_beyond_half_precision_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match=r"beyond the range of fp16 \(65504\)"):
+        pack("rows", (np.array([1e6], np.float32),), WeightFormat("fp16"))
+
+
+def test_an_odd_number_of_int4_columns_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="even number of outputs, found 3"):
+        pack("signed_columns", (matrix(3, 32),), WeightFormat("int4", 32))
+
+
+def test_an_unknown_layout_is_named() -> None:
+    with pytest.raises(UnsupportedError, match="unknown weight layout 'tiles'"):
+        pack("tiles", (matrix(2, 2),), WeightFormat("fp32"))
+
+
+def test_an_integer_format_in_a_floating_layout_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="layout rows holds fp32, fp16, bf16, found int8"):
+        pack("rows", (matrix(2, 2),), WeightFormat("int8", 32))
