@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwen3_compile.engine.files import copy_file, file_entry
+from qwen3_compile.errors import CompileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,22 @@ class Cache:
     """A cache below `root`; with `root` None nothing is kept and nothing is found."""
 
     root: Path | None
+
+    def open(self) -> None:
+        """Make the folder, so that a wrong path is known before any work is done.
+
+        Raises:
+            CompileError: the folder cannot be made or written.
+        """
+        if self.root is None:
+            return
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.root).close()
+        except OSError as error:
+            raise CompileError(
+                f"{self.root}: cannot keep the cache here ({error.strerror}); pass --cache-dir or --no-cache"
+            ) from None
 
     def fetch(self, stage: str, key: str, target: Path) -> str | None:
         """Copy an entry to the new file `target` and return its SHA-256; None when there is no sound entry."""

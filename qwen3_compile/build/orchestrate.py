@@ -64,7 +64,8 @@ def build(
         progress: told how it goes.
         validate: compare with eager PyTorch and hold the engine to its contract. An engine built without says so.
         force: replace an engine at `out_dir`.
-        threads: threads of packing and validation; default is one for each processor. The bytes do not depend on it.
+        threads: threads of packing and validation; default is one for each processor. The engine does not depend on
+            it; the last digits of measured figures may.
 
     Raises:
         AccuracyError: the engine breaks the spec's contract.
@@ -73,6 +74,7 @@ def build(
     """
     progress = progress or Silent()
     cache = Cache(cache_dir)
+    cache.open()
     threads = threads or len(os.sched_getaffinity(0))
     tools = tool_versions()
     prepare_target(out_dir, force=force)

@@ -143,7 +143,6 @@ def packed_weights(
 def _check_disks(folder: Path, cache: Cache, placement: Placement) -> None:
     needed = placement.size
     if cache.root is not None:
-        cache.root.mkdir(parents=True, exist_ok=True)
         if cache.root.stat().st_dev == folder.stat().st_dev:
             needed *= 2
         else:
@@ -183,9 +182,9 @@ def measured_accuracy(
     Raises:
         RuntimeFault: the engine cannot be run here.
     """
-    from qwen3_compile.validate import validate_engine
     from qwen3_compile.validate.html import write_html
-    from qwen3_compile.validate.report import read_json
+    from qwen3_compile.validate.report import read_json, write_json
+    from qwen3_compile.validate.run import measure
 
     progress.begin("validate")
     contract = spec.resolved()["accuracy"]
@@ -200,10 +199,10 @@ def measured_accuracy(
     path = folder / ACCURACY
     found = cache.fetch("accuracy", digest(inputs), path)
     if not found:
-        validate_engine(folder, checkpoint, spec, threads=threads, progress=progress.note)
+        write_json(measure(folder, checkpoint, spec, threads=threads, progress=progress.note), path)
         _keep(cache, "accuracy", digest(inputs), path, progress)
     report = read_json(json.loads(path.read_bytes()))
-    # From the file even when it was just measured: the page must not depend on whether figures were rounded.
+    # Read back even when it was just measured: the page must not depend on whether figures were rounded.
     write_html(report, spec.accuracy, spec.name, folder / REPORT)
     progress.end(
         f"{report.summary.positions} positions, {CACHED}" if found else f"{report.summary.positions} positions"

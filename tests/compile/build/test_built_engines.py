@@ -1,0 +1,119 @@
+"""Whole builds of tiny checkpoints, judged by transformers and by the runtime."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from qwen3_compile.errors import AccuracyError, CheckpointError, UnsupportedError
+from qwen3_graphs.errors import LoweringError
+from qwen3_runtime.directory import read_engine_directory
+
+# What each format may cost on these random models: the median over positions (a near tie in a router may flip an
+# expert at one of them) of the error's norm, relative to that of the logits.
+TOLERANCE = {"fp32": 1e-5, "int8": 0.08, "int4": 0.6}
+
+
+def engine_logits(folder, ids):
+    """Prefill one sequence through the contract of docs/architecture.md, with nothing but onnxruntime."""
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    count = len(ids)
+    feeds = {
+        "input_ids": np.array(ids, np.int64),
+        "query_len": np.array([count], np.int32),
+        "context_len": np.array([0], np.int32),
+        "logits_rows": np.arange(count, dtype=np.int64),
+    }
+    for value in session.get_inputs():
+        if value.name.startswith("kv."):
+            feeds[value.name] = np.zeros((1, value.shape[1], 32, value.shape[3]), np.float32)
+    return session.run(["logits"], feeds)[0]
+
+
+def reference_logits(folder, ids):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        return model(torch.tensor([ids])).logits[0].numpy()
+
+
+@pytest.mark.parametrize("kind", ["dense", "moe"])
+@pytest.mark.parametrize("weights", ["fp32", "int8", "int4"])
+def test_an_engine_computes_what_transformers_does(make, checkpoints, kind, weights):
+    info, _ = make(kind, precision={"weights": weights}, options={"validate": False})
+    ids = np.random.default_rng(0).integers(0, 261, 20).tolist()
+    expected = reference_logits(checkpoints / kind, ids)
+    error = np.linalg.norm(engine_logits(info.path, ids) - expected, axis=1) / np.linalg.norm(expected, axis=1)
+    assert np.median(error) < TOLERANCE[weights]
+
+
+@pytest.mark.parametrize("kind", ["dense", "moe"])
+def test_a_built_engine_is_verified_and_opens(make, kind):
+    info, record = make(kind, precision={"weights": "fp32"}, accuracy={"max_kl": 1e-5, "max_logit_error": 2e-3})
+    manifest = read_engine_directory(info.path, verify="full")
+    assert manifest.verified
+    assert manifest.io.live_vocab_size == 261
+    assert manifest.eos_token_ids == (258, 256)
+    assert manifest.pad_token_id == 256
+    assert manifest.chat.thinking_budget == 8
+    assert {"accuracy.json", "report.html", "tokenizer.json", "tokenizer_config.json"} <= set(manifest.files)
+    assert info.accuracy.summary.mean_kl <= 1e-5
+    assert list(record.outcomes) == ["checkpoint", "trace", "lower", "pack", "validate"]
+
+
+def test_an_engine_without_validation_says_so(make):
+    info, _ = make(options={"validate": False})
+    assert not read_engine_directory(info.path).verified
+    assert info.accuracy is None
+    assert not (info.path / "accuracy.json").exists()
+
+
+def test_a_broken_contract_publishes_nothing(make, tmp_path):
+    with pytest.raises(AccuracyError, match="max_logit_error"):
+        make(precision={"weights": "int4", "group_size": 32}, accuracy={"max_logit_error": 1e-9})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache"]
+
+
+def test_a_weight_that_is_not_finite_is_named_and_nothing_is_left(make, checkpoints, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in (checkpoints / "dense").iterdir():
+        (broken / path.name).write_bytes(path.read_bytes())
+    tensors = load_file(broken / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][5, 7] = torch.nan
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"model\.layers\.1\.mlp\.up_proj\.weight holds NaN"):
+        make(source=broken)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "cache"]
+
+
+def test_a_precision_that_the_target_lacks_is_refused(make, monkeypatch):
+    def refuse(*_):
+        raise LoweringError("the target has no such operator: use fp32")
+
+    monkeypatch.setattr("qwen3_graphs.lower.lower", refuse)
+    with pytest.raises(UnsupportedError, match="use fp32"):
+        make(options={"validate": False})
+
+
+def test_synthetic_weights_need_no_files(make):
+    info, _ = make("moe", source="synthetic://5", options={"validate": False})
+    manifest = read_engine_directory(info.path, verify="full")
+    assert manifest.io.live_vocab_size == 272
+    assert manifest.eos_token_ids == ()
+    assert set(manifest.files) == {"model.onnx", "weights.bin"}
+
+
+def test_the_manifest_tells_no_time_and_no_place(make, tmp_path):
+    info, _ = make(source="synthetic://5", options={"validate": False})
+    text = (info.path / "manifest.json").read_text()
+    assert str(tmp_path) not in text
+    assert not {"date", "time", "host", "user", "cwd"} & set(json.loads(text))
+    assert str(tmp_path).encode() not in (info.path / "model.onnx").read_bytes()

@@ -1,0 +1,182 @@
+"""Results are kept by content: what changed is done again, and nothing else."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from qwen3_compile.build import fingerprint
+from qwen3_compile.build.cache import Cache, default_cache_dir
+from qwen3_compile.errors import AccuracyError, CompileError
+
+INT8 = {"weights": "int8", "group_size": 32}
+
+
+def test_a_second_build_takes_everything_from_the_cache(make, read_tree):
+    first, before = make(out="first")
+    second, after = make(out="second")
+    assert before.cached == {"trace"}
+    assert after.cached == {"trace", "pack", "validate"}
+    assert read_tree(first.path) == read_tree(second.path)
+
+
+def test_a_changed_default_or_limit_of_the_contract_redoes_nothing(make):
+    make(out="first", accuracy={"max_kl": 1.0})
+    _, record = make(out="second", accuracy={"max_kl": 0.9}, chat={"thinking_budget": 2, "max_tokens": 64})
+    assert record.cached == {"trace", "pack", "validate"}
+    with pytest.raises(AccuracyError, match="mean KL"):
+        make(out="third", accuracy={"max_kl": 1e-12})
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({"precision": {"weights": "fp32"}}, {"trace"}),
+        ({"limits": {"max_context": 256, "max_batch": 3, "max_step_tokens": 64}}, {"trace", "pack"}),
+        ({"source": "synthetic://2"}, {"trace"}),
+        ({"source": "synthetic://1", "name": "another"}, {"trace", "pack"}),
+    ],
+)
+def test_a_change_redoes_what_depends_on_it(make, change, kept):
+    options = {"validate": False}
+    make(out="first", source="synthetic://1", options=options)
+    _, record = make(out="second", **{"source": "synthetic://1", "options": options, **change})
+    assert record.cached == kept
+
+
+def test_other_questions_are_measured_anew(make):
+    make(out="first", accuracy={"prompts": ["One?"]})
+    _, record = make(out="second", accuracy={"prompts": ["Two?"]})
+    assert record.cached == {"trace", "pack"}
+
+
+def test_without_a_folder_nothing_is_kept(tmp_path):
+    (tmp_path / "source").write_bytes(b"x")
+    cache = Cache(None)
+    cache.store("stage", "key", tmp_path / "source")
+    assert cache.fetch("stage", "key", tmp_path / "found") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 1000, None])
+def test_a_damaged_entry_is_made_again(make, cache_dir, read_tree, damage):
+    first, _ = make(out="first", options={"validate": False})
+    (entry,) = (cache_dir / "v1" / "weights").iterdir()
+    if damage is None:
+        (entry / "content").unlink()
+    else:
+        (entry / "content").write_bytes(damage)
+    second, record = make(out="second", options={"validate": False})
+    assert record.cached == {"trace"}
+    assert read_tree(first.path) == read_tree(second.path)
+    _, record = make(out="third", options={"validate": False})
+    assert record.cached == {"trace", "pack"}
+
+
+def test_weights_from_the_cache_are_a_copy(make, cache_dir):
+    make(out="first", options={"validate": False})
+    second, record = make(out="second", options={"validate": False})
+    assert "pack" in record.cached
+    (content,) = (cache_dir / "v1" / "weights").glob("*/content")
+    assert (second.path / "weights.bin").stat().st_nlink == 1
+    assert (second.path / "weights.bin").stat().st_ino != content.stat().st_ino
+
+
+def test_a_cache_that_cannot_be_made_is_one_clear_line(make, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CompileError, match="--no-cache"):
+        make(options={"cache_dir": tmp_path / "file" / "cache"})
+
+
+def test_a_cache_that_fills_up_does_not_fail_the_build(make, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Cache, "store", full)
+    info, _ = make(options={"validate": False})
+    assert (info.path / "manifest.json").exists()
+
+
+def test_many_builds_may_store_and_fetch_the_same_entry(tmp_path):
+    cache = Cache(tmp_path / "cache")
+    content = bytes(range(256)) * 2000
+    (tmp_path / "source").write_bytes(content)
+
+    def work(number):
+        found = cache.fetch("stage", "key", tmp_path / f"out-{number}")
+        cache.store("stage", "key", tmp_path / "source")
+        return found is None or (tmp_path / f"out-{number}").read_bytes() == content
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(200)))
+    assert [path.name for path in (tmp_path / "cache" / "v1" / "stage").iterdir()] == ["key"]
+
+
+def test_entries_out_of_use_are_pruned(tmp_path):
+    cache = Cache(tmp_path / "cache")
+    (tmp_path / "source").write_bytes(b"x" * 1000)
+    cache.store("stage", "key", tmp_path / "source")
+    assert cache.prune(days=30) == 0
+    assert cache.fetch("stage", "key", tmp_path / "a")
+    assert cache.prune(days=-1) >= 1000
+    assert cache.fetch("stage", "key", tmp_path / "b") is None
+
+
+def test_the_cache_is_where_the_desktop_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache_dir() == tmp_path / "qwen3-compile"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_cache_dir() == tmp_path / ".cache" / "qwen3-compile"
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package `sample`: entry.py imports near.py, which imports far.py; other.py stands alone."""
+    folder = tmp_path / "sample"
+    folder.mkdir()
+    sources = {
+        "__init__": "",
+        "entry": "from sample.near import f",
+        "near": "def f():\n    import sample.far",
+        "far": "x = 1",
+        "other": "y = 1",
+    }
+    for name, text in sources.items():
+        (folder / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(fingerprint, "_OURS", ("sample",))
+    yield folder
+    sys.modules.pop("sample", None)
+
+
+@pytest.mark.parametrize(
+    ("module", "changed", "counts"),
+    [
+        ("sample.entry", "entry", True),
+        ("sample.entry", "near", True),
+        ("sample.entry", "far", True),
+        ("sample.entry", "__init__", True),
+        ("sample.entry", "other", False),
+        ("sample", "other", True),
+    ],
+)
+def test_code_counts_where_it_is_imported(package, module, changed, counts):
+    before = fingerprint.code_fingerprint.__wrapped__(module)
+    (package / f"{changed}.py").write_text("z = 2")
+    assert (fingerprint.code_fingerprint.__wrapped__(module) != before) == counts
+
+
+def test_fingerprints_import_nothing():
+    modules = set(sys.modules)
+    fingerprint.code_fingerprint.__wrapped__("qwen3_graphs.trace")
+    assert set(sys.modules) <= modules | {"qwen3_graphs"}
+
+
+def test_tools_are_named_with_their_versions():
+    versions = fingerprint.tool_versions()
+    assert {"qwen3-compile", "numpy", "torch", "onnxruntime", "onnx"} <= set(versions)
+    assert all(versions.values())
+    assert fingerprint.tool_versions(("no-such-distribution-anywhere",)) == {}
