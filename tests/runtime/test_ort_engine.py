@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from tokenizers import Tokenizer
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM, Qwen3Model, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from qwen3_compile.build.orchestrate import build
 from qwen3_compile.spec.load import parse_spec
 from qwen3_runtime import Engine, EngineError, Request, Sampling
 from qwen3_runtime.step import Step
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 VOCAB, CONTEXT = 120, 64
 SIZES = {
@@ -38,6 +41,7 @@ schema_version: 1
 name: tiny
 model:
   source: {source}
+  tokenizer: {tokenizer}
   task: {task}
   architecture:
 {architecture}
@@ -48,14 +52,14 @@ accuracy: {{}}
 """
 
 
-def save_checkpoint(folder: Path, *, moe: bool, task: str) -> PreTrainedModel:
+def save_checkpoint(folder: Path, sizes: dict[str, Any], *, moe: bool, task: str) -> PreTrainedModel:
     """A random checkpoint, as transformers writes one."""
     torch.manual_seed(3)
     rope = {"rope_type": "default", "rope_theta": 1e4}
     if moe:
-        model: PreTrainedModel = Qwen3MoeForCausalLM(Qwen3MoeConfig(**SIZES, **EXPERTS, rope_parameters=rope))
+        model: PreTrainedModel = Qwen3MoeForCausalLM(Qwen3MoeConfig(**sizes, **EXPERTS, rope_parameters=rope))
     else:
-        config = Qwen3Config(**SIZES, rope_parameters=rope)
+        config = Qwen3Config(**sizes, rope_parameters=rope)
         model = Qwen3Model(config) if task == "embedding" else Qwen3ForCausalLM(config)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -65,13 +69,21 @@ def save_checkpoint(folder: Path, *, moe: bool, task: str) -> PreTrainedModel:
     return model
 
 
-def build_engine(folder: Path, *, backend: str, cache: str, moe: bool = False, task: str = "completion"):
-    model = save_checkpoint(folder / "checkpoint", moe=moe, task=task)
-    architecture = {**SIZES, "rope_theta": 10000.0, **(EXPERTS if moe else {})}
-    if task == "embedding":
-        architecture["tie_word_embeddings"] = True
+def build_engine(
+    folder: Path,
+    *,
+    backend: str,
+    cache: str,
+    moe: bool = False,
+    task: str = "completion",
+    sizes: dict[str, Any] = SIZES,
+    tokenizer: Path | None = None,
+) -> tuple[Path, PreTrainedModel]:
+    model = save_checkpoint(folder / "checkpoint", sizes, moe=moe, task=task)
+    architecture = {**sizes, "rope_theta": 10000.0, **(EXPERTS if moe else {})}
     text = SPEC.format(
         source="checkpoint",
+        tokenizer="null" if tokenizer is None else tokenizer,
         task=task,
         architecture="\n".join(f"    {key}: {str(value).lower()}" for key, value in architecture.items()),
         cache=cache,
@@ -193,3 +205,74 @@ def test_a_backend_that_was_closed_says_so(built: tuple[Path, PreTrainedModel]) 
     with pytest.raises(EngineError, match="closed"):
         engine.complete([1, 2])
     engine.close()
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_engine(tmp_path_factory.mktemp("plain"), backend="ort", cache="fp32")[0]
+
+
+TINY_TOKENIZER = Path(__file__).resolve().parents[2] / "examples" / "tiny" / "tokenizer"
+
+
+@pytest.mark.parametrize("backend", ["ort", "onnx"])
+def test_embeddings_are_the_references_last_hidden_state(tmp_path: Path, backend: str) -> None:
+    tokenizer = Tokenizer.from_file(str(TINY_TOKENIZER / "tokenizer.json"))
+    sizes = {**SIZES, "vocab_size": 448, "tie_word_embeddings": True}
+    path, model = build_engine(
+        tmp_path, backend=backend, cache="fp32", task="embedding", sizes=sizes, tokenizer=TINY_TOKENIZER
+    )
+    texts = ["What is 37+45?", "Hello!", "a rather longer text than the two before, 12+34+56"]
+    with Engine.open(path, threads=1, max_sequences=2) as engine:
+        found = engine.embed(texts)
+    for row, text in zip(found, texts, strict=True):
+        with torch.no_grad():
+            hidden = model(torch.tensor([tokenizer.encode(text).ids])).last_hidden_state[0, -1].double()
+        np.testing.assert_allclose(row, (hidden / hidden.norm()).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "/etc/hostname"])
+def test_a_graph_whose_weights_lie_outside_the_engine_is_refused(plain: Path, tmp_path: Path, location: str) -> None:
+    """Even when every hash holds: whoever made the engine may have meant harm."""
+    path = shutil.copytree(plain, tmp_path / "engine")
+    (tmp_path / "secret.bin").write_bytes((path / "weights.bin").read_bytes())
+    graph = onnx.load(path / "model.onnx", load_external_data=False)
+    for tensor in graph.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location
+    rewrite(path, "model.onnx", graph.SerializeToString())
+    with pytest.raises(EngineError, match=r"model\.onnx: ONNX Runtime cannot open it: .*[Ee]xternal data"):
+        Engine.open(path)
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        ("target", {"provider": "cuda"}, "needs CUDAExecutionProvider, this onnxruntime has"),
+        ("target", {"provider": "npu"}, "provider 'npu'; this backend has cpu, cuda"),
+        ("io", {"cache_dtype": "float16"}, r"tensor\(float16\), the graph has tensor\(float\)"),
+        ("io", {"layers": 3}, r"'kv\.2\.key': the manifest means tensor\(float\), the graph has none"),
+        ("io", {"kv_heads": 1}, "the manifest means 1 on axis 1"),
+        ("io", {"head_dim": 64}, "the manifest means 64 on axis 3"),
+        ("io", {"vocab_size": 121}, "the manifest means 121 on axis -1"),
+        ("io", {"output": "hidden"}, "'hidden'"),
+    ],
+)
+def test_a_graph_that_differs_from_the_manifest_is_refused(
+    plain: Path, tmp_path: Path, section: str, change: dict[str, object], message: str
+) -> None:
+    path = shutil.copytree(plain, tmp_path / "engine")
+    document = json.loads((path / "manifest.json").read_text())
+    document[section].update(change)
+    (path / "manifest.json").write_text(json.dumps(document))
+    with pytest.raises(EngineError, match=message):
+        Engine.open(path)
+
+
+def rewrite(path: Path, name: str, data: bytes) -> None:
+    """Replace a file of an engine and make the manifest agree."""
+    (path / name).write_bytes(data)
+    document = json.loads((path / "manifest.json").read_text())
+    document["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (path / "manifest.json").write_text(json.dumps(document))

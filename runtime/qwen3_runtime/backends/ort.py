@@ -182,12 +182,16 @@ def _check_session(session: Any, contract: Contract) -> None:  # noqa: ANN401 - 
                 f"model.onnx: {kind} {name!r}: the manifest means {expected.get(name, 'none')}, "
                 f"the graph has {types.get(name, 'none')}; build the engine again"
             )
-    for value in session.get_inputs():
-        if value.name.startswith("kv.") and (value.shape[1], value.shape[3]) != (contract.kv_heads, contract.head_dim):
-            raise EngineError(
-                f"model.onnx: input {value.name!r} has shape {value.shape}, the manifest says "
-                f"{contract.kv_heads} heads of {contract.head_dim}; build the engine again"
-            )
+    width = contract.vocab_size if contract.output == "logits" else contract.hidden_size
+    widths: dict[str, dict[int, int]] = {contract.output: {-1: width}}
+    widths.update({f"kv.{name}": {1: contract.kv_heads, 3: contract.head_dim} for name in caches})
+    for value in (*session.get_inputs(), *session.get_outputs()):
+        for axis, size in widths.get(value.name, {}).items():
+            if value.shape[axis] != size:
+                raise EngineError(
+                    f"model.onnx: {value.name!r} has shape {value.shape}, the manifest means {size} "
+                    f"on axis {axis}; build the engine again"
+                )
 
 
 def _allocate(shape: tuple[int, ...], dtype: Any, device: str) -> Any:  # noqa: ANN401 - numpy array or OrtValue
