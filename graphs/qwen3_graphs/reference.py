@@ -8,7 +8,8 @@ packings can run all of them through a layer before the next one is loaded:
     for index in range(architecture.num_hidden_layers):
         layer = load_layer(architecture, index, load)
         hidden = [forward_layer(layer, x, starts, rope) for x, starts in zip(hidden, query_starts)]
-    logits = [read_out(architecture, load, x, rows) for x, rows in zip(hidden, wanted)]
+    head = load_head(architecture, load)
+    logits = [read_out(head, x, rows) for x, rows in zip(hidden, wanted)]
 """
 
 from __future__ import annotations
@@ -80,21 +81,21 @@ def forward_layer(layer: DecoderLayer, hidden: Tensor, query_start: Tensor, rope
     return out
 
 
+def load_head(architecture: Architecture, load: Load, *, output: Output = "logits") -> Head:
+    """Make the final norm and, for logits, the output matrix; `load` is as in `load_layer`."""
+    return _assign(lambda: Head(architecture, output), lambda name: load(names.head_name(architecture, name)))
+
+
 @torch.no_grad()
-def read_out(
-    architecture: Architecture, load: Load, hidden: Tensor, rows: Tensor | None = None, *, output: Output = "logits"
-) -> Tensor:
-    """Turn last hidden states [T, H] into float32 logits [R, vocab] or normalised hidden states [R, H].
+def read_out(head: Head, hidden: Tensor, rows: Tensor | None = None) -> Tensor:
+    """Turn last hidden states [T, H] into float32 logits [R, vocab], or normalised hidden states [R, H].
 
     Args:
-        architecture: dimensions of the model.
-        load: as in `load_layer`.
+        head: from `load_head`.
         hidden: float32 [T, H].
         rows: int32 [R], the tokens that are wanted; all of them by default.
-        output: which of the two.
     """
-    module = _assign(lambda: Head(architecture, output), lambda name: load(names.head_name(architecture, name)))
-    result: Tensor = module(hidden, torch.arange(len(hidden)) if rows is None else rows)
+    result: Tensor = head(hidden, torch.arange(len(hidden)) if rows is None else rows)
     return result
 
 
@@ -117,7 +118,7 @@ def forward(
     hidden = embed(architecture, load, input_ids)
     for index in range(architecture.num_hidden_layers):
         hidden = forward_layer(load_layer(architecture, index, load), hidden, query_start, rope)
-    return read_out(architecture, load, hidden, output=output)
+    return read_out(load_head(architecture, load, output=output), hidden)
 
 
 def _one_block_a_token(query_start: Tensor) -> Batch:
