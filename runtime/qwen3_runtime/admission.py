@@ -16,6 +16,8 @@ from qwen3_runtime.scheduler import check_prompt
 from qwen3_runtime.text.reasoning import OPEN_TAG, ThinkingStart, soft_switch, thinking_start
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qwen3_runtime.manifest import Manifest
     from qwen3_runtime.request import Request
     from qwen3_runtime.text import ChatTemplate, Tokenizer
@@ -70,6 +72,7 @@ def make_plan(request: Request, model: Model) -> Plan:
     budget = _wanted_budget(request, model)
     thinking = _wants_thinking(request, model, budget)
     prompt, start = _render(request, model, thinking=thinking)
+    check_ids(prompt, model.manifest.io.vocab_size)
     check_prompt(len(prompt), model.max_context)
     left = model.max_context - len(prompt)
     max_tokens = request.max_tokens
@@ -158,17 +161,21 @@ def _render(request: Request, model: Model, *, thinking: bool) -> tuple[list[int
         text = request.prompt
         ids = tokenizer.encode(text)
     else:
-        ids = _checked_ids(request.prompt or (), model.manifest.io.vocab_size)
+        ids = [int(token) for token in request.prompt or ()]
+        check_ids(ids, model.manifest.io.vocab_size)  # before anything decodes them
         text = tokenizer.decode(ids) if thinking and tokenizer is not None else ""
     return ids, thinking_start(text) if thinking and tokenizer is not None else ThinkingStart.OFF
 
 
-def _checked_ids(prompt: Any, vocab_size: int) -> list[int]:  # noqa: ANN401 - from the caller, checked here
-    ids = [int(token) for token in prompt]
+def check_ids(ids: Sequence[int], vocab_size: int) -> None:
+    """Refuse token ids that the model has no embedding for; some checkpoints have fewer rows than their tokenizer ids.
+
+    Raises:
+        RequestError: naming the first.
+    """
     for index, token in enumerate(ids):
         if not 0 <= token < vocab_size:
             raise RequestError(f"prompt[{index}]: token id {token} is not below the vocabulary's {vocab_size}")
-    return ids
 
 
 def _check_numbers(request: Request) -> None:

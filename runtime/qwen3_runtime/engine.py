@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 import numpy as np
 
-from qwen3_runtime.admission import Model, choose_sampling, make_plan
+from qwen3_runtime.admission import Model, check_ids, choose_sampling, make_plan
 from qwen3_runtime.backends import open_backend
 from qwen3_runtime.budget import ThinkingBudget
 from qwen3_runtime.directory import Verify, read_engine_directory
@@ -104,6 +104,8 @@ class Engine:
         ):
             if not 1 <= value <= most:
                 raise EngineError(f"{name}: expected 1 to {most}, which the engine was built for, found {value}")
+        if threads is not None and threads < 1:
+            raise EngineError(f"threads: expected at least 1, found {threads}")
         directory = Path(path)
         tokenizer = Tokenizer.open(directory) if "tokenizer.json" in manifest.files else None
         template = None if tokenizer is None else ChatTemplate.open(directory, tokenizer.named_tokens)
@@ -194,6 +196,7 @@ class Engine:
             raise RequestError(f"this engine is made for {self.manifest.io.task}: it cannot embed")
         encoded = [tokenizer.encode(text, add_special_tokens=True) for text in texts]
         for ids in encoded:
+            check_ids(ids, self.manifest.io.vocab_size)
             check_prompt(len(ids), self.max_context)
         pooled = [Pooling() for _ in encoded]
         self._driver.queue(*map(Running, encoded, pooled))
