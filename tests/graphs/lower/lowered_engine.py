@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,12 @@ MOE = Architecture(
     num_experts_per_tok=2,
     moe_intermediate_size=128,
 )
+
+# One layer: behind another one, the noise of int8 activations may turn a router's close call.
+SHALLOW = replace(MOE, num_hidden_layers=1)
+UNNORMALISED = replace(SHALLOW, norm_topk_prob=False)
+# Inputs that are not whole groups, an odd number of rows in the head, three times the experts.
+ODD = replace(MOE, hidden_size=72, moe_intermediate_size=40, vocab_size=91, num_experts=18)
 
 FLOAT = WeightFormat("fp32")
 

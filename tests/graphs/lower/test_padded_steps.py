@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lowered_engine import CONTEXT, DENSE, MOE, Engine, eager, engine, precision, reference, relative_error
+from lowered_engine import (
+    CONTEXT,
+    DENSE,
+    MOE,
+    UNNORMALISED,
+    Engine,
+    eager,
+    engine,
+    precision,
+    reference,
+    relative_error,
+)
 
 SEQUENCES = [np.random.default_rng(seed).integers(0, 90, CONTEXT) for seed in range(3)]
 
@@ -127,7 +138,7 @@ def test_ort_refuses_chunks_of_several_sequences_with_a_past(target: str) -> Non
         conversation.step({0: 2, 1: 2})
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(st.tuples(*[st.integers(0, 4)] * 3).filter(any), min_size=1, max_size=5))
 def test_onnx_takes_any_mix_of_chunks(steps: list[tuple[int, int, int]]) -> None:
     conversation = Conversation(_any_mix())
@@ -157,7 +168,7 @@ def test_a_half_precision_cache(target: str) -> None:
 
 
 def test_shares_that_are_not_renormalised(target: str) -> None:
-    conversation = Conversation(engine(replace(MOE, norm_topk_prob=False), target, precision()))
+    conversation = Conversation(engine(UNNORMALISED, target, precision()))
     conversation.step({0: 6, 1: 3})
     assert conversation.error() < FLOAT32
 
