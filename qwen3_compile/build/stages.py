@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from qwen3_compile.engine.manifest import output_of
 from qwen3_compile.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import onnx_ir as ir
 
@@ -132,12 +133,17 @@ def packed_weights(
             folder / WEIGHTS,
             tables=_position_tables(spec),
             threads=threads,
-            written=progress.advance,
+            written=_counted(progress, placement.entries),
         )
         _keep(cache, "weights", digest(inputs), folder / WEIGHTS, progress)
     attach(lowered.model, placement, (slot for recipe in lowered.recipes for slot in recipe.outputs), WEIGHTS)
     (folder / MODEL).write_bytes(serialize(lowered.model))
     progress.end(f"{placement.size / 1e6:.1f} MB, {CACHED if found else f'{placement.entries} tensors'}")
+
+
+def _counted(progress: Progress, total: int) -> Callable[[int], None]:
+    done = count(1)
+    return lambda size: progress.advance(size, f"{next(done)} of {total} tensors")
 
 
 def _check_disks(folder: Path, cache: Cache, placement: Placement) -> None:
@@ -182,7 +188,6 @@ def measured_accuracy(
     Raises:
         RuntimeFault: the engine cannot be run here.
     """
-    from qwen3_compile.validate.html import write_html
     from qwen3_compile.validate.report import read_json, write_json
     from qwen3_compile.validate.run import measure
 
@@ -201,13 +206,34 @@ def measured_accuracy(
     if not found:
         write_json(measure(folder, checkpoint, spec, threads=threads, progress=progress.note), path)
         _keep(cache, "accuracy", digest(inputs), path, progress)
-    report = read_json(json.loads(path.read_bytes()))
     # Read back even when it was just measured: the page must not depend on whether figures were rounded.
-    write_html(report, spec.accuracy, spec.name, folder / REPORT)
-    progress.end(
-        f"{report.summary.positions} positions, {CACHED}" if found else f"{report.summary.positions} positions"
-    )
+    report = read_json(json.loads(path.read_bytes()))
+    _write_page(report, spec, folder, cache, progress)
+    progress.end(f"{_figures(report)}, {CACHED}" if found else _figures(report))
     return report
+
+
+def _write_page(report: AccuracyReport, spec: Spec, folder: Path, cache: Cache, progress: Progress) -> None:
+    """Write `report.html`, whose plots take a while to draw."""
+    inputs = {
+        "accuracy": file_entry(folder / ACCURACY).sha256,
+        "name": spec.name,
+        "contract": spec.resolved()["accuracy"],
+        "code": code_fingerprint("qwen3_compile.validate.html"),
+        "tools": tool_versions(("matplotlib", "numpy")),
+    }
+    if not cache.fetch("report", digest(inputs), folder / REPORT):
+        from qwen3_compile.validate.html import write_html
+
+        write_html(report, spec.accuracy, spec.name, folder / REPORT)
+        _keep(cache, "report", digest(inputs), folder / REPORT, progress)
+
+
+def _figures(report: AccuracyReport) -> str:
+    summary = report.summary
+    if report.output == "hidden":
+        return f"{summary.positions} positions, cosine at least {summary.min_cosine:.6f}"
+    return f"{summary.positions} positions, mean KL {summary.mean_kl:.2g}, top-1 {summary.top1_agreement:.2%}"
 
 
 def _keep(cache: Cache, stage: str, key: str, path: Path, progress: Progress) -> None:
