@@ -12,16 +12,16 @@ from qwen3_runtime.step import CacheGeometry
 @given(
     num_blocks=st.integers(1, 20),
     block_size=st.integers(1, 17),
-    max_context=st.integers(1, 120),
-    actions=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 130)), max_size=60),
+    max_context=st.integers(10, 60),
+    actions=st.lists(st.tuples(st.integers(0, 2), st.just(0) | st.integers(1, 40)), max_size=60),
 )
 def test_tables_grow_and_shrink_without_sharing_or_losing_a_block(
     num_blocks: int, block_size: int, max_context: int, actions: list[tuple[int, int]]
 ) -> None:
-    """Each action grows one of five sequences to a number of tokens; 0 tokens releases it."""
+    """Each action grows one of three sequences to a number of tokens; 0 tokens releases it."""
     pool = BlockPool(num_blocks)
     geometry = CacheGeometry(num_blocks, block_size, bytes_per_token=1)
-    tables = [BlockTable(pool, geometry, max_context) for _ in range(5)]
+    tables = [BlockTable(pool, geometry, max_context) for _ in range(3)]
     for which, tokens in actions:
         table = tables[which]
         before = table.row.copy()

@@ -36,6 +36,11 @@ def alone(request: Request) -> tuple[int, ...]:
     return open_engine(backend(), max_context=256, max_sequences=1).generate([request])[0].tokens
 
 
+def without_end(request: Request) -> tuple[int, ...]:
+    """The same, of a model whose end-of-text token is like any other."""
+    return open_engine(backend(), max_context=256, max_sequences=1, eos=()).generate([request])[0].tokens
+
+
 def make_request(seed: int, prompt: int, output: int) -> Request:
     ids = np.random.default_rng(seed).integers(0, EOS, prompt).tolist()
     return Request(prompt=ids, max_tokens=output, sampling=Sampling(temperature=0.9, top_p=0.95), seed=seed)
@@ -78,6 +83,22 @@ def test_decode_tokens_and_prompt_chunks_share_steps() -> None:
     assert first.result().tokens == alone(make_request(3, 4, 40))
     mixed = [step for step in stage.steps if sorted(np.diff(step.query_start)) == [1, 7]]
     assert len(mixed) >= 10
+
+
+def test_decode_tokens_go_before_the_chunks_of_a_prompt_that_came_earlier() -> None:
+    engine = open_engine(backend(2), max_sequences=2, max_step_tokens=8, max_context=256, eos=())
+    long, short = engine.generate([make_request(4, 200, 1), make_request(3, 1, 9)])
+    assert len(short.tokens) == 9
+    assert short.timings.total < (long.timings.time_to_first_token or 0)
+
+
+def test_a_preempted_sequence_comes_back_before_those_that_came_later() -> None:
+    """Six blocks of 4: two sequences of 8 tokens grow until the second has to yield; a third waits meanwhile."""
+    engine = open_engine(backend(6, 4), max_sequences=2, max_context=24, eos=())
+    requests = [make_request(1, 8, 12), make_request(2, 8, 12), make_request(3, 8, 12)]
+    done = engine.generate(requests)
+    assert [one.tokens for one in done] == [without_end(request) for request in requests]
+    assert done[1].timings.total < (done[2].timings.time_to_first_token or 0)
 
 
 def test_sequences_beyond_the_cache_wait_and_are_served_in_order() -> None:
