@@ -138,11 +138,11 @@ class Engine:
             RequestError: the request cannot be served.
             EngineError: the backend failed.
         """
-        return self.submit(Request(messages=messages, **options)).result()
+        return self.generate([Request(messages=messages, **options)])[0]
 
     def complete(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Completion:
         """Continue a raw prompt, text or token ids, and wait for the end. Options and errors as for `chat`."""
-        return self.submit(Request(prompt=prompt, **options)).result()
+        return self.generate([Request(prompt=prompt, **options)])[0]
 
     def stream(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> Iterator[Event]:
         """Answer a conversation piece by piece: `TextDelta` events, then one `Finished`.

@@ -175,6 +175,7 @@ class Sampler:
         ids, weights = ids[keep], weights[keep]
         return ids, weights / weights.sum()
 
+    @np.errstate(over="ignore")  # an overflow is found where the largest score is looked at
     def _scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits of the live vocabulary after all penalties; a view of `logits` where there are none."""
         if logits.ndim != 1 or len(logits) < self._live:
@@ -270,7 +271,8 @@ def _by_weight(
 def _weights(scores: NDArray[np.float32], peak: np.float32 | float, temperature: float) -> NDArray[np.float64]:
     """Unnormalised probabilities, 1 for the most probable token."""
     _check_largest(peak)
-    return np.exp((scores.astype(np.float64) - float(peak)) / temperature)
+    with np.errstate(over="ignore"):  # a tiny temperature sends all but the largest to -inf, which is weight 0
+        return np.exp((scores.astype(np.float64) - float(peak)) / temperature)
 
 
 def _check_largest(value: np.float32 | float, *, allow_none: bool = False) -> None:

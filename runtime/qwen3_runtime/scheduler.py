@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qwen3_runtime.cache import BlockPool, BlockTable, blocks_for
-from qwen3_runtime.errors import RequestError
+from qwen3_runtime.errors import RequestError, RuntimeFault
 from qwen3_runtime.step import Step
 
 if TYPE_CHECKING:
@@ -74,9 +74,11 @@ class Scheduler:
     def step(self) -> None:
         """Run one step and hand every output to its consumer. Does nothing when no sequence is left.
 
+        A consumer that finds its output unusable (a `RuntimeFault`) ends its own sequence and no other.
+
         Raises:
-            Exception: whatever the backend or a consumer raised. What the sequences stand at is then unknown: the
-                caller ends them with `fail_all`.
+            Exception: whatever else the backend or a consumer raised. What the sequences stand at is then unknown:
+                the caller ends them with `fail_all`.
         """
         self._interrupt_overdue()
         self._admit()
@@ -89,7 +91,12 @@ class Scheduler:
         for sequence, count in batch:
             sequence.cached += count
         for sequence, row in zip(finishing, rows, strict=True):
-            following = sequence.consumer.take(row, now)
+            try:
+                following = sequence.consumer.take(row, now)
+            except RuntimeFault as error:
+                self._leave(sequence)
+                sequence.consumer.fail(error)
+                continue
             if following:
                 sequence.tokens.extend(following)
             else:
