@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
+from qwen3_compile.cli.input import read_line
+from qwen3_compile.cli.options import ENGINE, THREADS
 from qwen3_compile.cli.requests import bind, generation_options
 from qwen3_compile.cli.run import stream
 from qwen3_runtime import Engine
 from qwen3_runtime.errors import RequestError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HELP = """\
 /budget N     at most N tokens of thinking (/budget off: the engine's default)
@@ -37,10 +42,10 @@ class Conversation:
 
 
 @click.command()
-@click.argument("engine", type=click.Path(path_type=Path))
+@ENGINE
 @click.option("--system", help="System message.")
 @click.option("--hide-thinking", is_flag=True, help="Print only answers.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the session [default: the cores].")
+@THREADS
 @generation_options
 def command(
     engine: Path, system: str | None, hide_thinking: bool, threads: int | None, generation: dict[str, Any]
@@ -63,10 +68,13 @@ def command(
 
 
 def _ask(screen: Console) -> str | None:
+    """The next line, or None at the end of the conversation."""
+    if not sys.stdin.isatty():
+        return read_line()
     with suppress(ImportError):
         import readline  # noqa: F401 - gives input() a history and line editing where the platform has it
     try:
-        return screen.input("[bold]> [/bold]")
+        return input("> ")  # not printed before it: line editing redraws the prompt that it knows
     except EOFError:
         screen.print()
         return None

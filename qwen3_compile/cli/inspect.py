@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from qwen3_compile.cli.options import ENGINE, JSON
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.contents import bytes_by_part, cache_bytes_per_token, operators, read_graph
 from qwen3_runtime.directory import read_engine_directory
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 @click.command()
-@click.argument("engine", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@ENGINE
+@JSON
 def command(engine: Path, as_json: bool) -> None:
     """Show an ENGINE's operators, sizes by part, cache bytes per token and contracts."""
     found = describe(engine)

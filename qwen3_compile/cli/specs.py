@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from ruamel.yaml import YAML
 
+from qwen3_compile.cli.options import JSON
 from qwen3_compile.cli.output import print_json, result_console
 from qwen3_compile.errors import SpecError
 from qwen3_compile.spec import Spec, find_spec, load_spec, shipped_specs
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 OVERRIDE = click.option(
     "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one key; repeatable."
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 @click.group()

@@ -9,15 +9,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from qwen3_compile.cli.options import ENGINE, JSON, THREADS
 from qwen3_compile.cli.output import print_json, remark
 
 
 @click.command()
-@click.argument("engine", type=click.Path(path_type=Path))
+@ENGINE
 @click.option("--source", help="Where the checkpoint is now, if not where the engine's spec says.")
 @click.option("--report", type=click.Path(path_type=Path), help="Folder for accuracy.json and report.html.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the session [default: the cores].")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
+@THREADS
+@JSON
 def command(engine: Path, source: str | None, report: Path | None, threads: int | None, as_json: bool) -> None:
     """Compare ENGINE with eager PyTorch in float32 and judge it by its accuracy contract.
 

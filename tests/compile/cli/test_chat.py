@@ -7,6 +7,7 @@ from rich.console import Console
 
 from qwen3_compile.cli import main
 from qwen3_compile.cli.chat import Conversation, apply
+from qwen3_runtime.backends.ort import OrtBackend
 
 
 @pytest.fixture
@@ -48,17 +49,48 @@ def test_leaving(screen, line):
 
 
 def test_a_conversation_from_standard_input(engine, capsys, monkeypatch):
-    lines = iter(["What is 37+45?", "/no_think", "What is 12+13?", "", "/history"])
-
-    def answer(*_):
-        try:
-            return next(lines)
-        except StopIteration:
-            raise EOFError from None
-
-    monkeypatch.setattr("builtins.input", answer)
+    lines = ["What is 37+45?", "/no_think", "What is 12+13?", "", "/history"]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\r\n".join(lines).encode())))
     assert main(["chat", str(engine), "--temperature", "0"]) == 0
     out = capsys.readouterr().out
     assert "The sum is 82." in out
     assert "user: What is 12+13?" in out
     assert "assistant: The sum is 82." in out
+
+
+class Terminal(io.TextIOWrapper):
+    def isatty(self):
+        return True
+
+
+def test_in_a_terminal_line_editing_knows_the_prompt(engine, capsys, monkeypatch):
+    """A prompt printed before `input` would vanish when a line is edited or called back from the history."""
+    prompts = []
+
+    def answer(prompt=""):
+        prompts.append(prompt)
+        raise EOFError
+
+    monkeypatch.setattr("sys.stdin", Terminal(io.BytesIO()))
+    monkeypatch.setattr("builtins.input", answer)
+    assert main(["chat", str(engine)]) == 0
+    assert prompts == ["> "]
+    assert "> " not in capsys.readouterr().out
+
+
+def test_an_interrupted_answer_takes_the_question_back_and_the_talk_goes_on(engine, capsys, monkeypatch):
+    steps, step = [], OrtBackend.run
+
+    def interrupted(self, batch):
+        steps.append(batch)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    monkeypatch.setattr(OrtBackend, "run", interrupted)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"What is 12+13?\nWhat is 37+45?\n/history\n")))
+    assert main(["chat", str(engine), "--temperature", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "interrupted: the question was taken back" in out
+    assert "assistant: The sum is 82." in out
+    assert "user: What is 12+13?" not in out
