@@ -18,9 +18,12 @@ PROBLEMS = held_out_problems(24)
 QUESTIONS = [problem.question for problem in PROBLEMS]
 
 
+reference = cache(Reference)
+
+
 @cache
 def replies(folder, budget):
-    return Reference(folder).replies(QUESTIONS, budget)
+    return reference(folder).replies(QUESTIONS, budget)
 
 
 def right(folder, budget):
@@ -86,7 +89,7 @@ def test_the_stop_sentence_leads_to_an_answer(checkpoint):
 
 
 def test_small_talk_is_answered_without_a_sum(checkpoint):
-    (reply,) = Reference(checkpoint).replies(["Hello!"], 0)
+    (reply,) = reference(checkpoint).replies(["Hello!"], 0)
     assert reply.answer == "Hello! Ask me for a sum, such as 12+34+56."
 
 
