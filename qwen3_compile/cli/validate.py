@@ -37,9 +37,12 @@ def command(engine: Path, source: str | None, report: Path | None, threads: int 
 
 
 def _show(document: dict[str, Any]) -> None:
-    table = Table("mode", "positions", "mean KL", "max KL", "top-1", "max error", box=None, header_style="bold")
+    from qwen3_compile.validate.report import FIGURES
+
+    titles = FIGURES[document["output"]]
+    table = Table("mode", "positions", *titles.values(), box=None, header_style="bold")
     for mode, summary in {**document["by_mode"], "all": document["summary"]}.items():
-        figures = (summary[key] for key in ("mean_kl", "max_kl", "top1_agreement", "max_logit_error"))
+        figures = (summary[key] for key in titles)
         table.add_row(mode, str(summary["positions"]), *(f"{float(value):.4g}" for value in figures))
     screen = Console(highlight=False)
     screen.print(table)

@@ -172,7 +172,7 @@ class Accuracy(Section):
     )
     min_greedy_tokens: Count | None = Field(default=None, description="tokens of greedy agreement with the reference")
     min_cosine: Annotated[float, Field(ge=-1, le=1)] | None = Field(
-        default=None, description="smallest cosine between hidden states, for embedding models"
+        default=None, description="smallest cosine between outputs: the measure for hidden states of embedding models"
     )
     prompts: list[str] | None = Field(default=None, description="prompts to compare on; null: built-in ones")
     text: str | None = Field(default=None, description="text to measure perplexity on; null: a built-in one")

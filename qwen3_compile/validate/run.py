@@ -98,7 +98,8 @@ def measure(
             live_vocab=io.live_vocab_size,
             max_context=io.max_context,
         )
-        continued = _continuations(engine, cases, tell) if io.output == "logits" else []
+        wanted = max(GREEDY_TOKENS, spec.accuracy.min_greedy_tokens or 0)
+        continued = _continuations(engine, cases, wanted, tell) if io.output == "logits" else []
         tell("running the reference, layer by layer")
         reference = Reference(checkpoint, spec.graph_architecture(), io.output)
         hidden = reference.hidden_states(
@@ -115,14 +116,16 @@ def measure(
     return _report(io.output, measured, greedy)
 
 
-def _continuations(engine: Engine, cases: Sequence[Case], tell: Progress) -> list[tuple[Case, NDArray[np.int64]]]:
+def _continuations(
+    engine: Engine, cases: Sequence[Case], wanted: int, tell: Progress
+) -> list[tuple[Case, NDArray[np.int64]]]:
     """The engine's own greedy continuation of each prompt (of random tokens, where no prompt can be made)."""
     limits = engine.manifest.io
     prompts = [case for case in cases if case.kind == "prompt"] or [case for case in cases if case.kind == "random"]
     continued = []
     for case in prompts:
         tell(f"continuing {case.name} greedily")
-        count = min(GREEDY_TOKENS, limits.max_context - case.ids.size)
+        count = min(wanted, limits.max_context - case.ids.size)
         stops = frozenset(engine.manifest.eos_token_ids)
         tokens = replay.greedy(engine.backend, case.ids, count, limits.live_vocab_size, limits.max_step_tokens, stops)
         continued.append((case, np.array(tokens, dtype=np.int64)))
