@@ -86,31 +86,6 @@ def test_a_bad_request_fails_before_the_first_event(tokenizer: Tokenizer, templa
         engine.stream(QUESTION, max_tokens=0)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"thinking_budget": -1}, "thinking_budget: expected .* found -1"),
-        ({"thinking_budget": True}, "thinking_budget: expected"),
-        ({"max_tokens": 0}, "max_tokens: expected .* found 0"),
-        ({"deadline": 0}, "deadline: expected seconds above 0, found 0"),
-        ({"deadline": float("nan")}, "deadline: expected"),
-        ({"answer_reserve": 0}, "answer_reserve: expected"),
-        ({"stop": "bare"}, "stop: expected a list"),
-        ({"seed": -1}, "seed"),
-    ],
-)
-def test_numbers_out_of_range_are_named(
-    tokenizer: Tokenizer, template: ChatTemplate, options: dict[str, object], message: str
-) -> None:
-    engine = make_engine(speaker(tokenizer, "hm", RAINY), tokenizer, template)
-    with pytest.raises(RequestError, match=message):
-        engine.chat(QUESTION, **options)  # type: ignore[arg-type]
-    with pytest.raises(RequestError, match="either messages or prompt"):
-        engine.submit(Request())
-    with pytest.raises(RequestError, match=r"prompt\[1\]: token id 151936"):
-        engine.complete([1, VOCAB])
-
-
 def test_closing_a_stream_cancels_it_and_frees_its_cache(tokenizer: Tokenizer, template: ChatTemplate) -> None:
     backend = speaker(tokenizer, "one two three", RAINY)
     engine = make_engine(backend, tokenizer, template, max_sequences=1)

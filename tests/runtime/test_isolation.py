@@ -81,10 +81,8 @@ def test_closing_cancels_every_request_that_threads_wait_for() -> None:
 def test_a_caller_that_is_interrupted_while_another_drives_leaves_nothing_running() -> None:
     backend = ScriptedBackend(logits=counting, num_blocks=2, block_size=4096, vocab=WORDS)
     engine = open_engine(backend, max_tokens=4000)
-    polls = iter([None])
 
-    def interrupted(poll: object) -> None:
-        next(polls)
+    def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
     wait = engine._driver.wait

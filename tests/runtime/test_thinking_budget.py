@@ -100,6 +100,15 @@ def test_the_engines_default_budget_applies_when_the_request_names_none(
     assert (done.usage.reasoning_tokens, done.budget_hit) == (33, True)
 
 
+def test_an_engine_that_does_not_think_by_default_does_when_told_to(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    engine = make_engine(thinker(say("42"), thoughts=9), tokenizer, template, budget=0)
+    assert engine.chat(QUESTION, thinking=True).usage.reasoning_tokens == 9
+    done = engine.chat(QUESTION)
+    assert (done.answer, done.usage.reasoning_tokens, done.usage.forced_tokens) == ("42", 0, 0)
+
+
 def test_neither_the_prompt_nor_thinking_in_its_history_counts(
     tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]
 ) -> None:
