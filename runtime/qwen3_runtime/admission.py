@@ -116,9 +116,12 @@ def choose_sampling(request: Request, model: Model, start: ThinkingStart) -> Sam
 def _declared_sampling(declared: Any, fallback: Sampling) -> Sampling:  # noqa: ANN401 - a mapping read from JSON
     if declared is None:
         return fallback
+    for name in declared:
+        if name not in Sampling.__dataclass_fields__:
+            raise EngineError(f"manifest.json: chat: sampling: unknown field {name!r}; rebuild the engine")
     try:
         return Sampling(**declared)
-    except (TypeError, RequestError) as error:
+    except RequestError as error:
         raise EngineError(f"manifest.json: chat: sampling: {error}; rebuild the engine") from None
 
 

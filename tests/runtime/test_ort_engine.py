@@ -246,6 +246,19 @@ def test_a_graph_whose_weights_lie_outside_the_engine_is_refused(plain: Path, tm
         Engine.open(path)
 
 
+def test_weights_shorter_than_the_graph_says_are_one_line_and_no_noise(
+    plain: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = shutil.copytree(plain, tmp_path / "engine")
+    data = (path / "weights.bin").read_bytes()
+    rewrite(path, "weights.bin", data[: len(data) // 3])
+    with pytest.raises(EngineError, match=r"model\.onnx: ONNX Runtime cannot open it: .*out of bounds") as caught:
+        Engine.open(path)
+    assert "\n" not in str(caught.value)
+    assert "std::" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(
     ("section", "change", "message"),
     [
