@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from qwen3_compile.bench import Benchmark, Sizes, measure
+from qwen3_compile.bench import FIRST_TOKEN_PROMPT, Benchmark, Sizes, measure
 from qwen3_compile.cli.options import ENGINE, JSON, THREADS
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.contents import bytes_by_part, bytes_read_per_token, read_graph
@@ -67,7 +67,8 @@ def _show(found: Benchmark) -> None:
     gigabyte = 1e9
     screen.print(f"prefill {found.prompt_tokens:>6}   {found.prefill_rate:>8.1f} tokens/s")
     screen.print(f"decode  {found.decoded_tokens:>6}   {found.decode_rate:>8.1f} tokens/s")
-    screen.print(f"first token      {found.first_token_seconds * 1e3:>8.1f} ms")
+    after = min(FIRST_TOKEN_PROMPT, found.prompt_tokens)
+    screen.print(f"first token      {found.first_token_seconds * 1e3:>8.1f} ms (prompt of {after})")
     screen.print(f"peak memory      {found.peak_memory / gigabyte:>8.2f} GB")
     screen.print(f"read a token     {found.bytes_per_token / gigabyte:>8.3f} GB")
     screen.print(

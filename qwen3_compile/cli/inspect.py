@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from qwen3_compile.cli.options import ENGINE, JSON
@@ -61,7 +62,7 @@ def _accuracy(engine: Path) -> dict[str, Any] | None:
 def _show(found: dict[str, Any]) -> None:
     screen = Console(highlight=False, soft_wrap=True)
     revision = f"@{found['revision']}" if found["revision"] else ""
-    screen.print(f"[bold]{found['name']}[/bold]", found["source"] + revision, sep="  ")
+    screen.print(f"[bold]{escape(found['name'])}[/bold]", escape(found["source"] + revision), sep="  ")
     for key in ("target", "precision", "limits"):
         line = ", ".join(f"{name} {value}" for name, value in (found[key] or {}).items())
         screen.print(f"{key:>10}  {line}", markup=False)

@@ -48,6 +48,8 @@ def command(
     prompt = read_all() if prompt == "-" else prompt
     with Engine.open(engine, threads=threads) as opened:
         arguments = bind(opened, generation)
+        if opened.manifest.io.task in ("embedding", "completion") and (system or messages):
+            raise RequestError(f"--system and --messages are for chat: {engine} is for {opened.manifest.io.task}")
         if opened.manifest.io.task == "embedding":
             print_json({"embedding": [float(x) for x in opened.embed([prompt])[0]]})
         elif opened.manifest.io.task == "completion":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_compile.cli import main
+from qwen3_compile.cli import inspect, main
 
 ROOT = Path(__file__).parents[3]
 QUESTION = "What is 37+45?"
@@ -76,6 +76,8 @@ def test_run_takes_messages_as_json(engine, capsys):
         (['{"role": "user"}', "--messages"], "--messages expects a JSON list of messages, found dict"),
         (['[{"role": "user"}]', "--messages"], "content"),
         ([QUESTION, "--budget", "100000"], "budget"),
+        (["[1]", "--messages"], "messages[0]"),
+        (["[]", "--messages"], "messages"),
     ],
 )
 def test_a_bad_request_is_one_line(engine, capsys, arguments, message):
@@ -132,6 +134,14 @@ def test_inspect_and_doctor_print_for_people(engine, capsys):
     code, out, _ = run(capsys, "doctor")
     assert code == 0
     assert "onnxruntime" in out
+
+
+def test_inspect_takes_brackets_in_names_for_text(engine, capsys, monkeypatch):
+    found = inspect.describe(engine) | {"source": "/models/[/x][bold]dense"}
+    monkeypatch.setattr(inspect, "describe", lambda _: found)
+    code, out, err = run(capsys, "inspect", engine)
+    assert (code, err) == (0, "")
+    assert "/models/[/x][bold]dense" in out
 
 
 def test_doctor_json_gives_advice_for_what_is_missing(capsys):
