@@ -75,7 +75,7 @@ def make_plan(request: Request, model: Model) -> Plan:
     thinking = _wants_thinking(request, model, budget)
     prompt, start = _render(request, model, thinking=thinking)
     check_ids(prompt, model.manifest.io.vocab_size)
-    check_prompt(len(prompt), model.max_context)
+    check_prompt(len(prompt), model.max_context, output=1)
     left = model.max_context - len(prompt)
     max_tokens = request.max_tokens
     if max_tokens is None:

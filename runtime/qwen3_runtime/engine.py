@@ -197,7 +197,7 @@ class Engine:
         encoded = [tokenizer.encode(text, add_special_tokens=True) for text in texts]
         for ids in encoded:
             check_ids(ids, self.manifest.io.vocab_size)
-            check_prompt(len(ids), self.max_context)
+            check_prompt(len(ids), self.max_context, output=0)
         pooled = [Pooling() for _ in encoded]
         self._driver.queue(*map(Running, encoded, pooled))
         rows = [self._driver.wait(pooling.poll) for pooling in pooled]

@@ -68,7 +68,7 @@ class Scheduler:
         Raises:
             RequestError: when its prompt is empty or can never fit.
         """
-        check_prompt(len(sequence.tokens), self._max_context)
+        check_prompt(len(sequence.tokens), self._max_context, output=0)
         self.waiting.append(sequence)
 
     def step(self) -> None:
@@ -183,18 +183,18 @@ class Scheduler:
             self.waiting.appendleft(youngest)
 
 
-def check_prompt(tokens: int, max_context: int) -> None:
-    """Refuse a prompt that leaves no room for a single new token.
+def check_prompt(tokens: int, max_context: int, *, output: int) -> None:
+    """Refuse a prompt that is empty, or leaves no room for `output` new tokens.
 
     Raises:
         RequestError: with the numbers.
     """
     if tokens == 0:
         raise RequestError("the prompt is empty: at least one token is needed")
-    if tokens >= max_context:
+    if tokens + output > max_context:
         raise RequestError(
-            f"the prompt has {tokens} tokens, but a sequence may hold {max_context}, output included; "
-            "shorten it, or open the engine with a larger max_context"
+            f"the prompt has {tokens} tokens, but a sequence may hold {max_context}"
+            f"{', output included' if output else ''}; shorten it, or open the engine with a larger max_context"
         )
 
 

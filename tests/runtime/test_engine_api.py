@@ -294,6 +294,12 @@ def test_embeddings_are_the_last_row_at_norm_1(tokenizer: Tokenizer) -> None:
         expected = hidden(tokenizer.encode(text, add_special_tokens=True)).astype(np.float64)
         np.testing.assert_allclose(row, expected / np.sqrt((expected**2).sum()), rtol=1e-6)
     assert engine.embed([]).shape == (0, 8)
+    full = ScriptedBackend(logits=hidden, vocab=8, num_blocks=1, block_size=len(tokenizer.encode(texts[1])))
+    limits = {"max_context": full.cache.block_size, "max_sequences": 1}
+    whole = make_engine(full, tokenizer, None, task="embedding", output="hidden", **limits)
+    np.testing.assert_array_equal(whole.embed([texts[1]])[0], rows[1])  # no room is kept for output
+    with pytest.raises(RequestError, match="the prompt has 9 tokens, but a sequence may hold 8"):
+        whole.embed([texts[1] + " a"])
     with pytest.raises(RequestError, match=r"use embed\(\)"):
         engine.complete("a")
 
