@@ -100,7 +100,7 @@ class Target(Section):
 class Limits(Section):
     """The sizes that the engine is built for."""
 
-    max_context: Count = Field(description="tokens of context a sequence")
+    max_context: Annotated[int, Field(ge=2, le=2**31 - 1)] = Field(description="tokens of context a sequence")
     max_batch: Count = Field(default=4, description="sequences a step")
     max_step_tokens: Count = _derived("new tokens a step; longer prompts are split", "512, or max_context where less")
 

@@ -169,6 +169,7 @@ def test_lists_every_error_with_its_line():
             ":15: model.architecture.tie_word_embeddings: expected true or false",
         ),
         ("name: tiny", "name: ../x", ":2: name: expected a name that matches"),
+        ("max_context: 2048", "max_context: 1", ":20: limits.max_context: expected at least 2, found 1"),
         ("name: tiny", "name: 3", ":2: name: expected a string, found 3"),
         ("schema_version: 1", "schema_version: 2", ":1: schema_version: expected 1, found 2"),
         ("precision:\n  weights: int4", "precision: int4", ":17: precision: expected a mapping of keys, found 'int4'"),
