@@ -99,7 +99,6 @@ def make_plan(request: Request, model: Model) -> Plan:
         room=room,
         limit="length" if max_tokens <= left else "context",
         eos=frozenset(model.manifest.eos_token_ids),
-        deadline=request.deadline,
     )
 
 

@@ -233,7 +233,7 @@ class Engine:
             on_error=handle.put_error,
             submitted=now,
         )
-        deadline = None if plan.deadline is None else now + plan.deadline
+        deadline = None if request.deadline is None else now + request.deadline
         running = Running(generation.initial_tokens(), generation, deadline)
         handle.bind(running)
         return handle, running
