@@ -108,21 +108,30 @@ def apply(talk: Conversation, line: str, screen: Console) -> bool:
             return False
         case "/think" | "/no_think":
             talk.arguments["thinking"] = name == "/think"
+            _note(screen, "thinking on" if name == "/think" else "thinking off")
         case "/budget" if rest.isdecimal():
             talk.arguments["thinking_budget"] = int(rest)
+            _note(screen, f"at most {int(rest)} tokens of thinking")
         case "/budget" if rest == "off":
             talk.arguments.pop("thinking_budget", None)
+            _note(screen, "the engine's default thinking budget")
         case "/budget":
             screen.print(f"/budget expects a number of tokens or off, found {rest!r}", style="red", markup=False)
         case "/system":
             talk.system = rest or None
+            _note(screen, f"system message: {rest or 'none'}")
         case "/clear":
             talk.messages.clear()
+            _note(screen, "conversation forgotten")
         case "/history":
             for message in talk.rendered():
                 screen.print(f"{message['role']}: {message['content']}", markup=False)
         case "/help":
-            screen.print(HELP, markup=False, style="dim")
+            _note(screen, HELP)
         case _:
             screen.print(f"unknown command {name}; /help lists them", style="red", markup=False)
     return True
+
+
+def _note(screen: Console, text: str) -> None:
+    screen.print(text, style="dim", markup=False)

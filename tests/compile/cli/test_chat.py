@@ -19,6 +19,11 @@ def test_commands_set_what_the_next_answer_uses(screen):
     talk = Conversation(arguments={})
     for line in ("/budget 500", "/no_think", "/system be brief"):
         assert apply(talk, line, screen)
+    assert screen.file.getvalue().splitlines() == [
+        "at most 500 tokens of thinking",
+        "thinking off",
+        "system message: be brief",
+    ]
     assert talk.arguments == {"thinking_budget": 500, "thinking": False}
     assert talk.rendered() == [{"role": "system", "content": "be brief"}]
     for line in ("/budget off", "/think", "/system"):
