@@ -198,6 +198,17 @@ def test_opening_with_less_context_makes_a_smaller_cache(built: tuple[Path, PreT
         assert geometry.bytes_per_token == 2 * 2 * 2 * 32 * width  # layers, keys and values, heads, head_dim
 
 
+def test_nothing_that_earlier_sequences_left_in_the_cache_matters(built: tuple[Path, PreTrainedModel]) -> None:
+    """Not even NaN, which a masked attention would spread if it multiplied it with a weight of zero."""
+    path, _ = built
+    requests = [Request(prompt=prompt, max_tokens=8, sampling=GREEDY) for prompt in prompts(5)]
+    with Engine.open(path, threads=1, max_sequences=2) as engine:
+        clean = [done.tokens for done in engine.generate(requests)]
+        for memory in engine.backend._memory.values():  # type: ignore[attr-defined]
+            memory[...] = np.nan
+        assert [done.tokens for done in engine.generate(requests)] == clean
+
+
 def test_a_backend_that_was_closed_says_so(built: tuple[Path, PreTrainedModel]) -> None:
     path, _ = built
     engine = Engine.open(path)
