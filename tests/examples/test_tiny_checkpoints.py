@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 import torch
-from checkpoint import save
+from checkpoint import load, save
 from conversations import STOP_SENTENCE, Renderer
 from evaluate import held_out_problems
 from model import Qwen3
@@ -41,6 +41,10 @@ def test_a_saved_model_gives_the_same_logits_in_transformers(variant, tmp_path):
         for weight in model.parameters():
             weight.copy_((weight + 0.1 * torch.rand_like(weight) if weight.dim() == 1 else weight).bfloat16().float())
     save(model, dims, tmp_path)
+    again = Qwen3(dims)
+    load(again, tmp_path)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name]), name
     loaded, info = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, output_loading_info=True)
     assert not any(info.values())
     ids = torch.randint(0, dims.vocab_size, (3, 70))
