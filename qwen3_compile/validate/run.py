@@ -98,8 +98,7 @@ def measure(
             live_vocab=io.live_vocab_size,
             max_context=io.max_context,
         )
-        wanted = max(GREEDY_TOKENS, spec.accuracy.min_greedy_tokens or 0)
-        continued = _continuations(engine, cases, wanted, tell) if io.output == "logits" else []
+        continued = _continuations(engine, cases, greedy_tokens(spec), tell) if io.output == "logits" else []
         tell("running the reference, layer by layer")
         reference = Reference(checkpoint, spec.graph_architecture(), io.output)
         hidden = reference.hidden_states(
@@ -114,6 +113,11 @@ def measure(
         for (case, tokens), states in zip(continued, hidden[len(cases) :], strict=True)
     ]
     return _report(io.output, measured, greedy)
+
+
+def greedy_tokens(spec: Spec) -> int:
+    """How many tokens of each prompt's greedy continuation are compared: at least what the contract asks for."""
+    return max(GREEDY_TOKENS, spec.accuracy.min_greedy_tokens or 0)
 
 
 def _continuations(
