@@ -29,9 +29,16 @@ HELP = """\
 
 @dataclass
 class Conversation:
-    """What the user has said and set: the state that slash commands change."""
+    """What the user has said and set: the state that slash commands change.
 
-    arguments: dict[str, Any]
+    Attributes:
+        generation: options of the next answer, as `generation_options` gathers them; bound anew for each answer,
+            since the mode decides the defaults of those that were not given.
+        messages: the conversation without its system message.
+        system: the system message.
+    """
+
+    generation: dict[str, Any]
     messages: list[dict[str, Any]] = field(default_factory=list)
     system: str | None = None
 
@@ -57,7 +64,7 @@ def command(
             raise RequestError(
                 f"{engine} holds a model for {opened.manifest.io.task}, not for chat: use `qwen3-compile run`"
             )
-        talk = Conversation(arguments=bind(opened, generation), system=system)
+        talk = Conversation(generation, system=system)
         screen.print(f"{opened.manifest.name} · /help lists the commands, Ctrl-D leaves", style="dim", markup=False)
         while (line := _ask(screen)) is not None:
             if line.startswith("/"):
@@ -86,7 +93,7 @@ def _ask(screen: Console) -> str | None:
 def _answer(engine: Engine, talk: Conversation, line: str, screen: Console, *, hide_thinking: bool) -> None:
     talk.messages.append({"role": "user", "content": line})
     try:
-        finished = stream(engine, talk.rendered(), talk.arguments, hide_thinking=hide_thinking)
+        finished = stream(engine, talk.rendered(), bind(engine, talk.generation), hide_thinking=hide_thinking)
     except KeyboardInterrupt:
         # The iterator was closed, which cancelled the generation; an unanswered question would confuse the template.
         talk.messages.pop()
@@ -107,13 +114,13 @@ def apply(talk: Conversation, line: str, screen: Console) -> bool:
         case "/exit" | "/quit":
             return False
         case "/think" | "/no_think":
-            talk.arguments["thinking"] = name == "/think"
+            talk.generation["thinking"] = name == "/think"
             _note(screen, "thinking on" if name == "/think" else "thinking off")
         case "/budget" if rest.isdecimal():
-            talk.arguments["thinking_budget"] = int(rest)
+            talk.generation["thinking_budget"] = int(rest)
             _note(screen, f"at most {int(rest)} tokens of thinking")
         case "/budget" if rest == "off":
-            talk.arguments.pop("thinking_budget", None)
+            talk.generation["thinking_budget"] = None
             _note(screen, "the engine's default thinking budget")
         case "/budget":
             screen.print(f"/budget expects a number of tokens or off, found {rest!r}", style="red", markup=False)

@@ -244,7 +244,7 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
         (["model.tokenizer=synthetic://1"], "model.tokenizer", "no tokenizer is synthetic"),
         (["chat.max_tokens=4096"], "chat.max_tokens", "at most limits.max_context (2048)"),
         (["chat.thinking=never", "chat.thinking_budget=8"], "chat.thinking_budget", "never thinks has no budget"),
-        (["chat.thinking_budget=2024"], "chat.thinking_budget", "at most 2023"),
+        (["chat.thinking_budget=2024"], "chat.thinking_budget", "at most 1992"),
         (["chat.thinking=never", "chat.sampling.thinking={}"], "chat.sampling.thinking", "leave it out"),
         (["chat.thinking=always", "chat.sampling.non_thinking={}"], "chat.sampling.non_thinking", "leave it out"),
         (["chat.sampling.thinking=null"], "chat.sampling.thinking", "required with chat.thinking 'hybrid'"),
