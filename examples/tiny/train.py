@@ -38,7 +38,7 @@ class Stage:
     """One cosine schedule over one mix of conversations, from what the stage before it wrote.
 
     Attributes:
-        steps: batches.
+        steps: batches by variant; a variant with none skips the stage.
         peak: highest learning rate.
         mix: what is learned.
     """
@@ -50,9 +50,9 @@ class Stage:
 
 STAGES = (
     Stage({"dense": 3600, "moe": 2400}, 3e-3, Mix()),
-    Stage({"dense": 1000, "moe": 800}, 1e-3, Mix(cut=0.3, think=0.2, direct=0.4, cut_within=24, short_direct=True)),
+    Stage({"dense": 1000, "moe": 0}, 1e-3, Mix(cut=0.3, think=0.2, direct=0.4, cut_within=24, short_direct=True)),
 )
-"""First to think, then to answer without all of it."""
+"""First to think, then (dense only) to answer without all of it."""
 
 BALANCE_WEIGHT = 0.01
 POOL = 512
@@ -186,7 +186,8 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = options.output or Path(__file__).parent / options.variant
     for stage in range(options.from_stage - 1, len(STAGES)):
-        train(options.variant, stage, folder, options)
+        if STAGES[stage].steps[options.variant]:
+            train(options.variant, stage, folder, options)
 
 
 if __name__ == "__main__":
