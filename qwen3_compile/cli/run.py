@@ -17,6 +17,7 @@ from qwen3_runtime import Engine, Finished
 from qwen3_runtime.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 THINKING_STYLE = "dim italic"
@@ -27,6 +28,7 @@ THINKING_STYLE = "dim italic"
 @click.argument("prompt")
 @click.option("--system", help="System message.")
 @click.option("--messages", is_flag=True, help="PROMPT is a JSON list of chat messages.")
+@click.option("--document", "documents", multiple=True, help="A document to score (rerankers; may be repeated).")
 @click.option("--hide-thinking", is_flag=True, help="Print only the answer.")
 @THREADS
 @JSON
@@ -36,6 +38,7 @@ def command(
     prompt: str,
     system: str | None,
     messages: bool,
+    documents: Sequence[str],
     hide_thinking: bool,
     threads: int | None,
     as_json: bool,
@@ -43,16 +46,22 @@ def command(
 ) -> None:
     """Answer PROMPT (or standard input, with -) with ENGINE.
 
-    A base model continues the text; an embedding model prints its vector.
+    A base model continues the text; an embedding model prints its vector; a reranker takes PROMPT for the query and
+    prints the relevance of each document.
     """
     prompt = read_all() if prompt == "-" else prompt
     with Engine.open(engine, threads=threads) as opened:
-        arguments = bind(opened, generation)
-        if opened.manifest.io.task in ("embedding", "completion") and (system or messages):
-            raise RequestError(f"--system and --messages are for chat: {engine} is for {opened.manifest.io.task}")
-        if opened.manifest.io.task == "embedding":
+        task, arguments = opened.manifest.io.task, bind(opened, generation)
+        if task != "chat" and (system or messages):
+            raise RequestError(f"--system and --messages are for chat: {engine} is for {task}")
+        if task != "reranker" and documents:
+            raise RequestError(f"--document is for rerankers: {engine} is for {task}")
+        if task == "embedding":
             print_json({"embedding": [float(x) for x in opened.embed([prompt])[0]]})
-        elif opened.manifest.io.task == "completion":
+        elif task == "reranker":
+            scores = opened.rerank(prompt, documents).tolist()
+            print_json({"scores": scores}) if as_json else click.echo("\n".join(f"{score:.6f}" for score in scores))
+        elif task == "completion":
             completion = opened.complete(prompt, **arguments)
             print_json(asdict(completion)) if as_json else click.echo(completion.answer)
         elif as_json:

@@ -1,4 +1,4 @@
-"""An opened engine: chat, stream, batches of requests, embeddings."""
+"""An opened engine: chat, stream, batches of requests, embeddings, reranking."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from qwen3_runtime.backends import open_backend
 from qwen3_runtime.budget import ThinkingBudget
 from qwen3_runtime.directory import Verify, read_engine_directory
 from qwen3_runtime.driver import Driver
-from qwen3_runtime.embedding import Pooling
 from qwen3_runtime.errors import EngineError, RequestError
 from qwen3_runtime.generation import Generation, TokensOnly
 from qwen3_runtime.handle import Handle
+from qwen3_runtime.last_row import LastRow
 from qwen3_runtime.request import Completion, Event, Options, Request
+from qwen3_runtime.reranking import INSTRUCTION, relevance, rerank_prompt
 from qwen3_runtime.sampling import Sampler
 from qwen3_runtime.scheduler import Scheduler, check_prompt
 from qwen3_runtime.sequence import Sequence as Running
@@ -191,17 +192,34 @@ class Engine:
         Raises:
             RequestError: a text is too long, or the engine gives logits.
         """
-        tokenizer = self._model.tokenizer
-        if self.manifest.io.output != "hidden" or tokenizer is None:
-            raise RequestError(f"this engine is made for {self.manifest.io.task}: it cannot embed")
-        encoded = [tokenizer.encode(text, add_special_tokens=True) for text in texts]
-        for ids in encoded:
-            check_ids(ids, self.manifest.io.vocab_size)
-            check_prompt(len(ids), self.max_context, output=0)
-        pooled = [Pooling() for _ in encoded]
-        self._driver.queue(*map(Running, encoded, pooled))
-        rows = [self._driver.wait(pooling.poll) for pooling in pooled]
-        return np.stack(rows) if rows else np.zeros((0, self.manifest.io.hidden_size), np.float32)
+        io, tokenizer = self.manifest.io, self._model.tokenizer
+        if io.output != "hidden" or tokenizer is None:
+            raise RequestError(f"this engine is made for {io.task}: it cannot embed")
+        rows = self._last_rows([tokenizer.encode(text, add_special_tokens=True) for text in texts])
+        matrix = np.array(rows, np.float32).reshape(len(rows), io.hidden_size)
+        lengths = np.linalg.norm(matrix.astype(np.float64), axis=1, keepdims=True)
+        return (matrix / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+
+    def rerank(self, query: str, documents: Sequence[str], *, instruction: str = INSTRUCTION) -> NDArray[np.float32]:
+        """Score documents by their relevance to a query.
+
+        Args:
+            query: what is searched for.
+            documents: candidates; each is judged alone.
+            instruction: what counts as relevant, in a sentence.
+
+        Returns:
+            float32 [len(documents)], the probability of "yes" against "no".
+
+        Raises:
+            RequestError: a document is too long, or the engine is no reranker.
+        """
+        io, tokenizer = self.manifest.io, self._model.tokenizer
+        yes, no = (None if tokenizer is None else tokenizer.token_id(word) for word in ("yes", "no"))
+        if io.task != "reranker" or tokenizer is None or yes is None or no is None:
+            raise RequestError(f"this engine is made for {io.task}: it cannot rerank")
+        rows = self._last_rows([tokenizer.encode(rerank_prompt(query, text, instruction)) for text in documents])
+        return np.array([relevance(row, yes, no) for row in rows], np.float32)
 
     def close(self) -> None:
         """Cancel what is running and free session and cache. The engine must not be used afterwards."""
@@ -215,6 +233,15 @@ class Engine:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def _last_rows(self, prompts: Sequence[list[int]]) -> list[NDArray[np.float32]]:
+        """Run prompts once each; returns the output at the last token of each."""
+        for ids in prompts:
+            check_ids(ids, self.manifest.io.vocab_size)
+            check_prompt(len(ids), self.max_context, output=0)
+        kept = [LastRow() for _ in prompts]
+        self._driver.queue(*map(Running, prompts, kept))
+        return [self._driver.wait(row.poll) for row in kept]
 
     def _prepare(self, request: Request) -> tuple[Handle, Running]:
         if self.manifest.io.output != "logits":

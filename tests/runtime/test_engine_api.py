@@ -21,6 +21,7 @@ from scripted import (
 )
 
 from qwen3_runtime import EngineError, Finished, Request, RequestError, Sampling, TextDelta
+from qwen3_runtime.reranking import relevance
 
 if TYPE_CHECKING:
     from qwen3_runtime.text import ChatTemplate, Tokenizer
@@ -302,6 +303,42 @@ def test_embeddings_are_the_last_row_at_norm_1(tokenizer: Tokenizer) -> None:
         whole.embed([texts[1] + " a"])
     with pytest.raises(RequestError, match=r"use embed\(\)"):
         engine.complete("a")
+
+
+def test_a_reranker_gives_the_probability_of_yes_against_no(tokenizer: Tokenizer, template: ChatTemplate) -> None:
+    yes, no = tokenizer.token_id("yes"), tokenizer.token_id("no")
+    assert yes is not None
+    assert no is not None
+
+    def logits(tokens: list[int]) -> np.ndarray:
+        row = np.full(151_936, 50.0, np.float32)  # whatever else the model might say counts for nothing
+        row[yes], row[no] = len(tokens) % 5, 2.0
+        return row
+
+    documents = ["a", "a b c d e", ""]
+    engine = make_engine(ScriptedBackend(logits=logits), tokenizer, None, task="reranker", max_step_tokens=16)
+    scores = engine.rerank("what?", documents, instruction="judge")
+    system = (
+        "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
+        'Note that the answer can only be "yes" or "no".'
+    )
+    for score, document in zip(scores, documents, strict=True):
+        user = f"<Instruct>: judge\n<Query>: what?\n<Document>: {document}"
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        row = logits(tokenizer.encode(template.render(messages, tools=None, enable_thinking=False))).astype(np.float64)
+        assert score == pytest.approx(np.exp(row[yes]) / (np.exp(row[yes]) + np.exp(row[no])), rel=1e-6)
+    assert engine.rerank("what?", []).shape == (0,)
+    with pytest.raises(RequestError, match="made for reranker: it cannot embed"):
+        engine.embed(["a"])
+    chat = make_engine(ScriptedBackend(logits=logits), tokenizer, template)
+    with pytest.raises(RequestError, match="made for chat: it cannot rerank"):
+        chat.rerank("what?", documents)
+
+
+@pytest.mark.parametrize("difference", [-1e4, -30.0, 0.0, 30.0, 1e4])
+def test_relevance_is_a_probability_at_any_distance(difference: float) -> None:
+    row = np.array([difference, 0.0], np.float32)
+    assert relevance(row, 0, 1) == pytest.approx(1 / (1 + np.exp(np.float64(min(-difference, 700)))), abs=1e-12)
 
 
 def test_text_that_the_model_has_no_embedding_for_is_refused(tokenizer: Tokenizer, template: ChatTemplate) -> None:
