@@ -215,9 +215,11 @@ class Engine:
             RequestError: a document is too long, or the engine is no reranker.
         """
         io, tokenizer = self.manifest.io, self._model.tokenizer
-        yes, no = (None if tokenizer is None else tokenizer.token_id(word) for word in ("yes", "no"))
-        if io.task != "reranker" or tokenizer is None or yes is None or no is None:
+        if io.task != "reranker" or tokenizer is None:
             raise RequestError(f"this engine is made for {io.task}: it cannot rerank")
+        yes, no = tokenizer.token_id("yes"), tokenizer.token_id("no")
+        if yes is None or no is None:
+            raise RequestError('the tokenizer has no tokens "yes" and "no": it is not a reranker\'s')
         rows = self._last_rows([tokenizer.encode(rerank_prompt(query, text, instruction)) for text in documents])
         return np.array([relevance(row, yes, no) for row in rows], np.float32)
 
