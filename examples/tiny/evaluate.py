@@ -109,7 +109,7 @@ def main() -> None:
     """Parse the command line, measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, help="engines or checkpoints")
-    parser.add_argument("--problems", type=int, default=200)
+    parser.add_argument("--problems", type=int, default=200, help="held-out problems to ask (default 200)")
     parser.add_argument("--output", type=Path, default=Path("tiny-accuracy"), help="path of the results, no suffix")
     parser.add_argument("--add", action="store_true", help="keep the models that OUTPUT.json already holds")
     options = parser.parse_args()

@@ -12,13 +12,9 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qwen3_compile.engine.files import copy_file, file_entry
 from qwen3_compile.errors import CompileError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _CONTENT, _HASH = "content", "sha256"
 _LAYOUT = "v1"  # of the cache's folders; entries of another one are never read
@@ -38,16 +34,15 @@ class Cache:
     root: Path | None
 
     def open(self) -> None:
-        """Make the folder, so that a wrong path is known before any work is done.
+        """Make the folder, so that a wrong path is known before any work is done. A filled one may be read-only.
 
         Raises:
-            CompileError: the folder cannot be made or written.
+            CompileError: the folder is not there and cannot be made.
         """
         if self.root is None:
             return
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=self.root).close()
         except OSError as error:
             raise CompileError(
                 f"{self.root}: cannot keep the cache here ({error.strerror}); pass --cache-dir or --no-cache"
@@ -60,15 +55,14 @@ class Cache:
             return None
         try:
             expected = (entry / _HASH).read_text(encoding="ascii")
-            copy_file(entry / _CONTENT, target)
-            found = file_entry(target).sha256
+            found = file_entry(entry / _CONTENT).sha256
         except (OSError, UnicodeDecodeError):
-            target.unlink(missing_ok=True)
             found, expected = "", "unreadable"
         if found != expected:
-            target.unlink(missing_ok=True)
             shutil.rmtree(entry, ignore_errors=True)
             return None
+        # From here on an error is the target's (a full disk, say) and says nothing against the entry.
+        copy_file(entry / _CONTENT, target)
         _touch(entry)
         return found
 
@@ -94,7 +88,7 @@ class Cache:
         finally:
             shutil.rmtree(waiting, ignore_errors=True)
 
-    def prune(self, days: float, told: Callable[[str], None] = lambda _: None) -> int:
+    def prune(self, days: float) -> int:
         """Remove entries that no build has used for so many days; returns the bytes freed."""
         freed = 0
         if self.root is None:
@@ -104,7 +98,6 @@ class Cache:
             if entry.stat().st_mtime < oldest:
                 freed += sum(path.stat().st_size for path in entry.iterdir())
                 shutil.rmtree(entry, ignore_errors=True)
-                told(f"{entry.parent.name}/{entry.name}")
         return freed
 
     def _entry(self, stage: str, key: str) -> Path | None:

@@ -124,9 +124,10 @@ def packed_weights(
         "tools": tool_versions(("ml-dtypes", "numpy")),
     }
     progress.begin("pack", placement.size)
-    _check_disks(folder, cache, placement)
+    check_space(folder, placement.size)
     found = cache.fetch("weights", digest(inputs), folder / WEIGHTS)
     if not found:
+        _check_disks(folder, cache, placement)
         write_weights(
             placement,
             checkpoint.read,

@@ -91,7 +91,9 @@ def open_directory(
         CheckpointError: anything in the folder is missing, damaged, or not what config.json or `expected` say.
     """
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such folder (model source {uri!r})")
+        raise CheckpointError(
+            f"{folder}: no such folder (model source {uri!r}; a relative one counts from the folder of the spec)"
+        )
     config = folder / CONFIG
     architecture = read_architecture(config)
     if expected is not None:

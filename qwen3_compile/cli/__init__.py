@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.name not in ("click", "rich"):
             raise
         sys.stderr.write(
-            f"error: the command line needs {error.name}, which is not installed: pip install 'qwen3-compile[build]'\n"
+            f"error: the command line needs {error.name}, which is not installed: "
+            "pip install 'qwen3-compile[build,cpu]'\n"
         )
         return 1
     from qwen3_compile.cli.failures import run

@@ -59,6 +59,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Compile SPEC, a file or the name of a shipped spec, into a verified engine."""
+    if prune_cache and no_cache:
+        raise click.UsageError("--prune-cache has nothing to prune with --no-cache: leave one of them out")
     signal.signal(signal.SIGTERM, _terminate)
     locked = None if engine is None else read_engine_directory(engine)
     what = _spec(spec, overrides, locked, engine)

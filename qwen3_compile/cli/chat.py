@@ -12,7 +12,7 @@ from rich.console import Console
 
 from qwen3_compile.cli.input import read_line
 from qwen3_compile.cli.options import ENGINE, THREADS
-from qwen3_compile.cli.requests import bind, generation_options
+from qwen3_compile.cli.requests import bind, generation_options, require_tokenizer
 from qwen3_compile.cli.run import stream
 from qwen3_runtime import Engine
 from qwen3_runtime.errors import RequestError
@@ -64,6 +64,7 @@ def command(
             raise RequestError(
                 f"{engine} holds a model for {opened.manifest.io.task}, not for chat: use `qwen3-compile run`"
             )
+        require_tokenizer(opened)
         talk = Conversation(generation, system=system)
         screen.print(f"{opened.manifest.name} · /help lists the commands, Ctrl-D leaves", style="dim", markup=False)
         while (line := _ask(screen)) is not None:

@@ -20,10 +20,8 @@ from qwen3_compile.cli.output import print_json
 # Distribution and what is missing without it.
 PACKAGES = (
     ("onnxruntime", "runs engines on the CPU: pip install 'qwen3-compile[cpu]'"),
-    ("onnxruntime-gpu", "runs engines on CUDA: pip install 'qwen3-compile[cuda]' (instead of [cpu])"),
     ("torch", "traces and validates: pip install 'qwen3-compile[build]'"),
     ("onnx", "writes graphs: pip install 'qwen3-compile[build]'"),
-    ("tensorrt-rtx", "builds TensorRT engines: pip install 'qwen3-compile[tensorrt]'"),
 )
 INSTRUCTIONS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "asimd", "asimddp")
 

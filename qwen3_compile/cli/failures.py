@@ -37,6 +37,9 @@ def run(command: click.Command, arguments: Sequence[str], environment: Mapping[s
     except BrokenPipeError:
         _close_stdout()
         return 1
+    except click.exceptions.NoArgsIsHelpError as error:
+        sys.stderr.write(f"{error.format_message()}\n")
+        return error.exit_code
     except click.ClickException as error:
         return _report(error, _usage_message(error), error.exit_code, verbose=verbose)
     except (CompileError, RuntimeFault) as error:

@@ -75,7 +75,9 @@ def _show(found: dict[str, Any]) -> None:
     if measured:
         figures = ", ".join(f"{k} {v:.4g}" for k, v in measured.items() if isinstance(v, int | float))
         screen.print(f"[bold]measured[/bold]  {figures}")
-    if not found["verified"]:
+    if found["verified"]:
+        screen.print("[bold green]verified[/bold green]: compared with PyTorch when it was built")
+    else:
         screen.print("[bold red]not verified[/bold red]: built without validation")
 
 

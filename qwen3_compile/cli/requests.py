@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qwen3_runtime.errors import RequestError
 from qwen3_runtime.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -56,6 +57,19 @@ def generation_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         gathered = option(gathered)
     return gathered
+
+
+def require_tokenizer(engine: Engine) -> None:
+    """Refuse an engine that takes token ids only, which no command line can type.
+
+    Raises:
+        RequestError: the engine has no tokenizer.
+    """
+    if engine.tokenizer is None:
+        raise RequestError(
+            f"{engine.manifest.name} was built without a tokenizer and takes token ids only, through the Python API; "
+            "name a tokenizer in model.tokenizer of its spec and build it again"
+        )
 
 
 def bind(engine: Engine, generation: dict[str, Any]) -> dict[str, Any]:

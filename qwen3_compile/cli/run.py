@@ -12,7 +12,7 @@ from rich.console import Console
 from qwen3_compile.cli.input import read_all
 from qwen3_compile.cli.options import ENGINE, JSON, THREADS
 from qwen3_compile.cli.output import print_json
-from qwen3_compile.cli.requests import bind, generation_options
+from qwen3_compile.cli.requests import bind, generation_options, require_tokenizer
 from qwen3_runtime import Engine, Finished
 from qwen3_runtime.errors import RequestError
 
@@ -51,6 +51,7 @@ def command(
     """
     prompt = read_all() if prompt == "-" else prompt
     with Engine.open(engine, threads=threads) as opened:
+        require_tokenizer(opened)
         task, arguments = opened.manifest.io.task, bind(opened, generation)
         if task != "chat" and (system or messages):
             raise RequestError(f"--system and --messages are for chat: {engine} is for {task}")

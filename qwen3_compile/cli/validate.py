@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qwen3_compile.cli.options import ENGINE, JSON, THREADS
-from qwen3_compile.cli.output import print_json, remark
+from qwen3_compile.cli.output import print_json, progress_console, remark
 
 
 @click.command()
@@ -26,7 +26,8 @@ def command(engine: Path, source: str | None, report: Path | None, threads: int 
     """
     from qwen3_compile.validate import revalidate
 
-    found, contract = revalidate(engine, source=source, report_dir=report, threads=threads, progress=remark)
+    with progress_console().status("opening") as status:
+        found, contract = revalidate(engine, source=source, report_dir=report, threads=threads, progress=status.update)
     document = found.to_json()
     if as_json:
         print_json({**document["summary"], "violations": found.violations(contract)})
@@ -41,6 +42,7 @@ def _show(document: dict[str, Any]) -> None:
 
     titles = FIGURES[document["output"]]
     table = Table("mode", "positions", *titles.values(), box=None, header_style="bold")
+    table.columns[0].no_wrap = True
     for mode, summary in {**document["by_mode"], "all": document["summary"]}.items():
         figures = (summary[key] for key in titles)
         table.add_row(mode, str(summary["positions"]), *(f"{float(value):.4g}" for value in figures))

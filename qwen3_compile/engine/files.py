@@ -26,11 +26,6 @@ def file_entry(path: Path) -> FileEntry:
         return FileEntry(size=os.fstat(file.fileno()).st_size, sha256=digest)
 
 
-def folder_entries(folder: Path) -> dict[str, FileEntry]:
-    """Every file of `folder` by name, in the order of names, `manifest.json` excepted."""
-    return {path.name: file_entry(path) for path in sorted(folder.iterdir()) if path.name != "manifest.json"}
-
-
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file into a new one, sharing blocks where the file system can; never a link.
 

@@ -31,7 +31,7 @@ def manifest_document(
     files: Mapping[str, FileEntry],
     verified: bool,
 ) -> dict[str, Any]:
-    """The manifest as JSON-able values; it holds no time and no path of this machine.
+    """The manifest as JSON-able values; it holds no time, and no path but a source that the spec names.
 
     Args:
         spec: what was built.

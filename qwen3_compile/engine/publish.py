@@ -125,7 +125,8 @@ def _remove_stale(target: Path) -> None:
     pattern = re.compile(re.escape(f".{target.name}.") + r"(partial|old)-(\d+)-\d+")
     for path in sorted(target.parent.iterdir()):
         match = pattern.fullmatch(path.name)
-        if match is None or _is_alive(int(match[2])) or _is_locked(path):
+        # A killed build's number may be ours again: in a container it is the same at every start.
+        if match is None or _is_locked(path) or (int(match[2]) != os.getpid() and _is_alive(int(match[2]))):
             continue
         if match[1] == "old" and not target.exists() and any(path.iterdir()):
             path.rename(target)

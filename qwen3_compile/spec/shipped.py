@@ -30,6 +30,8 @@ def find_spec(name: str) -> Path:
     specs = shipped_specs()
     if name in specs:
         return specs[name]
+    if path.is_dir():
+        raise SpecError(f"{name}: a folder, expected a spec (a YAML file)")
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         raise SpecError(f"{name}: no such file")
     near = get_close_matches(name, specs, n=1, cutoff=0.5)

@@ -75,6 +75,16 @@ def test_a_damaged_entry_is_made_again(make, cache_dir, read_tree, damage):
     assert record.cached == {"trace", "pack"}
 
 
+def test_a_target_that_cannot_be_written_does_not_cost_the_entry(tmp_path):
+    (tmp_path / "source").write_bytes(b"content")
+    cache = Cache(tmp_path / "cache")
+    cache.store("stage", "key", tmp_path / "source")
+    with pytest.raises(OSError, match="nowhere"):
+        cache.fetch("stage", "key", tmp_path / "nowhere" / "found")
+    assert cache.fetch("stage", "key", tmp_path / "found")
+    assert (tmp_path / "found").read_bytes() == b"content"
+
+
 def test_weights_from_the_cache_are_a_copy(make, cache_dir):
     make(out="first", options={"validate": False})
     second, record = make(out="second", options={"validate": False})

@@ -204,3 +204,21 @@ def test_threads_without_bound_are_refused(engine, capsys, command):
     code, _, err = run(capsys, *(engine if word == "{}" else word for word in command), "--threads", "100000")
     assert code == 2
     assert "1<=x<=1024" in err
+
+
+@pytest.mark.parametrize("command", [["run", "{}", "hello"], ["chat", "{}"]])
+def test_an_engine_without_a_tokenizer_says_what_to_do(capsys, tmp_path, command):
+    spec = ROOT / "specs" / "tiny-dense.yaml"
+    options = ["--set", "model.source=synthetic://1", "--no-validate", "--no-cache"]
+    assert run(capsys, "build", spec, "-o", tmp_path / "mute", *options)[0] == 0
+    code, out, err = run(capsys, *(tmp_path / "mute" if word == "{}" else word for word in command))
+    assert (code, out) == (1, "")
+    assert "model.tokenizer" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("arguments", [[], ["specs"]])
+def test_a_bare_group_shows_its_help_and_no_error(capsys, arguments):
+    code, _, err = run(capsys, *arguments)
+    assert code == 2
+    assert err.startswith("Usage: ")
+    assert "error: " not in err

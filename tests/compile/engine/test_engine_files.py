@@ -51,13 +51,11 @@ def test_the_target_of_a_link_is_copied_not_the_link(tmp_path):
     assert (tmp_path / "b").read_bytes() == CONTENT
 
 
-def test_entries_name_every_file_but_the_manifest(tmp_path):
-    for name in ("weights.bin", "manifest.json"):
-        (tmp_path / name).write_bytes(CONTENT)
-    entries = files.folder_entries(tmp_path)
-    assert list(entries) == ["weights.bin"]
-    assert entries["weights.bin"].size == len(CONTENT)
-    assert entries["weights.bin"].sha256 == hashlib.sha256(CONTENT).hexdigest()
+def test_an_entry_is_the_size_and_hash_of_a_file(tmp_path):
+    (tmp_path / "weights.bin").write_bytes(CONTENT)
+    entry = files.file_entry(tmp_path / "weights.bin")
+    assert entry.size == len(CONTENT)
+    assert entry.sha256 == hashlib.sha256(CONTENT).hexdigest()
 
 
 def test_a_disk_that_is_too_small_is_one_clear_line(tmp_path):

@@ -147,6 +147,15 @@ def test_a_running_build_is_left_alone(tmp_path):
         process.stdout.close()
 
 
+def test_a_leftover_under_our_own_process_number_is_no_running_build(tmp_path):
+    """In a container every start has the same number, also the one that was killed."""
+    leftover = tmp_path / f".engine.partial-{os.getpid()}-0"
+    leftover.mkdir()
+    (leftover / "weights.bin").write_bytes(b"half")
+    publish(tmp_path / "engine")
+    assert names(tmp_path) == ["engine"]
+
+
 def dead_process():
     process = subprocess.Popen(["true"])
     process.wait()
