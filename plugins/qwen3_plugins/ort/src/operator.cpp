@@ -147,7 +147,8 @@ void require_shape(const Tensor& tensor, const char* what, std::initializer_list
   size_t axis = 0;
   for (const int64_t size : shape) {
     if (!same) break;
-    same = size < 0 || tensor.shape[axis++] == size;
+    same = size < 0 || tensor.shape[axis] == size;
+    ++axis;
   }
   if (!same)
     throw Refused(std::string(what) + " is " + tensor.describe() + ", expected shape " +

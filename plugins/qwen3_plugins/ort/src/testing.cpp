@@ -1,0 +1,77 @@
+// Entry points for tests and benchmarks, called through ctypes: kernels without ONNX Runtime, on chosen instruction
+// sets and threads. Each answers null, or why it refused.
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cpu.h"
+#include "linear/layout.h"
+#include "linear/linear.h"
+#include "parallel.h"
+
+#define QWEN3_EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace qwen3 {
+
+namespace {
+
+// As many threads as asked, started for each call.
+void run_threads(void* context, void (*task)(void*, size_t), size_t count, void* user) {
+  const int threads = *static_cast<const int*>(context);
+  std::atomic<size_t> next{0};
+  const auto work = [&] {
+    for (size_t index = next++; index < count; index = next++) task(user, index);
+  };
+  std::vector<std::thread> others;
+  for (int i = 1; i < threads; ++i) others.emplace_back(work);
+  work();
+  for (std::thread& thread : others) thread.join();
+}
+
+Parallel with_threads(int& threads) {
+  if (threads <= 1) return serial();
+  return {run_threads, &threads, threads};
+}
+
+const char* kept(const std::exception& error) {
+  thread_local std::string message;
+  message = error.what();
+  return message.c_str();
+}
+
+}  // namespace
+
+}  // namespace qwen3
+
+// 0 scalar, 1 AVX2, 2 AVX-512: the best that this processor has.
+QWEN3_EXPORT int qwen3_instructions() { return static_cast<int>(qwen3::detected_instructions()); }
+
+QWEN3_EXPORT const char* qwen3_linear(int instructions, int threads, const char* format, int64_t n, int64_t k,
+                                      int64_t group_size, const uint8_t* codes, const void* scales, const float* x,
+                                      int64_t rows, const float* norm_weight, float epsilon, const float* residual,
+                                      int swiglu, int precise, float* y) {
+  using namespace qwen3;
+  try {
+    linear::Weights weights = linear::weights_of(format, n, k, group_size);
+    if (swiglu != 0) weights = linear::gate_up(weights);
+    weights.codes = codes;
+    weights.scales = scales;
+    linear::Call call;
+    call.weights = &weights;
+    call.x = x;
+    call.rows = rows;
+    call.norm_weight = norm_weight;
+    call.epsilon = epsilon;
+    call.residual = residual;
+    call.activation = swiglu != 0 ? linear::Activation::swiglu : linear::Activation::none;
+    call.precise = precise != 0;
+    call.y = y;
+    linear::run(call, with_threads(threads), static_cast<InstructionSet>(instructions));
+    return nullptr;
+  } catch (const std::exception& error) {
+    return kept(error);
+  }
+}
