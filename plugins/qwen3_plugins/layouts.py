@@ -3,13 +3,13 @@
 A matrix [N, K] (rows are outputs) is cut into *panels* of 16 rows, the last one filled up with zeros; panels follow
 each other. Inputs are filled up with zeros to whole groups: `padded_k`. Within a panel, c = 0..15 is the row:
 
-| format | bytes of a panel | scales |
-|---|---|---|
-| int4 | line j of 64 bytes holds inputs 8j..8j+7: byte 4c + i has input 8j + i in its low and 8j + 4 + i in its high half, each code + 8 | float16 [panels, groups, 16] |
-| int8 | line j of 64 bytes holds inputs 4j..4j+3: byte 4c + i is input 4j + i, code + 128 | float16 [panels, groups, 16], or float32 [panels, 16] with one scale a row |
-| fp8 | byte 16k + c is E4M3 of input k | float32 [panels, groups] for blocks of 128 x 128, or float32 [panels, 16] with one scale a row |
-| fp16, fp32 | element 16k + c is input k | none |
-| bf16 | element 32j + 2c + i is input 2j + i | none |
+- int4: line j of 64 bytes holds inputs 8j..8j+7. Byte 4c + i has input 8j + i in its low half and 8j + 4 + i in its
+  high half, each as code + 8. Scales are float16 [panels, groups, 16].
+- int8: line j of 64 bytes holds inputs 4j..4j+3. Byte 4c + i is input 4j + i as code + 128. Scales are float16
+  [panels, groups, 16], or float32 [panels, 16] with one scale a row.
+- fp8: byte 16k + c is the E4M3 value of input k. Scales are float32 [panels, groups] for blocks of 128 x 128, or
+  float32 [panels, 16] with one scale a row.
+- fp16, fp32: element 16k + c is input k. bf16: element 32j + 2c + i is input 2j + i. No scales.
 
 Groups are 32, 64 or 128 inputs. `padded_k` is K rounded up to whole groups; to 64 for int8 with one scale a row, and to
 8 for fp8 with one scale a row and for the formats without scales.

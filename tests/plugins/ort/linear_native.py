@@ -10,6 +10,7 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+
 from qwen3_plugins import layouts
 from qwen3_plugins.ort import library_path, why_missing
 

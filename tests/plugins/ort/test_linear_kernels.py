@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from qwen3_plugins import layouts
 from linear_native import (
     Packed,
     activation_group,
@@ -18,13 +17,15 @@ from linear_native import (
     silu,
 )
 
+from qwen3_plugins import layouts
+
 FORMATS = [
     ("int4", 32), ("int4", 64), ("int4", 128), ("int8", 32), ("int8", 64), ("int8", 128), ("int8", 0),
     ("fp8", 128), ("fp8", 0), ("fp16", 0), ("bf16", 0), ("fp32", 0),
 ]  # fmt: skip
 INTEGER = [f for f in FORMATS if f[0].startswith("int")]
 
-formats = pytest.mark.parametrize(("fmt", "group_size"), FORMATS, ids=lambda v: str(v))
+formats = pytest.mark.parametrize(("fmt", "group_size"), FORMATS, ids=str)
 instructions = pytest.mark.parametrize("instructions", available_instructions())
 
 
@@ -135,7 +136,14 @@ def test_swiglu_over_gate_and_up(fmt: str, group_size: int, instructions: str, i
     x = rng.normal(size=(rows, k)).astype(np.float32)
     residual = rng.normal(size=(rows, intermediate)).astype(np.float32)
     result = linear(
-        matrix, x, instructions=instructions, threads=2, swiglu=True, residual=residual, n=2 * intermediate, precise=True
+        matrix,
+        x,
+        instructions=instructions,
+        threads=2,
+        swiglu=True,
+        residual=residual,
+        n=2 * intermediate,
+        precise=True,
     )
     a, b = x.astype(np.float64) @ gate.values.T, x.astype(np.float64) @ up.values.T
     error = np.abs(result - residual - silu(a) * b)

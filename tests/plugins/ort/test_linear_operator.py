@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from linear_native import Packed, normalised, random_matrix, silu
 from onnx import TensorProto, helper
+
 from qwen3_plugins.ort import library_path
 
 OPTIONAL = ("scales", "norm_weight", "residual")
@@ -170,7 +171,7 @@ def test_inputs_that_do_not_fit_are_refused(name: str, value: np.ndarray, messag
 def test_missing_scales_are_refused() -> None:
     _, inputs, attributes = case()
     del inputs["scales"]
-    with pytest.raises(Exception, match="scales are .*, expected 96 of float16"):
+    with pytest.raises(Exception, match=r"scales are .*, expected 96 of float16"):
         run(inputs, **attributes)
 
 

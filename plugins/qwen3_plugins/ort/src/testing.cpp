@@ -1,7 +1,6 @@
 // Entry points for tests and benchmarks, called through ctypes: kernels without ONNX Runtime, on chosen instruction
 // sets and threads. Each answers null, or why it refused.
 #include <atomic>
-#include <chrono>
 #include <exception>
 #include <string>
 #include <thread>
@@ -74,4 +73,20 @@ QWEN3_EXPORT const char* qwen3_linear(int instructions, int threads, const char*
   } catch (const std::exception& error) {
     return kept(error);
   }
+}
+
+// Reads a buffer once on so many threads: what memory can give. The sum keeps the reads alive.
+QWEN3_EXPORT uint64_t qwen3_read(const uint64_t* data, int64_t count, int threads) {
+  using namespace qwen3;
+  std::atomic<uint64_t> total{0};
+  const size_t parts = static_cast<size_t>(threads) * 8;
+  for_each(with_threads(threads), parts, [&](size_t index) {
+    uint64_t sums[16] = {};
+    const int64_t begin = static_cast<int64_t>(split(static_cast<size_t>(count), parts, index)) / 16 * 16;
+    const int64_t end = static_cast<int64_t>(split(static_cast<size_t>(count), parts, index + 1)) / 16 * 16;
+    for (int64_t i = begin; i < end; i += 16)
+      for (int j = 0; j < 16; ++j) sums[j] += data[i + j];
+    for (const uint64_t sum : sums) total += sum;
+  });
+  return total;
 }
