@@ -9,6 +9,7 @@
 #include "cpu.h"
 #include "linear/layout.h"
 #include "linear/linear.h"
+#include "moe/moe.h"
 #include "parallel.h"
 
 #define QWEN3_EXPORT extern "C" __attribute__((visibility("default")))
@@ -69,6 +70,41 @@ QWEN3_EXPORT const char* qwen3_linear(int instructions, int threads, const char*
     call.precise = precise != 0;
     call.y = y;
     linear::run(call, with_threads(threads), static_cast<InstructionSet>(instructions));
+    return nullptr;
+  } catch (const std::exception& error) {
+    return kept(error);
+  }
+}
+
+QWEN3_EXPORT const char* qwen3_moe(int instructions, int threads, const char* format, int64_t experts, int64_t top_k,
+                                   int64_t hidden, int64_t intermediate, int64_t group_size, int normalize, int precise,
+                                   const uint8_t* router, const uint8_t* gate_up, const void* gate_up_scales,
+                                   const uint8_t* down, const void* down_scales, const float* x, int64_t rows,
+                                   const float* norm_weight, float epsilon, const float* residual, float* y) {
+  using namespace qwen3;
+  try {
+    moe::Experts all;
+    all.count = experts;
+    all.top_k = top_k;
+    all.normalize = normalize != 0;
+    all.precise = precise != 0;
+    all.router = linear::weights_of("fp32", experts, hidden, 0);
+    all.router.codes = router;
+    all.gate_up = linear::gate_up(linear::weights_of(format, 2 * intermediate, hidden, group_size));
+    all.gate_up.codes = gate_up;
+    all.gate_up.scales = gate_up_scales;
+    all.down = linear::weights_of(format, hidden, intermediate, group_size);
+    all.down.codes = down;
+    all.down.scales = down_scales;
+    moe::Call call;
+    call.experts = &all;
+    call.x = x;
+    call.rows = rows;
+    call.norm_weight = norm_weight;
+    call.epsilon = epsilon;
+    call.residual = residual;
+    call.y = y;
+    moe::run(call, with_threads(threads), static_cast<InstructionSet>(instructions));
     return nullptr;
   } catch (const std::exception& error) {
     return kept(error);

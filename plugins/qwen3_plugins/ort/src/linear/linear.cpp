@@ -39,57 +39,30 @@ int64_t outputs(const Weights& weights, Activation activation) {
   return activation == Activation::swiglu ? weights.n / 2 : weights.n;
 }
 
-Activations::Activations(const Weights& weights, const float* x, const int32_t* rows, int64_t count,
-                         const float* norm_weight, float epsilon, bool precise, const Parallel& parallel,
-                         InstructionSet instructions)
-    : count_(count), padded_k_(weights.padded_k()), groups_(weights.groups()),
+Activations::Activations(const Weights& weights, int64_t count, bool precise, InstructionSet instructions)
+    : table_(kernels(instructions)),
+      count_(count),
+      k_(weights.k),
+      padded_k_(weights.padded_k()),
+      group_(weights.group),
+      groups_(weights.groups()),
+      bias_(weights.bias()),
       integer_(uses_integers(weights, precise)) {
-  const Kernels& table = kernels(instructions);
-  const int64_t most = integer_ ? table.integer_rows : table.float_rows;
+  const int64_t most = integer_ ? table_.integer_rows : table_.float_rows;
   tiles_ = (count + most - 1) / most;
-  const size_t scratch = rounded(sizeof(float) * static_cast<size_t>(padded_k_));
   const size_t elements = static_cast<size_t>(count_ * padded_k_);
-  const size_t code_bytes = integer_ ? rounded(elements) : rounded(elements * sizeof(float));
+  const size_t code_bytes = rounded(integer_ ? elements : elements * sizeof(float));
   const size_t scale_bytes = integer_ ? rounded(sizeof(float) * static_cast<size_t>(count_ * groups_)) : 0;
-  const size_t workers = static_cast<size_t>(std::max<int64_t>(1, tiles_));
-  // One scratch row a tile: normalising and quantising read it back at once.
-  memory_ = std::aligned_alloc(64, code_bytes + 2 * scale_bytes + scratch * workers + 64);
+  const size_t scratch_bytes = sizeof(float) * static_cast<size_t>(tiles_ * padded_k_);
+  memory_.reset(std::aligned_alloc(64, code_bytes + 2 * scale_bytes + rounded(scratch_bytes) + 64));
   if (memory_ == nullptr) throw std::bad_alloc();
-  char* next = static_cast<char*>(memory_);
+  char* next = static_cast<char*>(memory_.get());
   codes_ = reinterpret_cast<int8_t*>(next);
   values_ = reinterpret_cast<float*>(next);
-  scales_ = reinterpret_cast<float*>(next += code_bytes);
-  corrections_ = reinterpret_cast<int32_t*>(next += scale_bytes);
-  char* rows_scratch = next + scale_bytes;
-
-  const int64_t k = weights.k, group = weights.group;
-  const int bias = weights.bias();
-  const auto fill = [&](size_t index) {
-    Tile part = tile(static_cast<int64_t>(index));
-    float* row = reinterpret_cast<float*>(rows_scratch + index * scratch);
-    std::fill(row + k, row + padded_k_, 0.0f);
-    const int64_t begin = tile_begin(static_cast<int64_t>(index));
-    for (int r = 0; r < part.rows; ++r) {
-      const float* source = x + (rows != nullptr ? rows[begin + r] : begin + r) * k;
-      if (norm_weight != nullptr)
-        table.normalise(source, norm_weight, k, epsilon, row);
-      else
-        std::memcpy(row, source, sizeof(float) * static_cast<size_t>(k));
-      if (integer_) {
-        table.quantise(row, padded_k_, group, bias, part, r);
-      } else {
-        for (int64_t i = 0; i < padded_k_; ++i) part.values[i * part.rows + r] = row[i];
-      }
-    }
-  };
-  if (tiles_ < 4) {
-    for (int64_t index = 0; index < tiles_; ++index) fill(static_cast<size_t>(index));
-  } else {
-    for_each(parallel, static_cast<size_t>(tiles_), fill);
-  }
+  scales_ = reinterpret_cast<float*>(next + code_bytes);
+  corrections_ = reinterpret_cast<int32_t*>(next + code_bytes + scale_bytes);
+  scratch_ = reinterpret_cast<float*>(next + code_bytes + 2 * scale_bytes);
 }
-
-Activations::~Activations() { std::free(memory_); }
 
 Tile Activations::tile(int64_t index) const {
   const int64_t begin = tile_begin(index);
@@ -103,6 +76,35 @@ Tile Activations::tile(int64_t index) const {
     tile.values = values_ + begin * padded_k_;
   }
   return tile;
+}
+
+void Activations::fill(int64_t index, const float* x, const int32_t* rows, const float* norm_weight, float epsilon) {
+  Tile part = tile(index);
+  float* row = scratch_ + index * padded_k_;
+  std::fill(row + k_, row + padded_k_, 0.0f);
+  for (int r = 0; r < part.rows; ++r) {
+    const int64_t at = tile_begin(index) + r;
+    const float* source = x + (rows != nullptr ? rows[at] : at) * k_;
+    if (norm_weight != nullptr)
+      table_.normalise(source, norm_weight, k_, epsilon, row);
+    else
+      std::memcpy(row, source, sizeof(float) * static_cast<size_t>(k_));
+    if (integer_) {
+      table_.quantise(row, padded_k_, group_, bias_, part, r);
+    } else {
+      for (int64_t i = 0; i < padded_k_; ++i) part.values[i * part.rows + r] = row[i];
+    }
+  }
+}
+
+void Activations::fill_all(const float* x, const float* norm_weight, float epsilon, const Parallel& parallel) {
+  const auto one = [&](size_t index) { fill(static_cast<int64_t>(index), x, nullptr, norm_weight, epsilon); };
+  for_each(tiles_ < 4 ? serial() : parallel, static_cast<size_t>(tiles_), one);
+}
+
+void multiply_panel(const Weights& weights, const Tile& tile, int64_t panel, bool precise,
+                    InstructionSet instructions, float* out) {
+  kernel_of(kernels(instructions), weights, precise)(weights, tile, panel, out);
 }
 
 void multiply(const Weights& weights, const Activations& x, int64_t tile_first, int64_t tile_last, int64_t first,
@@ -135,8 +137,8 @@ void multiply(const Weights& weights, const Activations& x, int64_t tile_first, 
 void run(const Call& call, const Parallel& parallel, InstructionSet instructions) {
   if (call.rows == 0) return;
   const Weights& weights = *call.weights;
-  const Activations x(weights, call.x, nullptr, call.rows, call.norm_weight, call.epsilon, call.precise, parallel,
-                      instructions);
+  Activations x(weights, call.rows, call.precise, instructions);
+  x.fill_all(call.x, call.norm_weight, call.epsilon, parallel);
   const int64_t step = call.activation == Activation::swiglu ? 2 : 1;
   const int64_t units = weights.panels() / step;
   const int64_t row_blocks = (call.rows + kRowBlock - 1) / kRowBlock;
