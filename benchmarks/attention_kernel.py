@@ -16,6 +16,7 @@ import time
 
 import numpy as np
 from numpy.typing import NDArray
+
 from qwen3_plugins.ort import library_path, why_missing
 
 INSTRUCTIONS = {"scalar": 0, "avx2": 1, "avx512": 2}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from qwen3_plugins.ort import library_path, why_missing
 
 Array = NDArray[np.generic]
@@ -133,7 +134,7 @@ def new_keys_and_values(step: Step) -> dict[tuple[int, int], Array]:
 def reference(step: Step) -> Array:
     """The attention of a step whose tokens are in the cache already, in float64: [T, heads * D].
 
-    Taking keys and values as they were stored keeps the cache's rounding, which is checked apart, out of the comparison.
+    Taking keys and values as they were stored keeps the rounding of the cache, checked apart, out of the comparison.
     """
     _, _, kv_heads, block, dim = step.kv.shape
     x = step.qkv.astype(np.float64).reshape(len(step.qkv), step.heads + 2 * kv_heads, dim)[:, : step.heads]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from paged_attention import Step, make_step, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def _set(name: str, index: int | tuple, value: int) -> Callable[[Step], None]:

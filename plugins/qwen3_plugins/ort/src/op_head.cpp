@@ -88,6 +88,7 @@ class Head {
     float* values = context.output(0, {call.rows, top_k_}).as<float>();
     int32_t* ids = context.output(1, {call.rows, top_k_}).as<int32_t>();
     float* log_sum_exp = context.output(2, {call.rows}).as<float>();
+    if (call.rows == 0) return;
     if (ids == nullptr || log_sum_exp == nullptr) throw Refused("with top_k, the outputs are values, ids and log_sum_exp");
     linear::run(call, context.parallel(), instructions());
     head::find_top(logits.get(), call.rows, live_, top_k_, values, ids, log_sum_exp, context.parallel(), instructions());
