@@ -14,6 +14,9 @@ inline __m256i four(const int8_t* codes) { return _mm256_set1_epi32(*reinterpret
 
 inline __m256i load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 
+// Keeps a sum in its register at this place: left alone, GCC forms all the products first and spills them.
+inline void hold(__m256i& v) { asm("" : "+x"(v)); }
+
 // Adds what 32 inputs contribute to dot (int32) and leaves `line` and `x` behind them. `first` is the half to begin with.
 template <int rows, int halves>
 struct Int4Block {
@@ -30,7 +33,12 @@ struct Int4Block {
         for (int r = 0; r < rows; ++r) {
           const __m256i a = _mm256_maddubs_epi16(low, four(x + 8 * rows * i + 4 * r));
           sum[h][r] = i == 0 ? a : _mm256_add_epi16(sum[h][r], a);
-          sum[h][r] = _mm256_add_epi16(sum[h][r], _mm256_maddubs_epi16(high, four(x + 8 * rows * i + 4 * rows + 4 * r)));
+          hold(sum[h][r]);
+        }
+        for (int r = 0; r < rows; ++r) {
+          const __m256i a = _mm256_maddubs_epi16(high, four(x + 8 * rows * i + 4 * rows + 4 * r));
+          sum[h][r] = _mm256_add_epi16(sum[h][r], a);
+          hold(sum[h][r]);
         }
       }
     }
@@ -54,6 +62,7 @@ struct Int8Block {
           const __m256i signed_x = _mm256_sign_epi8(four(x + 4 * rows * i + 4 * r), codes);
           const __m256i pairs = _mm256_maddubs_epi16(magnitude, signed_x);
           dot[h][r] = _mm256_add_epi32(dot[h][r], _mm256_madd_epi16(pairs, ones));
+          hold(dot[h][r]);
         }
       }
     }

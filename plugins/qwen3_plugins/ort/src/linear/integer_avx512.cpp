@@ -11,6 +11,9 @@ namespace {
 // Four consecutive codes of an activation row, in every lane.
 inline __m512i four(const int8_t* codes) { return _mm512_set1_epi32(*reinterpret_cast<const int32_t*>(codes)); }
 
+// Keeps a sum in its register at this place, so that the compiler neither reorders nor spills around it.
+inline void hold(__m512i& v) { asm("" : "+v"(v)); }
+
 // Adds what 64 bytes of a panel contribute; `x` are the activations at the first of their inputs.
 template <int rows>
 struct Int4Line {
@@ -20,8 +23,8 @@ struct Int4Line {
     const __m512i pairs = _mm512_loadu_si512(line);
     const __m512i low = _mm512_and_si512(pairs, mask);
     const __m512i high = _mm512_and_si512(_mm512_srli_epi16(pairs, 4), mask);
-    for (int r = 0; r < rows; ++r) dot[r] = _mm512_dpbusd_epi32(dot[r], low, four(x + 4 * r));
-    for (int r = 0; r < rows; ++r) dot[r] = _mm512_dpbusd_epi32(dot[r], high, four(x + 4 * rows + 4 * r));
+    for (int r = 0; r < rows; ++r) hold(dot[r] = _mm512_dpbusd_epi32(dot[r], low, four(x + 4 * r)));
+    for (int r = 0; r < rows; ++r) hold(dot[r] = _mm512_dpbusd_epi32(dot[r], high, four(x + 4 * rows + 4 * r)));
   }
 };
 
@@ -30,7 +33,7 @@ struct Int8Line {
   static constexpr int kInputs = 4;
   static inline void add(const uint8_t* line, const int8_t* x, __m512i (&dot)[rows]) {
     const __m512i codes = _mm512_loadu_si512(line);
-    for (int r = 0; r < rows; ++r) dot[r] = _mm512_dpbusd_epi32(dot[r], codes, four(x + 4 * r));
+    for (int r = 0; r < rows; ++r) hold(dot[r] = _mm512_dpbusd_epi32(dot[r], codes, four(x + 4 * r)));
   }
 };
 
