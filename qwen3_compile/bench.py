@@ -6,10 +6,12 @@ beside the engine, in the same process, because machines differ and shared ones 
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +22,9 @@ from qwen3_runtime.step import Step
 if TYPE_CHECKING:
     from qwen3_runtime.step import Backend
 
-READ_BYTES = 1 << 28
+READ_BYTES = 1 << 29  # far more than any cache holds
 FIRST_TOKEN_PROMPT = 16
+_PIECE = 8192  # elements
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,10 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Medians over the repeats; rates in tokens a second, times in seconds, bandwidth in bytes a second."""
+    """Medians over the repeats; rates in tokens a second, times in seconds, bandwidth in bytes a second.
+
+    The first token is that after a prompt of `FIRST_TOKEN_PROMPT` tokens, or of `prompt_tokens` where those are fewer.
+    """
 
     threads: int
     prompt_tokens: int
@@ -54,7 +60,7 @@ def read_bandwidth(threads: int, repeats: int = 5) -> float:
 
     The best, because a ceiling is wanted: whatever disturbs a pass only makes it slower.
     """
-    blocks = np.ones((threads, READ_BYTES // 4), dtype=np.float32)
+    blocks = np.ones((threads, READ_BYTES // 4 // threads // _PIECE * _PIECE), dtype=np.float32)
     seconds = []
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(repeats):
@@ -67,7 +73,7 @@ def read_bandwidth(threads: int, repeats: int = 5) -> float:
 
 def _read(block: np.ndarray[tuple[int], np.dtype[np.float32]]) -> float:
     # Pieces that BLAS runs in one thread each, so that the pool alone decides the parallelism.
-    return sum(float(np.dot(piece, piece)) for piece in block.reshape(-1, 8192))
+    return sum(float(np.dot(piece, piece)) for piece in block.reshape(-1, _PIECE))
 
 
 def measure(
@@ -111,6 +117,7 @@ def measure(
         prefills.append(prompt / (middle - start))
         decodes.append(decode / (time.perf_counter() - middle))
     rate = statistics.median(decodes[1:])
+    peak = _peak_memory()  # before the bandwidth's own blocks
     bandwidth = read_bandwidth(threads)
     per_token = sizes.weights + sizes.cache_per_token * (prompt + decode // 2)
     return Benchmark(
@@ -121,7 +128,7 @@ def measure(
         prefill_rate=statistics.median(prefills[1:]),
         decode_rate=rate,
         first_token_seconds=statistics.median(firsts[1:]),
-        peak_memory=_peak_memory(),
+        peak_memory=peak,
         read_bandwidth=bandwidth,
         bytes_per_token=per_token,
         bandwidth_share=per_token * rate / bandwidth,
@@ -144,9 +151,10 @@ def _feed(backend: Backend, ids: np.ndarray[tuple[int], np.dtype[np.int64]], at:
 
 
 def _peak_memory() -> int:
-    """Peak resident bytes of this process, or what is resident now where the system keeps no peak."""
+    """Peak resident bytes of this process, or what is resident now where the system keeps no such peak."""
     try:
-        import resource
-    except ImportError:
+        # Not getrusage: on Linux its peak may be that of the process that started this one.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
         return int(psutil.Process().memory_info().rss)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024

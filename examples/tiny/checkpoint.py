@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from make_tokenizer import FOLDER as TOKENIZER
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,3 +102,17 @@ def save(model: Qwen3, dims: Dimensions, folder: Path) -> None:
     for name, content in (("config.json", config(dims, ids)), ("generation_config.json", generation_config(ids))):
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     save_file(released_tensors(model, dims), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def load(model: Qwen3, folder: Path) -> None:
+    """Read the weights of a checkpoint that `save` wrote into a model of the same dimensions."""
+    stored = load_file(folder / "model.safetensors")
+    state = {}
+    for name, weight in model.state_dict().items():
+        if ".experts." in name:
+            stem, projection = name.rsplit(".", 1)
+            parts = [stored[f"{stem}.{expert}.{projection}.weight"] for expert in range(len(weight))]
+            state[name] = torch.stack(parts)
+        else:
+            state[name] = stored.get(name, stored["model.embed_tokens.weight"])
+    model.load_state_dict(state)

@@ -53,6 +53,27 @@ Message = dict[str, str]
 
 
 @dataclass(frozen=True)
+class Mix:
+    """What a stage of training shows.
+
+    Attributes:
+        small_talk: share of greetings.
+        cut: share whose thinking is cut for the stop sentence.
+        think: share that thinks to the end.
+        direct: share that answers a prompt with `enable_thinking=False`; the rest ends in `/no_think`.
+        cut_within: how many tokens before the end of the thinking a cut may fall; `None` for anywhere.
+        short_direct: whether direct answers prefer short problems.
+    """
+
+    small_talk: float = 0.05
+    cut: float = 0.25
+    think: float = 0.50
+    direct: float = 0.15
+    cut_within: int | None = None
+    short_direct: bool = False
+
+
+@dataclass(frozen=True)
 class Example:
     """One tokenised conversation.
 
@@ -106,31 +127,44 @@ class Renderer:
         reply = self.encode(f"{opening}{answer}<|im_end|>")
         return Example(prompt + reply, [False] * len(prompt) + [True] * len(reply))
 
-    def cut_example(self, messages: list[Message], thinking: str, answer: str, rng: np.random.Generator) -> Example:
-        """A conversation whose thinking stops at a random token for the stop sentence; the sentence is not learned."""
+    def cut_example(
+        self,
+        messages: list[Message],
+        thinking: str,
+        answer: str,
+        rng: np.random.Generator,
+        within: int | None = None,
+    ) -> Example:
+        """A conversation whose thinking stops for the stop sentence, which is not learned.
+
+        The cut falls at a random token, or at one of the last `within` of the thinking.
+        """
         prompt = self.encode(self.prompt(messages, enable_thinking=True))
         thoughts = self.encode(f"<think>\n{thinking}\n")
-        kept = thoughts[: int(rng.integers(2, len(thoughts) + 1))]
+        first = 2 if within is None else max(2, len(thoughts) + 1 - within)
+        kept = thoughts[: int(rng.integers(first, len(thoughts) + 1))]
         stop, reply = self.encode(STOP_SENTENCE), self.encode(f"{answer}<|im_end|>")
         learned = [False] * len(prompt) + [True] * len(kept) + [False] * len(stop) + [True] * len(reply)
         return Example(prompt + kept + stop + reply, learned)
 
 
-def examples(renderer: Renderer, rng: np.random.Generator) -> Iterator[Example]:
-    """Draw training conversations for ever: 50 % think, 25 % are cut, 20 % do not think, 5 % are small talk."""
+def examples(renderer: Renderer, rng: np.random.Generator, mix: Mix) -> Iterator[Example]:
+    """Draw training conversations for ever."""
     supply = problems(rng, held_out=False)
+    direct_supply = problems(rng, held_out=False, short=True) if mix.short_direct else supply
     while True:
         kind = rng.random()
-        if kind < 0.05:
+        if kind < mix.small_talk:
             yield _small_talk(renderer, rng)
             continue
-        problem = next(supply)
+        reasoned = kind < mix.small_talk + mix.cut + mix.think
+        problem = next(supply if reasoned else direct_supply)
         messages = _messages(problem, supply, rng)
-        if kind < 0.30:
-            yield renderer.cut_example(messages, problem.thinking, problem.answer, rng)
-        elif kind < 0.80:
+        if kind < mix.small_talk + mix.cut:
+            yield renderer.cut_example(messages, problem.thinking, problem.answer, rng, mix.cut_within)
+        elif reasoned:
             yield renderer.example(messages, problem.thinking, problem.answer)
-        elif kind < 0.95:
+        elif kind < mix.small_talk + mix.cut + mix.think + mix.direct:
             yield renderer.example(messages, None, problem.answer)
         else:
             messages[-1]["content"] += " /no_think"

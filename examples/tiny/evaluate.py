@@ -109,18 +109,19 @@ def main() -> None:
     """Parse the command line, measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, help="engines or checkpoints")
-    parser.add_argument("--problems", type=int, default=300)
+    parser.add_argument("--problems", type=int, default=200)
     parser.add_argument("--output", type=Path, default=Path("tiny-accuracy"), help="path of the results, no suffix")
+    parser.add_argument("--add", action="store_true", help="keep the models that OUTPUT.json already holds")
     options = parser.parse_args()
     tested = held_out_problems(options.problems)
-    results = {}
+    stored = options.output.with_name(options.output.name + ".json")
+    results = json.loads(stored.read_text(encoding="utf-8")) if options.add else {}
     for folder in options.folders:
         kind = "engine" if (folder / "manifest.json").is_file() else "eager"
         results[f"{folder.name} ({kind})"] = evaluate(answerer(folder), tested)
     Console().print(report(results))
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(results, indent=2) + "\n"
-    options.output.with_name(options.output.name + ".json").write_text(text, encoding="utf-8")
+    stored.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     plot(results, options.output.with_name(options.output.name + ".png"))
 
 

@@ -7,10 +7,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import numpy as np
 
 COUNTS = range(2, 11)
 """How many numbers a problem may have."""
@@ -72,15 +72,18 @@ def is_held_out(problem: Problem) -> bool:
     return hashlib.sha256(key.encode()).digest()[0] % HELD_OUT_SHARE == 0
 
 
-def problems(rng: np.random.Generator, *, held_out: bool) -> Iterator[Problem]:
+def problems(rng: np.random.Generator, *, held_out: bool, short: bool = False) -> Iterator[Problem]:
     """Draw problems for ever, the count of numbers uniform over `COUNTS`.
 
     Args:
         rng: the source of randomness; the same state gives the same problems.
         held_out: whether to draw from the evaluation's side of the split or from the training's.
+        short: prefer few numbers: n of them in proportion to 1 / (n - 1).
     """
+    shares = np.array([1 / (count - 1) for count in COUNTS])
+    shares /= shares.sum()
     while True:
-        count = int(rng.integers(COUNTS.start, COUNTS.stop))
+        count = int(rng.choice(COUNTS, p=shares) if short else rng.integers(COUNTS.start, COUNTS.stop))
         drawn = rng.choice(90, size=count, replace=False) + 10
         problem = Problem(tuple(int(number) for number in drawn))
         if is_held_out(problem) == held_out:

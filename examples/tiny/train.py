@@ -6,14 +6,15 @@ import argparse
 import json
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's own documentation uses
-from checkpoint import save
-from conversations import Example, Renderer, examples
+from checkpoint import load, save
+from conversations import Example, Mix, Renderer, examples
 from make_tokenizer import FOLDER as TOKENIZER
 from model import Dimensions, Qwen3
 
@@ -30,26 +31,49 @@ VARIANTS = {
         moe_intermediate_size=128,
     ),
 }
-STEPS = {"dense": 3600, "moe": 2400}
-"""Batches that the committed checkpoints were trained on."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One cosine schedule over one mix of conversations, from what the stage before it wrote.
+
+    Attributes:
+        steps: batches by variant; a variant with none skips the stage.
+        peak: highest learning rate.
+        mix: what is learned.
+    """
+
+    steps: dict[str, int]
+    peak: float
+    mix: Mix
+
+
+STAGES = (
+    Stage({"dense": 3600, "moe": 2400}, 3e-3, Mix()),
+    Stage({"dense": 1000, "moe": 0}, 1e-3, Mix(cut=0.3, think=0.2, direct=0.4, cut_within=24, short_direct=True)),
+)
+"""First to think, then (dense only) to answer without all of it."""
 
 BALANCE_WEIGHT = 0.01
 POOL = 512
 """Examples drawn at a time and sorted by length, so that a batch has little padding."""
 
 
-def batches(renderer: Renderer, rng: np.random.Generator, tokens: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(
+    renderer: Renderer, rng: np.random.Generator, mix: Mix, tokens: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Draw batches for ever, padded on the right.
 
     Args:
         renderer: the tokenizer and chat template.
         rng: the source of randomness.
+        mix: which conversations.
         tokens: the most tokens of a batch, padding included.
 
     Yields:
         ids int64 [batch, length] and learned bool [batch, length].
     """
-    supply = examples(renderer, rng)
+    supply = examples(renderer, rng, mix)
     while True:
         pool = sorted((next(supply) for _ in range(POOL)), key=lambda example: len(example.ids))
         groups: list[list[Example]] = [[]]
@@ -88,26 +112,41 @@ def loss_of(model: Qwen3, ids: torch.Tensor, learned: torch.Tensor, live: int) -
     return F.cross_entropy(model(ids[:, :-1], targets)[:, :live], ids[:, 1:].flatten()[targets])
 
 
-def train(dims: Dimensions, folder: Path, options: argparse.Namespace) -> None:
-    """Train from random weights and write the checkpoint, now and then on the way and at the end."""
+def adamw(model: Qwen3) -> torch.optim.AdamW:
+    """AdamW that decays matrices, not norms and not the embedding, whose rows are rarely seen."""
+    decayed = [weight for name, weight in model.named_parameters() if weight.dim() > 1 and "embed" not in name]
+    exempt = [weight for name, weight in model.named_parameters() if weight.dim() == 1 or "embed" in name]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": exempt, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+
+
+def train(variant: str, stage: int, folder: Path, options: argparse.Namespace) -> None:
+    """Train one stage, the first from random weights, and write the checkpoint.
+
+    Args:
+        variant: key of `VARIANTS`.
+        stage: index in `STAGES`.
+        folder: the checkpoint; a later stage starts from the one that is there.
+        options: the command line.
+    """
     torch.manual_seed(options.seed)
     renderer = Renderer(TOKENIZER)
     live = renderer.tokenizer.get_vocab_size()
+    dims, schedule = VARIANTS[variant], STAGES[stage]
+    steps = schedule.steps[variant]
     model = Qwen3(dims)
-    decayed = [weight for name, weight in model.named_parameters() if weight.dim() > 1 and "embed" not in name]
-    exempt = [weight for name, weight in model.named_parameters() if weight.dim() == 1 or "embed" in name]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.1}, {"params": exempt, "weight_decay": 0.0}],
-        betas=(0.9, 0.98),
-        fused=True,
-    )
-    print(f"{sum(weight.numel() for weight in model.parameters()):,} parameters", flush=True)
-    supply = batches(renderer, np.random.default_rng(options.seed), options.tokens)
-    log, seen, recent, start = [], 0, [], time.monotonic()
-    for step in range(1, options.steps + 1):
+    if stage > 0:
+        load(model, folder)
+    optimizer = adamw(model)
+    print(f"stage {stage + 1}: {sum(weight.numel() for weight in model.parameters()):,} parameters", flush=True)
+    supply = batches(renderer, np.random.default_rng(options.seed + stage), schedule.mix, options.tokens)
+    log = folder / "training.jsonl"
+    lines = log.read_text(encoding="utf-8") if stage > 0 else ""
+    seen, recent, start = 0, [], time.monotonic()
+    for step in range(1, steps + 1):
         ids, learned = next(supply)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step / options.steps, options.peak)
+            group["lr"] = learning_rate(step / steps, schedule.peak)
         loss = loss_of(model, ids, learned, live)
         balance = torch.zeros(())
         if dims.num_experts:
@@ -118,21 +157,20 @@ def train(dims: Dimensions, folder: Path, options: argparse.Namespace) -> None:
         optimizer.zero_grad()
         seen += ids.numel()
         recent.append(loss.item())
-        if step % options.log_every == 0 or step == options.steps:
+        if step % options.log_every == 0 or step == steps:
             entry = {
+                "stage": stage + 1,
                 "step": step,
                 "loss": round(sum(recent) / len(recent), 4),
                 "balance": round(balance.item(), 3),
                 "tokens": seen,
                 "minutes": round((time.monotonic() - start) / 60, 2),
             }
-            log.append(entry)
+            lines += json.dumps(entry) + "\n"
             recent = []
             print(json.dumps(entry), flush=True)
-        if step % options.save_every == 0 or step == options.steps:
-            save(model, dims, folder)
-            lines = "".join(json.dumps(entry) + "\n" for entry in log)
-            (folder / "training.jsonl").write_text(lines, encoding="utf-8")
+    save(model, dims, folder)
+    log.write_text(lines, encoding="utf-8")
 
 
 def main() -> None:
@@ -140,16 +178,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("variant", choices=VARIANTS)
     parser.add_argument("--output", type=Path, help="folder of the checkpoint; default examples/tiny/VARIANT")
-    parser.add_argument("--steps", type=int, help=f"batches; default {STEPS}")
-    parser.add_argument("--tokens", type=int, default=2048, help="tokens of a batch, padding included")
-    parser.add_argument("--peak", type=float, default=3e-3, help="highest learning rate")
+    parser.add_argument("--from-stage", type=int, default=1, help="2 carries on from the checkpoint that is there")
+    parser.add_argument("--tokens", type=int, default=2048, help="most tokens of a batch, padding included")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log-every", type=int, default=100)
-    parser.add_argument("--save-every", type=int, default=200)
     options = parser.parse_args()
-    options.steps = options.steps or STEPS[options.variant]
     torch.set_num_threads(1)
-    train(VARIANTS[options.variant], options.output or Path(__file__).parent / options.variant, options)
+    folder = options.output or Path(__file__).parent / options.variant
+    for stage in range(options.from_stage - 1, len(STAGES)):
+        if STAGES[stage].steps[options.variant]:
+            train(options.variant, stage, folder, options)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from qwen3_compile.engine.files import file_entry
 from qwen3_compile.engine.manifest import manifest_document, source_record, write_manifest
 from qwen3_compile.engine.publish import prepare_target, publication
 from qwen3_compile.engine.tokens import read_tokens
+from qwen3_compile.errors import CheckpointError
+from qwen3_compile.spec.source import SyntheticSource, parse_source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,6 +88,7 @@ def build(
     source = source_record(checkpoint)
     if locked is not None:
         check_source(locked, source, {name: file_entry(path) for name, path in checkpoint.assets().items()})
+    _require_tokenizer(spec, checkpoint)
     tokens = read_tokens(checkpoint.assets(), spec.model.architecture.vocab_size)
     progress.end(f"{source['uri']}, {sum(file['size'] for file in source['files']) / 1e6:.1f} MB")
 
@@ -118,6 +121,20 @@ def _checkpoint(spec: Spec, locked: Manifest | None) -> Checkpoint:
     source = spec.model.source if locked is None else pinned_source(locked, spec.model.source)
     architecture = spec.graph_architecture()
     return open_checkpoint(source, base_dir=spec.base_dir, expected=architecture, tokenizer=spec.model.tokenizer)
+
+
+def _require_tokenizer(spec: Spec, checkpoint: Checkpoint) -> None:
+    """Refuse an engine that could not be talked to; synthetic weights have nothing to say anyway.
+
+    Raises:
+        CheckpointError: the model's own tokenizer is missing.
+    """
+    if isinstance(parse_source(spec.model.source), SyntheticSource) or "tokenizer.json" in checkpoint.assets():
+        return
+    raise CheckpointError(
+        f"{checkpoint.uri}: no tokenizer.json, which a model for {spec.model.task} needs; "
+        "put the tokenizer's files beside the weights, or name their place in model.tokenizer"
+    )
 
 
 def _sorted(files: dict[str, FileEntry]) -> dict[str, FileEntry]:

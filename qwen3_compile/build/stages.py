@@ -189,7 +189,7 @@ def measured_accuracy(
         RuntimeFault: the engine cannot be run here.
     """
     from qwen3_compile.validate.report import read_json, write_json
-    from qwen3_compile.validate.run import measure
+    from qwen3_compile.validate.run import greedy_tokens, measure
 
     progress.begin("validate")
     contract = spec.resolved()["accuracy"]
@@ -198,6 +198,7 @@ def measured_accuracy(
         "source": document["source"]["files"],
         "architecture": asdict(spec.graph_architecture()),
         "asked": {key: value for key, value in contract.items() if not key.startswith(("min_", "max_"))},
+        "greedy_tokens": greedy_tokens(spec),
         "code": code_fingerprint("qwen3_compile.validate", "qwen3_runtime"),
         "tools": tool_versions(("jinja2", "numpy", "onnxruntime", "tokenizers", "torch")),
     }

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
-from qwen3_compile.bench import Benchmark, Sizes, measure
+from qwen3_compile.bench import FIRST_TOKEN_PROMPT, Benchmark, Sizes, measure
+from qwen3_compile.cli.options import ENGINE, JSON, THREADS
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.contents import bytes_by_part, bytes_read_per_token, read_graph
 from qwen3_runtime import Engine
 from qwen3_runtime.backends.cores import physical_cores
 from qwen3_runtime.errors import RequestError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 @click.command()
-@click.argument("engine", type=click.Path(path_type=Path))
+@ENGINE
 @click.option("--prompt", type=click.IntRange(min=1), default=512, show_default=True, help="Tokens of prefill.")
 @click.option("--decode", type=click.IntRange(min=1), default=64, show_default=True, help="Tokens decoded after it.")
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Runs to take medians of.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the session [default: the cores].")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@THREADS
+@JSON
 def command(engine: Path, prompt: int, decode: int, repeats: int, threads: int | None, as_json: bool) -> None:
     """Measure ENGINE on random tokens: prefill, decode, time to first token, memory.
 
@@ -63,7 +67,8 @@ def _show(found: Benchmark) -> None:
     gigabyte = 1e9
     screen.print(f"prefill {found.prompt_tokens:>6}   {found.prefill_rate:>8.1f} tokens/s")
     screen.print(f"decode  {found.decoded_tokens:>6}   {found.decode_rate:>8.1f} tokens/s")
-    screen.print(f"first token      {found.first_token_seconds * 1e3:>8.1f} ms")
+    after = min(FIRST_TOKEN_PROMPT, found.prompt_tokens)
+    screen.print(f"first token      {found.first_token_seconds * 1e3:>8.1f} ms (prompt of {after})")
     screen.print(f"peak memory      {found.peak_memory / gigabyte:>8.2f} GB")
     screen.print(f"read a token     {found.bytes_per_token / gigabyte:>8.3f} GB")
     screen.print(

@@ -117,7 +117,7 @@ def _tell(info: EngineInfo, locked: Path | None) -> None:
     state = "verified" if info.manifest["verified"] else "NOT VERIFIED"
     remark(f"{info.path}: {state}, {size / 1e6:.1f} MB")
     if not info.manifest["verified"]:
-        remark(f"warning: nobody has compared this engine with PyTorch: run `qwen3-compile validate {info.path}`")
+        remark("warning: this engine was not compared with PyTorch; build it without --no-validate to verify it")
     if locked is not None:
         remark(f"model, weights and tokenizer are byte for byte those of {locked}")
     for name in info.differing:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
+from qwen3_compile.cli.input import read_line
+from qwen3_compile.cli.options import ENGINE, THREADS
 from qwen3_compile.cli.requests import bind, generation_options
 from qwen3_compile.cli.run import stream
 from qwen3_runtime import Engine
 from qwen3_runtime.errors import RequestError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HELP = """\
 /budget N     at most N tokens of thinking (/budget off: the engine's default)
@@ -24,9 +29,16 @@ HELP = """\
 
 @dataclass
 class Conversation:
-    """What the user has said and set: the state that slash commands change."""
+    """What the user has said and set: the state that slash commands change.
 
-    arguments: dict[str, Any]
+    Attributes:
+        generation: options of the next answer, as `generation_options` gathers them; bound anew for each answer,
+            since the mode decides the defaults of those that were not given.
+        messages: the conversation without its system message.
+        system: the system message.
+    """
+
+    generation: dict[str, Any]
     messages: list[dict[str, Any]] = field(default_factory=list)
     system: str | None = None
 
@@ -37,10 +49,10 @@ class Conversation:
 
 
 @click.command()
-@click.argument("engine", type=click.Path(path_type=Path))
+@ENGINE
 @click.option("--system", help="System message.")
 @click.option("--hide-thinking", is_flag=True, help="Print only answers.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the session [default: the cores].")
+@THREADS
 @generation_options
 def command(
     engine: Path, system: str | None, hide_thinking: bool, threads: int | None, generation: dict[str, Any]
@@ -52,7 +64,7 @@ def command(
             raise RequestError(
                 f"{engine} holds a model for {opened.manifest.io.task}, not for chat: use `qwen3-compile run`"
             )
-        talk = Conversation(arguments=bind(opened, generation), system=system)
+        talk = Conversation(generation, system=system)
         screen.print(f"{opened.manifest.name} · /help lists the commands, Ctrl-D leaves", style="dim", markup=False)
         while (line := _ask(screen)) is not None:
             if line.startswith("/"):
@@ -63,10 +75,13 @@ def command(
 
 
 def _ask(screen: Console) -> str | None:
+    """The next line, or None at the end of the conversation."""
+    if not sys.stdin.isatty():
+        return read_line()
     with suppress(ImportError):
         import readline  # noqa: F401 - gives input() a history and line editing where the platform has it
     try:
-        return screen.input("[bold]> [/bold]")
+        return input("> ")  # not printed before it: line editing redraws the prompt that it knows
     except EOFError:
         screen.print()
         return None
@@ -78,7 +93,7 @@ def _ask(screen: Console) -> str | None:
 def _answer(engine: Engine, talk: Conversation, line: str, screen: Console, *, hide_thinking: bool) -> None:
     talk.messages.append({"role": "user", "content": line})
     try:
-        finished = stream(engine, talk.rendered(), talk.arguments, hide_thinking=hide_thinking)
+        finished = stream(engine, talk.rendered(), bind(engine, talk.generation), hide_thinking=hide_thinking)
     except KeyboardInterrupt:
         # The iterator was closed, which cancelled the generation; an unanswered question would confuse the template.
         talk.messages.pop()
@@ -99,22 +114,31 @@ def apply(talk: Conversation, line: str, screen: Console) -> bool:
         case "/exit" | "/quit":
             return False
         case "/think" | "/no_think":
-            talk.arguments["thinking"] = name == "/think"
+            talk.generation["thinking"] = name == "/think"
+            _note(screen, "thinking on" if name == "/think" else "thinking off")
         case "/budget" if rest.isdecimal():
-            talk.arguments["thinking_budget"] = int(rest)
+            talk.generation["thinking_budget"] = int(rest)
+            _note(screen, f"at most {int(rest)} tokens of thinking")
         case "/budget" if rest == "off":
-            talk.arguments.pop("thinking_budget", None)
+            talk.generation["thinking_budget"] = None
+            _note(screen, "the engine's default thinking budget")
         case "/budget":
             screen.print(f"/budget expects a number of tokens or off, found {rest!r}", style="red", markup=False)
         case "/system":
             talk.system = rest or None
+            _note(screen, f"system message: {rest or 'none'}")
         case "/clear":
             talk.messages.clear()
+            _note(screen, "conversation forgotten")
         case "/history":
             for message in talk.rendered():
                 screen.print(f"{message['role']}: {message['content']}", markup=False)
         case "/help":
-            screen.print(HELP, markup=False, style="dim")
+            _note(screen, HELP)
         case _:
             screen.print(f"unknown command {name}; /help lists them", style="red", markup=False)
     return True
+
+
+def _note(screen: Console, text: str) -> None:
+    screen.print(text, style="dim", markup=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from qwen3_compile.cli.options import JSON
 from qwen3_compile.cli.output import print_json
 
 # Distribution and what is missing without it.
@@ -38,7 +39,7 @@ class Finding:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@JSON
 def command(as_json: bool) -> None:
     """Say what this machine can build and run, and what is missing for the rest."""
     findings = diagnose()

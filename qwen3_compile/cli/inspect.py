@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from qwen3_compile.cli.options import ENGINE, JSON
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.contents import bytes_by_part, cache_bytes_per_token, operators, read_graph
 from qwen3_runtime.directory import read_engine_directory
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 @click.command()
-@click.argument("engine", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@ENGINE
+@JSON
 def command(engine: Path, as_json: bool) -> None:
     """Show an ENGINE's operators, sizes by part, cache bytes per token and contracts."""
     found = describe(engine)
@@ -58,7 +62,7 @@ def _accuracy(engine: Path) -> dict[str, Any] | None:
 def _show(found: dict[str, Any]) -> None:
     screen = Console(highlight=False, soft_wrap=True)
     revision = f"@{found['revision']}" if found["revision"] else ""
-    screen.print(f"[bold]{found['name']}[/bold]", found["source"] + revision, sep="  ")
+    screen.print(f"[bold]{escape(found['name'])}[/bold]", escape(found["source"] + revision), sep="  ")
     for key in ("target", "precision", "limits"):
         line = ", ".join(f"{name} {value}" for name, value in (found[key] or {}).items())
         screen.print(f"{key:>10}  {line}", markup=False)

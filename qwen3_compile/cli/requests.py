@@ -63,12 +63,12 @@ def bind(engine: Engine, generation: dict[str, Any]) -> dict[str, Any]:
 
     A single sampling option overrides that one field of the defaults of the mode (thinking or not).
     """
-    given = {name: value for name, value in generation["sampling"].items() if value is not None}
+    given = {name: value for name, value in generation.get("sampling", {}).items() if value is not None}
     arguments = {key: value for key, value in generation.items() if key != "sampling" and value not in (None, ())}
     if given:
         chat = engine.manifest.chat
         modes = dict(chat.sampling) if chat is not None else {}
-        off = generation["thinking"] is False or generation["thinking_budget"] == 0
+        off = generation.get("thinking") is False or generation.get("thinking_budget") == 0
         defaults = modes.get("non_thinking" if off else "thinking") or next(iter(modes.values()), {})
         arguments["sampling"] = Sampling(**{**defaults, **given})
     return arguments

@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
+from qwen3_compile.cli.input import read_all
+from qwen3_compile.cli.options import ENGINE, JSON, THREADS
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.cli.requests import bind, generation_options
 from qwen3_runtime import Engine, Finished
 from qwen3_runtime.errors import RequestError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
 THINKING_STYLE = "dim italic"
 
 
 @click.command()
-@click.argument("engine", type=click.Path(path_type=Path))
+@ENGINE
 @click.argument("prompt")
 @click.option("--system", help="System message.")
 @click.option("--messages", is_flag=True, help="PROMPT is a JSON list of chat messages.")
+@click.option("--document", "documents", multiple=True, help="A document to score (rerankers; may be repeated).")
 @click.option("--hide-thinking", is_flag=True, help="Print only the answer.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the session [default: the cores].")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document: reasoning, answer, usage.")
+@THREADS
+@JSON
 @generation_options
 def command(
     engine: Path,
     prompt: str,
     system: str | None,
     messages: bool,
+    documents: Sequence[str],
     hide_thinking: bool,
     threads: int | None,
     as_json: bool,
@@ -40,14 +46,22 @@ def command(
 ) -> None:
     """Answer PROMPT (or standard input, with -) with ENGINE.
 
-    A base model continues the text; an embedding model prints its vector.
+    A base model continues the text; an embedding model prints its vector; a reranker takes PROMPT for the query and
+    prints the relevance of each document.
     """
-    prompt = sys.stdin.read() if prompt == "-" else prompt
+    prompt = read_all() if prompt == "-" else prompt
     with Engine.open(engine, threads=threads) as opened:
-        arguments = bind(opened, generation)
-        if opened.manifest.io.task == "embedding":
+        task, arguments = opened.manifest.io.task, bind(opened, generation)
+        if task != "chat" and (system or messages):
+            raise RequestError(f"--system and --messages are for chat: {engine} is for {task}")
+        if task != "reranker" and documents:
+            raise RequestError(f"--document is for rerankers: {engine} is for {task}")
+        if task == "embedding":
             print_json({"embedding": [float(x) for x in opened.embed([prompt])[0]]})
-        elif opened.manifest.io.task == "completion":
+        elif task == "reranker":
+            scores = opened.rerank(prompt, documents).tolist()
+            print_json({"scores": scores}) if as_json else click.echo("\n".join(f"{score:.6f}" for score in scores))
+        elif task == "completion":
             completion = opened.complete(prompt, **arguments)
             print_json(asdict(completion)) if as_json else click.echo(completion.answer)
         elif as_json:
@@ -63,7 +77,7 @@ def conversation(prompt: str, system: str | None, messages: bool) -> list[dict[s
         return [*head, {"role": "user", "content": prompt}]
     try:
         listed = json.loads(prompt)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"--messages expects a JSON list of messages, found invalid JSON: {error}") from error
     if not isinstance(listed, list):
         raise RequestError(f"--messages expects a JSON list of messages, found {type(listed).__name__}")

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from ruamel.yaml import YAML
 
+from qwen3_compile.cli.options import JSON
 from qwen3_compile.cli.output import print_json, result_console
 from qwen3_compile.errors import SpecError
 from qwen3_compile.spec import Spec, find_spec, load_spec, shipped_specs
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 OVERRIDE = click.option(
     "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one key; repeatable."
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 @click.group()
@@ -52,7 +52,7 @@ def list_specs(as_json: bool) -> None:
             _short(row["parameters"]),
             _short(row["active_parameters"]),
             f"{row['max_position_embeddings']:,}",
-            f"{row['weight_bytes'] / 2**30:.1f} GiB",
+            _size(row["weight_bytes"]),
         )
     result_console().print(table)
 
@@ -125,6 +125,10 @@ def _by_size(row: dict[str, Any]) -> tuple[bool, str, int, int, str]:
     """Order generators before embeddings and rerankers, small before large."""
     generates = row["task"] in ("chat", "completion")
     return not generates, "" if generates else row["task"], row["parameters"], -row["active_parameters"], row["name"]
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 / 10 else f"{count / 2**20:.1f} MiB"
 
 
 def _short(count: int) -> str:

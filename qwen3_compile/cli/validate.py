@@ -9,15 +9,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from qwen3_compile.cli.options import ENGINE, JSON, THREADS
 from qwen3_compile.cli.output import print_json, remark
 
 
 @click.command()
-@click.argument("engine", type=click.Path(path_type=Path))
+@ENGINE
 @click.option("--source", help="Where the checkpoint is now, if not where the engine's spec says.")
 @click.option("--report", type=click.Path(path_type=Path), help="Folder for accuracy.json and report.html.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the session [default: the cores].")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
+@THREADS
+@JSON
 def command(engine: Path, source: str | None, report: Path | None, threads: int | None, as_json: bool) -> None:
     """Compare ENGINE with eager PyTorch in float32 and judge it by its accuracy contract.
 
@@ -36,9 +37,12 @@ def command(engine: Path, source: str | None, report: Path | None, threads: int 
 
 
 def _show(document: dict[str, Any]) -> None:
-    table = Table("mode", "positions", "mean KL", "max KL", "top-1", "max error", box=None, header_style="bold")
+    from qwen3_compile.validate.report import FIGURES
+
+    titles = FIGURES[document["output"]]
+    table = Table("mode", "positions", *titles.values(), box=None, header_style="bold")
     for mode, summary in {**document["by_mode"], "all": document["summary"]}.items():
-        figures = (summary[key] for key in ("mean_kl", "max_kl", "top1_agreement", "max_logit_error"))
+        figures = (summary[key] for key in titles)
         table.add_row(mode, str(summary["positions"]), *(f"{float(value):.4g}" for value in figures))
     screen = Console(highlight=False)
     screen.print(table)

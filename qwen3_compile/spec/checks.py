@@ -9,6 +9,7 @@ from qwen3_compile.spec.problems import Problem
 from qwen3_compile.spec.schema import QUANTISED
 from qwen3_compile.spec.source import HubSource, SyntheticSource, parse_source
 from qwen3_compile.spec.support import SUPPORT
+from qwen3_runtime.request import ANSWER_RESERVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,12 +163,12 @@ def _budget(chat: Chat) -> Iterator[Problem]:
     if chat.thinking == "never":
         yield Problem(key, f"a model that never thinks has no budget, found {chat.thinking_budget}: leave it out")
         return
-    room = chat.max_tokens - STOP_SENTENCE_TOKENS - 1
+    room = chat.max_tokens - STOP_SENTENCE_TOKENS - ANSWER_RESERVE
     if chat.thinking_budget > room:
         yield Problem(
             key,
             f"expected at most {room}: max_tokens ({chat.max_tokens}) less {STOP_SENTENCE_TOKENS} for the stop "
-            f"sentence and an answer, found {chat.thinking_budget}",
+            f"sentence and {ANSWER_RESERVE} for an answer, found {chat.thinking_budget}",
         )
 
 

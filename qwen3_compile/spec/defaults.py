@@ -14,7 +14,7 @@ SAMPLING = {  # Qwen's model cards
 ABSENT = {"thinking": "never", "non_thinking": "always"}  # the `chat.thinking` under which a mode does not exist
 MAX_TOKENS = 32768  # Qwen's suggested output length
 THINKING_BUDGET = 8192  # the example of the Qwen3 report
-LEAST_THINKING_CONTEXT = 64  # below this many new tokens no budget leaves room for an answer
+LEAST_THINKING_CONTEXT = 128  # below this many new tokens no budget leaves room for an answer
 
 
 def fill_defaults(data: object) -> object:

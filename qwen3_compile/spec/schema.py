@@ -100,7 +100,7 @@ class Target(Section):
 class Limits(Section):
     """The sizes that the engine is built for."""
 
-    max_context: Count = Field(description="tokens of context a sequence")
+    max_context: Annotated[int, Field(ge=2, le=2**31 - 1)] = Field(description="tokens of context a sequence")
     max_batch: Count = Field(default=4, description="sequences a step")
     max_step_tokens: Count = _derived("new tokens a step; longer prompts are split", "512, or max_context where less")
 
@@ -172,7 +172,7 @@ class Accuracy(Section):
     )
     min_greedy_tokens: Count | None = Field(default=None, description="tokens of greedy agreement with the reference")
     min_cosine: Annotated[float, Field(ge=-1, le=1)] | None = Field(
-        default=None, description="smallest cosine between hidden states, for embedding models"
+        default=None, description="smallest cosine between outputs: the measure for hidden states of embedding models"
     )
     prompts: list[str] | None = Field(default=None, description="prompts to compare on; null: built-in ones")
     text: str | None = Field(default=None, description="text to measure perplexity on; null: a built-in one")

@@ -25,7 +25,7 @@ def find_spec(name: str) -> Path:
         SpecError: neither a file nor a shipped name.
     """
     path = Path(name)
-    if path.is_file():
+    if path.exists() and not path.is_dir():  # a pipe is as good as a file
         return path
     specs = shipped_specs()
     if name in specs:

@@ -76,12 +76,13 @@ def collect(
         prompts: replaces the built-in prompts.
         text: replaces the built-in text.
         live_vocab: token ids below this were trained.
-        max_context: the engine's limit in tokens; cases are cut to it, less the tokens of a greedy continuation.
+        max_context: the engine's limit in tokens, at least 2; cases are cut to it, less the tokens of a greedy
+            continuation.
 
     Returns:
         Cases in a fixed order, the text last.
     """
-    room = min(MAX_TOKENS, max_context * 3 // 4)
+    room = max(2, min(MAX_TOKENS, max_context * 3 // 4))
     cases: list[Case] = []
     if tokenizer is not None:
         for number, prompt in enumerate(prompts if prompts is not None else PROMPTS, start=1):

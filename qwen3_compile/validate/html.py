@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from html import escape
 from typing import TYPE_CHECKING
 
-import numpy as np
+from qwen3_compile.validate.plots import draw
+from qwen3_compile.validate.report import FIGURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-    from matplotlib.axes import Axes
 
     from qwen3_compile.spec import Accuracy
     from qwen3_compile.validate.report import AccuracyReport, Summary
@@ -24,8 +22,6 @@ table { border-collapse: collapse } td, th { padding: .25rem .8rem; border-botto
 td:first-child, th:first-child { text-align: left }
 .ok { color: #136f3a } .broken { color: #b3141f; font-weight: 600 } svg { max-width: 100%; height: auto }
 """
-# Below this a divergence is rounding noise; a floor keeps exact zeros on the logarithmic axis.
-FLOOR = 1e-9
 
 
 def write_html(report: AccuracyReport, contract: Accuracy, name: str, path: Path) -> None:
@@ -52,16 +48,12 @@ def write_html(report: AccuracyReport, contract: Accuracy, name: str, path: Path
         f"<p>Worst position: {escape(worst.case)}, {escape(worst.mode)}, {worst.position} ({worst.value:.4g}).</p>",
         "<h2>By way of execution</h2>",
         _table(
-            ("mode", "positions", "mean KL", "99% KL", "max KL", "top-1", "max error", "min cosine"),
-            ((mode, *_mode_row(summary)) for mode, summary in report.by_mode.items()),
+            ("mode", "positions", *FIGURES[report.output].values()),
+            ((mode, *_mode_row(report.output, summary)) for mode, summary in report.by_mode.items()),
         ),
-        "<h2>Greedy continuation</h2>",
-        _table(
-            ("prompt", "tokens agreed", "tokens generated"),
-            ((g.case, str(g.agreed), str(g.generated)) for g in report.greedy),
-        ),
+        *_greedy(report),
         "<h2>Position by position</h2>",
-        _plots(report),
+        draw(report),
     ]
     page = f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(name)}</title><style>{STYLE}</style>"
     path.write_text(page + "\n".join(body) + "</html>\n", encoding="utf-8")
@@ -79,19 +71,20 @@ def _contract_rows(report: AccuracyReport, contract: Accuracy) -> list[tuple[str
         ("perplexity ratio", summary.perplexity_ratio, contract.max_perplexity_ratio),
         ("greedy agreement (tokens)", summary.greedy_tokens, contract.min_greedy_tokens),
     ]
+    if report.output == "hidden":
+        rows = rows[2:4]
     return [(label, _shown(value), _shown(limit)) for label, value, limit in rows]
 
 
-def _mode_row(summary: Summary) -> tuple[str, ...]:
-    return (
-        str(summary.positions),
-        _shown(summary.mean_kl),
-        _shown(summary.p99_kl),
-        _shown(summary.max_kl),
-        f"{summary.top1_agreement:.2%}",
-        _shown(summary.max_logit_error),
-        _shown(summary.min_cosine),
-    )
+def _mode_row(output: str, summary: Summary) -> tuple[str, ...]:
+    return (str(summary.positions), *(_shown(getattr(summary, figure)) for figure in FIGURES[output]))
+
+
+def _greedy(report: AccuracyReport) -> list[str]:
+    if not report.greedy:
+        return []
+    rows = ((g.case, str(g.agreed), str(g.generated)) for g in report.greedy)
+    return ["<h2>Greedy continuation</h2>", _table(("prompt", "tokens agreed", "tokens generated"), rows)]
 
 
 def _shown(value: float | None) -> str:
@@ -102,55 +95,3 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     lines = ("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr>{cells}</tr>{''.join(lines)}</table>"
-
-
-def _plots(report: AccuracyReport) -> str:
-    import matplotlib as mpl
-
-    # A fixed salt and no date: identical reports must be identical files.
-    with mpl.rc_context({"svg.hashsalt": "qwen3-compile", "svg.fonttype": "none", "font.size": 9}):
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(9.5, 6.4), layout="constrained")
-        by_position, spread, errors, agreement = figure.subplots(2, 2).flat
-        _plot_by_position(by_position, report)
-        _plot_distribution(spread, report)
-        _plot_errors(errors, report)
-        _plot_agreement(agreement, report)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
-
-
-def _values(report: AccuracyReport, mode: str, field: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    chosen = [getattr(entry, field) for entry in report.series if entry.mode == mode]
-    return np.maximum(np.nan_to_num(np.concatenate(chosen).astype(np.float64), posinf=1e9), FLOOR)
-
-
-def _plot_by_position(axes: Axes, report: AccuracyReport) -> None:
-    for entry in report.series:
-        if entry.mode == "prefill":
-            axes.semilogy(entry.positions, np.maximum(entry.kl, FLOOR), lw=0.9, label=entry.case)
-    axes.set(title="KL by position (prefill)", xlabel="position", ylabel="nats")
-    axes.legend(fontsize=7)
-
-
-def _plot_distribution(axes: Axes, report: AccuracyReport) -> None:
-    for mode in report.by_mode:
-        values = np.sort(_values(report, mode, "kl"))
-        axes.semilogx(values, np.arange(1, values.size + 1) / values.size, label=mode)
-    axes.set(title="share of positions with KL below", xlabel="nats", ylabel="share")
-    axes.legend(fontsize=7)
-
-
-def _plot_errors(axes: Axes, report: AccuracyReport) -> None:
-    for entry in report.series:
-        axes.semilogy(entry.positions, np.maximum(entry.max_error, FLOOR), ".", ms=2, alpha=0.5)
-    axes.set(title="largest error by position (all modes)", xlabel="position", ylabel="logits")
-
-
-def _plot_agreement(axes: Axes, report: AccuracyReport) -> None:
-    modes = list(report.by_mode)
-    axes.barh(modes, [report.by_mode[mode].top1_agreement for mode in modes], color="#4c72b0")
-    axes.set(title="top-1 agreement", xlim=(0, 1))

@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from qwen3_compile.spec import Accuracy
 
 SCHEMA_VERSION = 1
+# The figures of a `Summary` that mean something for an output, and their titles: hidden states have no probabilities.
+FIGURES = {
+    "logits": {
+        "mean_kl": "mean KL",
+        "p99_kl": "99% KL",
+        "max_kl": "max KL",
+        "top1_agreement": "top-1",
+        "max_logit_error": "max error",
+        "min_cosine": "min cosine",
+    },
+    "hidden": {"min_cosine": "min cosine", "max_logit_error": "max error"},
+}
 
 
 @dataclass(frozen=True)
@@ -103,8 +115,8 @@ class AccuracyReport:
                 found.append(f"{name} is {_number(value)}, the contract demands at least {limit:g} ({where})")
 
         upper("max_logit_error", summary.max_logit_error, contract.max_logit_error)
+        lower("min_cosine", summary.min_cosine, contract.min_cosine)
         if self.output == "hidden":
-            lower("min_cosine", summary.min_cosine, contract.min_cosine)
             return found
         upper("mean KL", summary.mean_kl, contract.max_kl)
         lower("top-1 agreement", summary.top1_agreement, contract.min_top1_agreement)

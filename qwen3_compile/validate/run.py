@@ -98,7 +98,7 @@ def measure(
             live_vocab=io.live_vocab_size,
             max_context=io.max_context,
         )
-        continued = _continuations(engine, cases, tell) if io.output == "logits" else []
+        continued = _continuations(engine, cases, greedy_tokens(spec), tell) if io.output == "logits" else []
         tell("running the reference, layer by layer")
         reference = Reference(checkpoint, spec.graph_architecture(), io.output)
         hidden = reference.hidden_states(
@@ -115,14 +115,21 @@ def measure(
     return _report(io.output, measured, greedy)
 
 
-def _continuations(engine: Engine, cases: Sequence[Case], tell: Progress) -> list[tuple[Case, NDArray[np.int64]]]:
+def greedy_tokens(spec: Spec) -> int:
+    """How many tokens of each prompt's greedy continuation are compared: at least what the contract asks for."""
+    return max(GREEDY_TOKENS, spec.accuracy.min_greedy_tokens or 0)
+
+
+def _continuations(
+    engine: Engine, cases: Sequence[Case], wanted: int, tell: Progress
+) -> list[tuple[Case, NDArray[np.int64]]]:
     """The engine's own greedy continuation of each prompt (of random tokens, where no prompt can be made)."""
     limits = engine.manifest.io
     prompts = [case for case in cases if case.kind == "prompt"] or [case for case in cases if case.kind == "random"]
     continued = []
     for case in prompts:
         tell(f"continuing {case.name} greedily")
-        count = min(GREEDY_TOKENS, limits.max_context - case.ids.size)
+        count = min(wanted, limits.max_context - case.ids.size)
         stops = frozenset(engine.manifest.eos_token_ids)
         tokens = replay.greedy(engine.backend, case.ids, count, limits.live_vocab_size, limits.max_step_tokens, stops)
         continued.append((case, np.array(tokens, dtype=np.int64)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -68,12 +70,12 @@ def make_plan(request: Request, model: Model) -> Plan:
     """
     if (request.messages is None) == (request.prompt is None):
         raise RequestError("a request needs either messages or prompt, and not both")
-    _check_numbers(request)
+    _check_fields(request, model)
     budget = _wanted_budget(request, model)
     thinking = _wants_thinking(request, model, budget)
     prompt, start = _render(request, model, thinking=thinking)
     check_ids(prompt, model.manifest.io.vocab_size)
-    check_prompt(len(prompt), model.max_context)
+    check_prompt(len(prompt), model.max_context, output=1)
     left = model.max_context - len(prompt)
     max_tokens = request.max_tokens
     if max_tokens is None:
@@ -97,7 +99,6 @@ def make_plan(request: Request, model: Model) -> Plan:
         room=room,
         limit="length" if max_tokens <= left else "context",
         eos=frozenset(model.manifest.eos_token_ids),
-        deadline=request.deadline,
     )
 
 
@@ -114,15 +115,20 @@ def choose_sampling(request: Request, model: Model, start: ThinkingStart) -> Sam
 def _declared_sampling(declared: Any, fallback: Sampling) -> Sampling:  # noqa: ANN401 - a mapping read from JSON
     if declared is None:
         return fallback
+    for name in declared:
+        if name not in Sampling.__dataclass_fields__:
+            raise EngineError(f"manifest.json: chat: sampling: unknown field {name!r}; rebuild the engine")
     try:
         return Sampling(**declared)
-    except (TypeError, RequestError) as error:
+    except RequestError as error:
         raise EngineError(f"manifest.json: chat: sampling: {error}; rebuild the engine") from None
 
 
 def _wanted_budget(request: Request, model: Model) -> int | None:
     if request.thinking_budget == "default":
-        return model.manifest.chat.thinking_budget if model.manifest.chat is not None else None
+        default = model.manifest.chat.thinking_budget if model.manifest.chat is not None else None
+        # An engine whose default is not to think still does when told to.
+        return None if default == 0 and request.thinking else default
     return request.thinking_budget
 
 
@@ -161,10 +167,22 @@ def _render(request: Request, model: Model, *, thinking: bool) -> tuple[list[int
         text = request.prompt
         ids = tokenizer.encode(text)
     else:
-        ids = [int(token) for token in request.prompt or ()]
+        ids = _given_ids(request.prompt)
         check_ids(ids, model.manifest.io.vocab_size)  # before anything decodes them
         text = tokenizer.decode(ids) if thinking and tokenizer is not None else ""
     return ids, thinking_start(text) if thinking and tokenizer is not None else ThinkingStart.OFF
+
+
+def _given_ids(prompt: object) -> list[int]:
+    if isinstance(prompt, bytes | bytearray | Mapping) or not isinstance(prompt, Iterable):
+        raise RequestError(f"prompt: expected text or token ids, found {type(prompt).__name__}")
+    ids = []
+    for index, token in enumerate(prompt):
+        try:
+            ids.append(operator.index(token))
+        except TypeError:
+            raise RequestError(f"prompt[{index}]: expected a token id, found {token!r}") from None
+    return ids
 
 
 def check_ids(ids: Sequence[int], vocab_size: int) -> None:
@@ -178,18 +196,32 @@ def check_ids(ids: Sequence[int], vocab_size: int) -> None:
             raise RequestError(f"prompt[{index}]: token id {token} is not below the vocabulary's {vocab_size}")
 
 
-def _check_numbers(request: Request) -> None:
+def _check_fields(request: Request, model: Model) -> None:
+    if request.tools is not None and request.messages is None:
+        raise RequestError("tools: only a chat template can show them; give messages instead of a raw prompt")
+    if request.sampling is not None and not isinstance(request.sampling, Sampling):
+        raise RequestError(f"sampling: expected a Sampling, found {type(request.sampling).__name__}")
+    if request.thinking not in (True, False, None):
+        raise RequestError(f"thinking: expected True, False or None, found {request.thinking!r}")
     budget = request.thinking_budget
-    if budget != "default" and budget is not None and (not _is_integer(budget) or int(budget) < 0):
+    if budget != "default" and budget is not None and not _is_count(budget, 0):
         raise RequestError(f"thinking_budget: expected a number of tokens from 0, None or 'default', found {budget!r}")
-    if request.max_tokens is not None and (not _is_integer(request.max_tokens) or request.max_tokens < 1):
+    if request.max_tokens is not None and not _is_count(request.max_tokens, 1):
         raise RequestError(f"max_tokens: expected a number of tokens from 1, found {request.max_tokens!r}")
-    if not _is_integer(request.answer_reserve) or request.answer_reserve < 1:
-        raise RequestError(f"answer_reserve: expected a number of tokens from 1, found {request.answer_reserve!r}")
+    if not _is_count(request.answer_reserve, 2):
+        raise RequestError(f"answer_reserve: expected a number of tokens from 2, found {request.answer_reserve!r}")
     deadline = request.deadline
-    if deadline is not None and not (isinstance(deadline, (int, float)) and deadline > 0 and math.isfinite(deadline)):
+    if deadline is not None and not (_is_number(deadline) and 0 < deadline < math.inf):
         raise RequestError(f"deadline: expected seconds above 0, found {deadline!r}")
+    if model.tokenizer is None:
+        for field, given in (("stop", request.stop), ("thinking_budget", budget not in ("default", None))):
+            if given:
+                raise RequestError(f"{field}: this engine has no tokenizer, so it sees no text to act on")
 
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -57,7 +57,7 @@ def read_engine_directory(path: str | os.PathLike[str], verify: Verify = "fast")
 def _refuse_strangers(root: Path, manifest: Manifest) -> None:
     for entry in sorted(os.listdir(root)):  # noqa: PTH208 - names only, the files are not touched yet
         if entry != "manifest.json" and entry not in manifest.files:
-            raise EngineError(f"{root / entry}: not listed in manifest.json; move it out of the engine directory")
+            raise EngineError(f"{root}: {entry!r} is not listed in manifest.json; move it out of the engine directory")
 
 
 def _check_file(path: Path, entry: FileEntry, *, hashed: bool) -> None:

@@ -52,10 +52,13 @@ class Driver:
             with self._changed:
                 while (found := poll()) is None and self._driving:
                     self._changed.wait()
+                if found is None and self._closed:
+                    self._cancel_all()  # this thread woke before the one that closes
+                    found = poll()
                 if found is not None:
                     return found
-                if self._closed or not (self._arrivals or self._scheduler.busy):
-                    raise EngineError("the engine is closed, or has nothing left to run for this request")
+                if not (self._arrivals or self._scheduler.busy):
+                    raise EngineError("nothing is left to run for this request: the engine was closed before it")
                 self._driving = True
             self._drive()
 
@@ -64,8 +67,7 @@ class Driver:
         with self._changed:
             self._closed = True
             self._changed.wait_for(lambda: not self._driving)
-            self._admit_arrivals()
-            self._scheduler.interrupt_all("cancelled")
+            self._cancel_all()
             self._changed.notify_all()
 
     def _drive(self) -> None:
@@ -83,6 +85,10 @@ class Driver:
             with self._changed:
                 self._driving = False
                 self._changed.notify_all()
+
+    def _cancel_all(self) -> None:
+        self._admit_arrivals()
+        self._scheduler.interrupt_all("cancelled")
 
     def _admit_arrivals(self) -> None:
         while self._arrivals:

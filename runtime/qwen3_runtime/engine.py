@@ -1,4 +1,4 @@
-"""An opened engine: chat, stream, batches of requests, embeddings."""
+"""An opened engine: chat, stream, batches of requests, embeddings, reranking."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from qwen3_runtime.backends import open_backend
 from qwen3_runtime.budget import ThinkingBudget
 from qwen3_runtime.directory import Verify, read_engine_directory
 from qwen3_runtime.driver import Driver
-from qwen3_runtime.embedding import Pooling
 from qwen3_runtime.errors import EngineError, RequestError
 from qwen3_runtime.generation import Generation, TokensOnly
 from qwen3_runtime.handle import Handle
+from qwen3_runtime.last_row import LastRow
 from qwen3_runtime.request import Completion, Event, Options, Request
+from qwen3_runtime.reranking import INSTRUCTION, relevance, rerank_prompt
 from qwen3_runtime.sampling import Sampler
 from qwen3_runtime.scheduler import Scheduler, check_prompt
 from qwen3_runtime.sequence import Sequence as Running
@@ -138,11 +139,11 @@ class Engine:
             RequestError: the request cannot be served.
             EngineError: the backend failed.
         """
-        return self.submit(Request(messages=messages, **options)).result()
+        return self.generate([Request(messages=messages, **options)])[0]
 
     def complete(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Completion:
         """Continue a raw prompt, text or token ids, and wait for the end. Options and errors as for `chat`."""
-        return self.submit(Request(prompt=prompt, **options)).result()
+        return self.generate([Request(prompt=prompt, **options)])[0]
 
     def stream(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> Iterator[Event]:
         """Answer a conversation piece by piece: `TextDelta` events, then one `Finished`.
@@ -191,17 +192,36 @@ class Engine:
         Raises:
             RequestError: a text is too long, or the engine gives logits.
         """
-        tokenizer = self._model.tokenizer
-        if self.manifest.io.output != "hidden" or tokenizer is None:
-            raise RequestError(f"this engine is made for {self.manifest.io.task}: it cannot embed")
-        encoded = [tokenizer.encode(text, add_special_tokens=True) for text in texts]
-        for ids in encoded:
-            check_ids(ids, self.manifest.io.vocab_size)
-            check_prompt(len(ids), self.max_context)
-        pooled = [Pooling() for _ in encoded]
-        self._driver.queue(*map(Running, encoded, pooled))
-        rows = [self._driver.wait(pooling.poll) for pooling in pooled]
-        return np.stack(rows) if rows else np.zeros((0, self.manifest.io.hidden_size), np.float32)
+        io, tokenizer = self.manifest.io, self._model.tokenizer
+        if io.output != "hidden" or tokenizer is None:
+            raise RequestError(f"this engine is made for {io.task}: it cannot embed")
+        rows = self._last_rows([tokenizer.encode(text, add_special_tokens=True) for text in texts])
+        matrix = np.array(rows, np.float32).reshape(len(rows), io.hidden_size)
+        lengths = np.linalg.norm(matrix.astype(np.float64), axis=1, keepdims=True)
+        return (matrix / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+
+    def rerank(self, query: str, documents: Sequence[str], *, instruction: str = INSTRUCTION) -> NDArray[np.float32]:
+        """Score documents by their relevance to a query.
+
+        Args:
+            query: what is searched for.
+            documents: candidates; each is judged alone.
+            instruction: what counts as relevant, in a sentence.
+
+        Returns:
+            float32 [len(documents)], the probability of "yes" against "no".
+
+        Raises:
+            RequestError: a document is too long, or the engine is no reranker.
+        """
+        io, tokenizer = self.manifest.io, self._model.tokenizer
+        if io.task != "reranker" or tokenizer is None:
+            raise RequestError(f"this engine is made for {io.task}: it cannot rerank")
+        yes, no = tokenizer.token_id("yes"), tokenizer.token_id("no")
+        if yes is None or no is None:
+            raise RequestError('the tokenizer has no tokens "yes" and "no": it is not a reranker\'s')
+        rows = self._last_rows([tokenizer.encode(rerank_prompt(query, text, instruction)) for text in documents])
+        return np.array([relevance(row, yes, no) for row in rows], np.float32)
 
     def close(self) -> None:
         """Cancel what is running and free session and cache. The engine must not be used afterwards."""
@@ -215,6 +235,15 @@ class Engine:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def _last_rows(self, prompts: Sequence[list[int]]) -> list[NDArray[np.float32]]:
+        """Run prompts once each; returns the output at the last token of each."""
+        for ids in prompts:
+            check_ids(ids, self.manifest.io.vocab_size)
+            check_prompt(len(ids), self.max_context, output=0)
+        kept = [LastRow() for _ in prompts]
+        self._driver.queue(*map(Running, prompts, kept))
+        return [self._driver.wait(row.poll) for row in kept]
 
     def _prepare(self, request: Request) -> tuple[Handle, Running]:
         if self.manifest.io.output != "logits":
@@ -233,7 +262,7 @@ class Engine:
             on_error=handle.put_error,
             submitted=now,
         )
-        deadline = None if plan.deadline is None else now + plan.deadline
+        deadline = None if request.deadline is None else now + request.deadline
         running = Running(generation.initial_tokens(), generation, deadline)
         handle.bind(running)
         return handle, running

@@ -60,13 +60,12 @@ class Plan:
     Attributes:
         prompt: token ids, the stop sentence not included.
         start: how generation starts: inside the reasoning, able to open it, or without.
-        budget: tokens of reasoning, or None.
+        budget: tokens of reasoning, or None; always None where thinking is off.
         stop_sentence: token ids that end the reasoning when the budget is spent.
         open_id: the `<think>` token, or None where the tokenizer has none.
         room: tokens that may follow the prompt.
         limit: which cap `room` is: `length` (max_tokens) or `context`.
         eos: token ids that end the turn.
-        deadline: seconds from submission, or None.
     """
 
     prompt: tuple[int, ...]
@@ -77,7 +76,6 @@ class Plan:
     room: int
     limit: Literal["length", "context"]
     eos: frozenset[int]
-    deadline: float | None
 
     @property
     def cut_at_once(self) -> bool:
@@ -168,7 +166,7 @@ class Generation:
         self._on_error(error)
 
     def _sample(self, row: NDArray[np.float32]) -> int:
-        if self._budget.spent and self._plan.open_id is not None and self._plan.start is not ThinkingStart.OFF:
+        if self._budget.spent and self._plan.open_id is not None:
             row[self._plan.open_id] = -math.inf
         token = self._sampler.sample(row)
         self._sampler.accept(token)  # sampled tokens only: the stop sentence is nothing that a penalty should act on

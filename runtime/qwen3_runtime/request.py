@@ -33,7 +33,7 @@ class Request:
         stop: strings that end the answer; reasoning may mention them.
         deadline: seconds from submission after which the request ends with what it has.
         seed: of the sampler; given here it replaces the one in `sampling`.
-        answer_reserve: tokens that a thinking budget has to leave for the think tag and the answer.
+        answer_reserve: tokens that a thinking budget has to leave for the think tag and the answer, at least 2.
     """
 
     messages: Sequence[Mapping[str, Any]] | None = None

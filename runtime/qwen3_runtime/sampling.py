@@ -12,8 +12,8 @@ The order of operations, equal to transformers' processors and warpers:
 7. min-p: tokens less probable than `min_p` times the most probable are dropped;
 8. one uniform number in [0, 1) from PCG64(seed) picks a token by inverse transform.
 
-Each `sample` consumes exactly one number, so a sequence's tokens depend on its seed and its logits alone, never on
-the batch it ran in.
+Each `sample` consumes exactly one number (none at temperature 0), so a sequence's tokens depend on its seed and its
+logits alone, never on the batch it ran in.
 """
 
 from __future__ import annotations
@@ -128,19 +128,16 @@ class Sampler:
         Raises:
             EngineError: logits of another shape, NaN or +inf among them, or no token left to choose.
         """
-        if self.sampling.greedy:
-            scores = self._scores(logits)
-            best = int(np.argmax(scores))
-            _check_largest(scores[best])
-            return best
         ids, probabilities = self.distribution(logits)
+        if self.sampling.greedy:
+            return int(ids[0])
         cumulative = np.cumsum(probabilities)
         threshold = self._random.random() * cumulative[-1]
         index = int(np.searchsorted(cumulative, threshold, side="right"))
         return int(ids[min(index, len(ids) - 1)])
 
     def accept(self, token_id: int) -> None:
-        """Count a token that now belongs to the sequence, sampled or forced. Constant time."""
+        """Count a token that now belongs to the sequence, for the penalties. Constant time."""
         if self._generated is not None:
             self._count(self._generated, token_id)
         if self._seen is not None:
@@ -175,6 +172,7 @@ class Sampler:
         ids, weights = ids[keep], weights[keep]
         return ids, weights / weights.sum()
 
+    @np.errstate(over="ignore")  # an overflow is found where the largest score is looked at
     def _scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits of the live vocabulary after all penalties; a view of `logits` where there are none."""
         if logits.ndim != 1 or len(logits) < self._live:
@@ -270,7 +268,8 @@ def _by_weight(
 def _weights(scores: NDArray[np.float32], peak: np.float32 | float, temperature: float) -> NDArray[np.float64]:
     """Unnormalised probabilities, 1 for the most probable token."""
     _check_largest(peak)
-    return np.exp((scores.astype(np.float64) - float(peak)) / temperature)
+    with np.errstate(over="ignore"):  # a tiny temperature sends all but the largest to -inf, which is weight 0
+        return np.exp((scores.astype(np.float64) - float(peak)) / temperature)
 
 
 def _check_largest(value: np.float32 | float, *, allow_none: bool = False) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qwen3_runtime.cache import BlockPool, BlockTable, blocks_for
-from qwen3_runtime.errors import RequestError
+from qwen3_runtime.errors import RequestError, RuntimeFault
 from qwen3_runtime.step import Step
 
 if TYPE_CHECKING:
@@ -68,15 +68,17 @@ class Scheduler:
         Raises:
             RequestError: when its prompt is empty or can never fit.
         """
-        check_prompt(len(sequence.tokens), self._max_context)
+        check_prompt(len(sequence.tokens), self._max_context, output=0)
         self.waiting.append(sequence)
 
     def step(self) -> None:
         """Run one step and hand every output to its consumer. Does nothing when no sequence is left.
 
+        A consumer that finds its output unusable (a `RuntimeFault`) ends its own sequence and no other.
+
         Raises:
-            Exception: whatever the backend or a consumer raised. What the sequences stand at is then unknown: the
-                caller ends them with `fail_all`.
+            Exception: whatever else the backend or a consumer raised. What the sequences stand at is then unknown:
+                the caller ends them with `fail_all`.
         """
         self._interrupt_overdue()
         self._admit()
@@ -89,7 +91,12 @@ class Scheduler:
         for sequence, count in batch:
             sequence.cached += count
         for sequence, row in zip(finishing, rows, strict=True):
-            following = sequence.consumer.take(row, now)
+            try:
+                following = sequence.consumer.take(row, now)
+            except RuntimeFault as error:
+                self._leave(sequence)
+                sequence.consumer.fail(error)
+                continue
             if following:
                 sequence.tokens.extend(following)
             else:
@@ -176,18 +183,18 @@ class Scheduler:
             self.waiting.appendleft(youngest)
 
 
-def check_prompt(tokens: int, max_context: int) -> None:
-    """Refuse a prompt that leaves no room for a single new token.
+def check_prompt(tokens: int, max_context: int, *, output: int) -> None:
+    """Refuse a prompt that is empty, or leaves no room for `output` new tokens.
 
     Raises:
         RequestError: with the numbers.
     """
     if tokens == 0:
         raise RequestError("the prompt is empty: at least one token is needed")
-    if tokens >= max_context:
+    if tokens + output > max_context:
         raise RequestError(
-            f"the prompt has {tokens} tokens, but a sequence may hold {max_context}, output included; "
-            "shorten it, or open the engine with a larger max_context"
+            f"the prompt has {tokens} tokens, but a sequence may hold {max_context}"
+            f"{', output included' if output else ''}; shorten it, or open the engine with a larger max_context"
         )
 
 

@@ -25,13 +25,16 @@ class Consumer(Protocol):
 
         Returns:
             The tokens to feed next, or none when the sequence is finished.
+
+        Raises:
+            RuntimeFault: the output cannot be used; `fail` is called with it and the sequence is over.
         """
 
     def interrupt(self, reason: Interruption, now: float) -> None:
         """The scheduler ended the sequence; nothing more will come."""
 
     def fail(self, error: Exception) -> None:
-        """The backend failed; nothing more will come."""
+        """The backend, or `take`, failed; nothing more will come."""
 
     def started(self, now: float) -> None:
         """The sequence left the queue: its first tokens are about to run."""

@@ -1,5 +1,7 @@
 """The benchmark's arithmetic: bandwidth is plausible, and rates are those of the backend that it drives."""
 
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -35,6 +37,22 @@ def test_rates_are_those_of_the_backend():
     assert found.decode_rate == pytest.approx(500, rel=0.3)
     assert found.bytes_per_token == 1000 + 10 * 23
     assert found.bandwidth_share == pytest.approx(found.bytes_per_token * found.decode_rate / found.read_bandwidth)
+
+
+def test_peak_memory_is_that_of_the_engine_not_of_the_bandwidth_probe():
+    code = (
+        "import numpy as np\nfrom qwen3_compile import bench\n"
+        "from qwen3_runtime.step import CacheGeometry\n"
+        "class Idle:\n"
+        "    cache = CacheGeometry(num_blocks=8, block_size=16, bytes_per_token=64)\n"
+        "    def run(self, step): return np.zeros((1, 10), np.float32)\n"
+        "found = bench.measure(Idle(), bench.Sizes(1, 1), vocab=10, step_tokens=8, threads=2, prompt=8, decode=2,"
+        " repeats=1)\n"
+        "print(found.peak_memory, bench.READ_BYTES)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    peak, probe = map(int, shown.split())
+    assert 1e7 < peak < probe
 
 
 def test_steps_stay_within_the_limit_and_blocks_cover_the_context():

@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 import torch
-from checkpoint import save
+from checkpoint import load, save
 from conversations import STOP_SENTENCE, Renderer
 from evaluate import held_out_problems
 from model import Qwen3
@@ -18,9 +18,12 @@ PROBLEMS = held_out_problems(24)
 QUESTIONS = [problem.question for problem in PROBLEMS]
 
 
+reference = cache(Reference)
+
+
 @cache
 def replies(folder, budget):
-    return Reference(folder).replies(QUESTIONS, budget)
+    return reference(folder).replies(QUESTIONS, budget)
 
 
 def right(folder, budget):
@@ -38,6 +41,10 @@ def test_a_saved_model_gives_the_same_logits_in_transformers(variant, tmp_path):
         for weight in model.parameters():
             weight.copy_((weight + 0.1 * torch.rand_like(weight) if weight.dim() == 1 else weight).bfloat16().float())
     save(model, dims, tmp_path)
+    again = Qwen3(dims)
+    load(again, tmp_path)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name]), name
     loaded, info = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, output_loading_info=True)
     assert not any(info.values())
     ids = torch.randint(0, dims.vocab_size, (3, 70))
@@ -86,7 +93,7 @@ def test_the_stop_sentence_leads_to_an_answer(checkpoint):
 
 
 def test_small_talk_is_answered_without_a_sum(checkpoint):
-    (reply,) = Reference(checkpoint).replies(["Hello!"], 0)
+    (reply,) = reference(checkpoint).replies(["Hello!"], 0)
     assert reply.answer == "Hello! Ask me for a sum, such as 12+34+56."
 
 

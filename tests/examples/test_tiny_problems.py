@@ -69,3 +69,11 @@ def test_drawn_problems_have_distinct_two_digit_numbers_of_every_count():
     for problem in drawn:
         assert len(set(problem.numbers)) == len(problem.numbers)
         assert all(10 <= number <= 99 for number in problem.numbers)
+
+
+def test_short_problems_come_in_proportion_to_their_sums_left_to_do():
+    drawn = list(islice(problems(np.random.default_rng(0), held_out=False, short=True), 4_000))
+    share = {count: sum(len(problem.numbers) == count for problem in drawn) / len(drawn) for count in COUNTS}
+    weights = {count: 1 / (count - 1) for count in COUNTS}
+    for count in COUNTS:
+        assert share[count] == pytest.approx(weights[count] / sum(weights.values()), abs=0.03)

@@ -4,7 +4,7 @@ from itertools import islice
 import numpy as np
 import pytest
 from conftest import TINY
-from conversations import STOP_SENTENCE, Renderer, examples
+from conversations import STOP_SENTENCE, Mix, Renderer, examples
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
@@ -83,7 +83,7 @@ def test_a_thinking_example_is_the_template_s_own_rendering(released):
 def test_only_the_last_reply_is_learned_and_never_the_stop_sentence():
     stop = RENDERER.encode(STOP_SENTENCE)
     cuts = 0
-    for example in islice(examples(RENDERER, np.random.default_rng(0)), 300):
+    for example in islice(examples(RENDERER, np.random.default_rng(0), Mix()), 300):
         learned = [token for token, wanted in zip(example.ids, example.learned, strict=True) if wanted]
         assert learned[-1] == RENDERER.end
         assert learned.count(RENDERER.end) == 1
@@ -94,14 +94,17 @@ def test_only_the_last_reply_is_learned_and_never_the_stop_sentence():
     assert cuts > 50
 
 
-def test_a_cut_keeps_a_beginning_of_the_thinking():
+@pytest.mark.parametrize("within", [None, 5])
+def test_a_cut_keeps_a_beginning_of_the_thinking(within):
     thinking, answer = "12+34=46\n46+11=57", "The sum is 57."
     uncut = RENDERER.example([CONVERSATION[1]], thinking, answer).ids
     stop = RENDERER.encode(STOP_SENTENCE)
+    end = uncut.index(RENDERER.think_end)
     for seed in range(20):
-        ids = RENDERER.cut_example([CONVERSATION[1]], thinking, answer, np.random.default_rng(seed)).ids
+        ids = RENDERER.cut_example([CONVERSATION[1]], thinking, answer, np.random.default_rng(seed), within).ids
         place = next(place for place in range(len(ids)) if ids[place : place + len(stop)] == stop)
         assert ids[:place] == uncut[:place]
         assert RENDERER.think in ids[:place]
+        assert within is None or end - within < place <= end
         assert RENDERER.think_end not in ids[:place]
         assert RENDERER.decode(ids[place + len(stop) :]) == answer

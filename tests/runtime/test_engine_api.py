@@ -21,6 +21,7 @@ from scripted import (
 )
 
 from qwen3_runtime import EngineError, Finished, Request, RequestError, Sampling, TextDelta
+from qwen3_runtime.reranking import relevance
 
 if TYPE_CHECKING:
     from qwen3_runtime.text import ChatTemplate, Tokenizer
@@ -84,31 +85,6 @@ def test_a_bad_request_fails_before_the_first_event(tokenizer: Tokenizer, templa
     engine = make_engine(speaker(tokenizer, "hm", RAINY), tokenizer, template)
     with pytest.raises(RequestError, match="max_tokens"):
         engine.stream(QUESTION, max_tokens=0)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"thinking_budget": -1}, "thinking_budget: expected .* found -1"),
-        ({"thinking_budget": True}, "thinking_budget: expected"),
-        ({"max_tokens": 0}, "max_tokens: expected .* found 0"),
-        ({"deadline": 0}, "deadline: expected seconds above 0, found 0"),
-        ({"deadline": float("nan")}, "deadline: expected"),
-        ({"answer_reserve": 0}, "answer_reserve: expected"),
-        ({"stop": "bare"}, "stop: expected a list"),
-        ({"seed": -1}, "seed"),
-    ],
-)
-def test_numbers_out_of_range_are_named(
-    tokenizer: Tokenizer, template: ChatTemplate, options: dict[str, object], message: str
-) -> None:
-    engine = make_engine(speaker(tokenizer, "hm", RAINY), tokenizer, template)
-    with pytest.raises(RequestError, match=message):
-        engine.chat(QUESTION, **options)  # type: ignore[arg-type]
-    with pytest.raises(RequestError, match="either messages or prompt"):
-        engine.submit(Request())
-    with pytest.raises(RequestError, match=r"prompt\[1\]: token id 151936"):
-        engine.complete([1, VOCAB])
 
 
 def test_closing_a_stream_cancels_it_and_frees_its_cache(tokenizer: Tokenizer, template: ChatTemplate) -> None:
@@ -319,8 +295,50 @@ def test_embeddings_are_the_last_row_at_norm_1(tokenizer: Tokenizer) -> None:
         expected = hidden(tokenizer.encode(text, add_special_tokens=True)).astype(np.float64)
         np.testing.assert_allclose(row, expected / np.sqrt((expected**2).sum()), rtol=1e-6)
     assert engine.embed([]).shape == (0, 8)
+    full = ScriptedBackend(logits=hidden, vocab=8, num_blocks=1, block_size=len(tokenizer.encode(texts[1])))
+    limits = {"max_context": full.cache.block_size, "max_sequences": 1}
+    whole = make_engine(full, tokenizer, None, task="embedding", output="hidden", **limits)
+    np.testing.assert_array_equal(whole.embed([texts[1]])[0], rows[1])  # no room is kept for output
+    with pytest.raises(RequestError, match="the prompt has 9 tokens, but a sequence may hold 8"):
+        whole.embed([texts[1] + " a"])
     with pytest.raises(RequestError, match=r"use embed\(\)"):
         engine.complete("a")
+
+
+def test_a_reranker_gives_the_probability_of_yes_against_no(tokenizer: Tokenizer, template: ChatTemplate) -> None:
+    yes, no = tokenizer.token_id("yes"), tokenizer.token_id("no")
+    assert yes is not None
+    assert no is not None
+
+    def logits(tokens: list[int]) -> np.ndarray:
+        row = np.full(151_936, 50.0, np.float32)  # whatever else the model might say counts for nothing
+        row[yes], row[no] = len(tokens) % 5, 2.0
+        return row
+
+    documents = ["a", "a b c d e", ""]
+    engine = make_engine(ScriptedBackend(logits=logits), tokenizer, None, task="reranker", max_step_tokens=16)
+    scores = engine.rerank("what?", documents, instruction="judge")
+    system = (
+        "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
+        'Note that the answer can only be "yes" or "no".'
+    )
+    for score, document in zip(scores, documents, strict=True):
+        user = f"<Instruct>: judge\n<Query>: what?\n<Document>: {document}"
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        row = logits(tokenizer.encode(template.render(messages, tools=None, enable_thinking=False))).astype(np.float64)
+        assert score == pytest.approx(np.exp(row[yes]) / (np.exp(row[yes]) + np.exp(row[no])), rel=1e-6)
+    assert engine.rerank("what?", []).shape == (0,)
+    with pytest.raises(RequestError, match="made for reranker: it cannot embed"):
+        engine.embed(["a"])
+    chat = make_engine(ScriptedBackend(logits=logits), tokenizer, template)
+    with pytest.raises(RequestError, match="made for chat: it cannot rerank"):
+        chat.rerank("what?", documents)
+
+
+@pytest.mark.parametrize("difference", [-1e4, -30.0, 0.0, 30.0, 1e4])
+def test_relevance_is_a_probability_at_any_distance(difference: float) -> None:
+    row = np.array([difference, 0.0], np.float32)
+    assert relevance(row, 0, 1) == pytest.approx(1 / (1 + np.exp(np.float64(min(-difference, 700)))), abs=1e-12)
 
 
 def test_text_that_the_model_has_no_embedding_for_is_refused(tokenizer: Tokenizer, template: ChatTemplate) -> None:

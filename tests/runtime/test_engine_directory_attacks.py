@@ -120,8 +120,28 @@ def test_a_file_that_the_manifest_does_not_list_is_refused(engine_dir: Path, nam
     path = engine_dir / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("x")
-    with pytest.raises(EngineError, match=rf"{name.split('/', maxsplit=1)[0]}: not listed in manifest.json"):
+    with pytest.raises(EngineError, match=rf"'{name.split('/', maxsplit=1)[0]}' is not listed in manifest.json"):
         Engine.open(engine_dir)
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\x1b[31mred", os.fsdecode(b"not-utf8-\xff")])
+def test_a_strange_name_is_shown_escaped_on_one_line(engine_dir: Path, name: str) -> None:
+    (engine_dir / name).write_text("x")
+    with pytest.raises(EngineError, match="is not listed in manifest") as caught:
+        Engine.open(engine_dir)
+    assert str(caught.value).isprintable()
+    str(caught.value).encode("utf-8")
+
+
+def test_an_unknown_sampling_field_of_any_name_is_one_line(engine_dir: Path) -> None:
+    document = json.loads((engine_dir / "manifest.json").read_text())
+    document["chat"]["sampling"] = {"thinking": {"tempera\nture": 1}}
+    del document["files"]["tokenizer.json"]
+    (engine_dir / "tokenizer.json").unlink()
+    (engine_dir / "manifest.json").write_text(json.dumps(document))
+    with pytest.raises(EngineError, match=r"unknown field 'tempera\\nture'") as caught:
+        Engine.open(engine_dir)
+    assert str(caught.value).isprintable()
 
 
 def test_an_endless_manifest_is_refused_by_its_size(engine_dir: Path) -> None:

@@ -198,6 +198,20 @@ def test_opening_with_less_context_makes_a_smaller_cache(built: tuple[Path, PreT
         assert geometry.bytes_per_token == 2 * 2 * 2 * 32 * width  # layers, keys and values, heads, head_dim
 
 
+def test_nothing_that_earlier_sequences_left_in_the_cache_matters(
+    built: tuple[Path, PreTrainedModel], request: pytest.FixtureRequest
+) -> None:
+    """GroupQueryAttention never reads it; standard attention multiplies it with a weight of exactly zero."""
+    path, _ = built
+    left = 1e4 if "onnx" in request.node.callspec.params.values() else np.nan
+    requests = [Request(prompt=prompt, max_tokens=8, sampling=GREEDY) for prompt in prompts(5)]
+    with Engine.open(path, threads=1, max_sequences=2) as engine:
+        clean = [done.tokens for done in engine.generate(requests)]
+        for memory in engine.backend._memory.values():  # type: ignore[attr-defined]
+            memory[...] = left
+        assert [done.tokens for done in engine.generate(requests)] == clean
+
+
 def test_a_backend_that_was_closed_says_so(built: tuple[Path, PreTrainedModel]) -> None:
     path, _ = built
     engine = Engine.open(path)
@@ -244,6 +258,19 @@ def test_a_graph_whose_weights_lie_outside_the_engine_is_refused(plain: Path, tm
     rewrite(path, "model.onnx", graph.SerializeToString())
     with pytest.raises(EngineError, match=r"model\.onnx: ONNX Runtime cannot open it: .*[Ee]xternal data"):
         Engine.open(path)
+
+
+def test_weights_shorter_than_the_graph_says_are_one_line_and_no_noise(
+    plain: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = shutil.copytree(plain, tmp_path / "engine")
+    data = (path / "weights.bin").read_bytes()
+    rewrite(path, "weights.bin", data[: len(data) // 3])
+    with pytest.raises(EngineError, match=r"model\.onnx: ONNX Runtime cannot open it: .*out of bounds") as caught:
+        Engine.open(path)
+    assert "\n" not in str(caught.value)
+    assert "std::" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def _open_session(model: Path, provider: str, threads: int | None) -> Any:  # no
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads if threads is not None else physical_cores()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors arrive as exceptions; logged too, they would come twice
     try:
         session = onnxruntime.InferenceSession(str(model), options, providers=[provider])
     except Exception as error:
@@ -213,4 +213,5 @@ def _address(memory: Any) -> int:  # noqa: ANN401 - numpy array or OrtValue
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    """What went wrong; an error that passed through several C++ functions begins with their long signatures."""
+    return (str(error).rpartition("[ONNXRuntimeError] : ")[2] or type(error).__name__).splitlines()[0]

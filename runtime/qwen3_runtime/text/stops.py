@@ -24,7 +24,7 @@ class StopStrings:
     """
 
     def __init__(self, stops: Sequence[str] = ()) -> None:
-        if isinstance(stops, str) or len(stops) > MAX_STOPS:
+        if not isinstance(stops, list | tuple) or len(stops) > MAX_STOPS:
             raise RequestError(f"stop: expected a list of at most {MAX_STOPS} strings, found {_shown(stops)}")
         for stop in stops:
             if not isinstance(stop, str) or not 0 < len(stop) <= MAX_STOP_LENGTH:

@@ -31,6 +31,7 @@ _RENDER_ERRORS = (
     ArithmeticError,
     AttributeError,
     LookupError,
+    MemoryError,
     OverflowError,
     RecursionError,
     TypeError,

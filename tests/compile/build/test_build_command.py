@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def test_an_engine_goes_to_build_slash_name_by_default(run, spec_file, tmp_path)
     assert out == ""
     assert (tmp_path / "build" / "tiny-dense" / "manifest.json").is_file()
     assert "NOT VERIFIED" in err
-    assert "qwen3-compile validate build/tiny-dense" in err.replace("\n", " ")
+    assert "build it without --no-validate" in err
 
 
 def test_json_is_one_document(run, spec_file):
@@ -64,6 +65,15 @@ def test_json_is_one_document(run, spec_file):
     assert document["verified"] is True
     assert document["engine"] == "engine"
     assert document["accuracy"]["top1_agreement"] == 1.0
+
+
+def test_a_chat_model_without_a_tokenizer_is_refused_before_any_work(run, spec_file, checkpoints, tmp_path):
+    mute = shutil.copytree(checkpoints / "dense", tmp_path / "mute", ignore=shutil.ignore_patterns("tokenizer*"))
+    code, _, err = run(spec_file, "--set", f"model.source={mute}")
+    assert code == 1
+    assert "no tokenizer.json, which a model for chat needs" in err
+    assert "trace" not in err
+    assert not (tmp_path / "build").exists()
 
 
 def test_an_engine_in_the_way_needs_force(run, spec_file):

@@ -66,6 +66,14 @@ def test_a_built_engine_is_verified_and_opens(make, kind):
     assert list(record.outcomes) == ["checkpoint", "trace", "lower", "pack", "validate"]
 
 
+def test_greedy_agreement_is_measured_as_far_as_the_contract_asks(make):
+    make("dense", out="first", precision={"weights": "fp32"})  # whose figures, kept in the cache, do not reach so far
+    info, _ = make("dense", precision={"weights": "fp32"}, accuracy={"min_greedy_tokens": 40})
+    continued = json.loads((info.path / "accuracy.json").read_text(encoding="utf-8"))["greedy"]
+    assert [entry["generated"] for entry in continued] == [40] * len(continued)
+    assert continued
+
+
 def test_an_engine_without_validation_says_so(make):
     info, _ = make(options={"validate": False})
     assert not read_engine_directory(info.path).verified

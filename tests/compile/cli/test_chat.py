@@ -7,6 +7,9 @@ from rich.console import Console
 
 from qwen3_compile.cli import main
 from qwen3_compile.cli.chat import Conversation, apply
+from qwen3_compile.cli.requests import bind
+from qwen3_runtime import Engine
+from qwen3_runtime.backends.ort import OrtBackend
 
 
 @pytest.fixture
@@ -15,19 +18,24 @@ def screen():
 
 
 def test_commands_set_what_the_next_answer_uses(screen):
-    talk = Conversation(arguments={})
+    talk = Conversation(generation={})
     for line in ("/budget 500", "/no_think", "/system be brief"):
         assert apply(talk, line, screen)
-    assert talk.arguments == {"thinking_budget": 500, "thinking": False}
+    assert screen.file.getvalue().splitlines() == [
+        "at most 500 tokens of thinking",
+        "thinking off",
+        "system message: be brief",
+    ]
+    assert talk.generation == {"thinking_budget": 500, "thinking": False}
     assert talk.rendered() == [{"role": "system", "content": "be brief"}]
     for line in ("/budget off", "/think", "/system"):
         assert apply(talk, line, screen)
-    assert talk.arguments == {"thinking": True}
+    assert talk.generation == {"thinking": True, "thinking_budget": None}
     assert talk.rendered() == []
 
 
 def test_clear_forgets_and_history_shows(screen):
-    talk = Conversation(arguments={}, messages=[{"role": "user", "content": "[bold]hi"}])
+    talk = Conversation(generation={}, messages=[{"role": "user", "content": "[bold]hi"}])
     apply(talk, "/history", screen)
     assert "user: [bold]hi" in screen.file.getvalue()
     apply(talk, "/clear", screen)
@@ -36,29 +44,70 @@ def test_clear_forgets_and_history_shows(screen):
 
 @pytest.mark.parametrize("line", ["/budget many", "/budget -1", "/nonsense"])
 def test_a_wrong_command_says_so_and_changes_nothing(screen, line):
-    talk = Conversation(arguments={"thinking_budget": 3})
+    talk = Conversation(generation={"thinking_budget": 3})
     assert apply(talk, line, screen)
-    assert talk == Conversation(arguments={"thinking_budget": 3})
+    assert talk == Conversation(generation={"thinking_budget": 3})
     assert screen.file.getvalue().strip()
 
 
 @pytest.mark.parametrize("line", ["/exit", "/quit"])
 def test_leaving(screen, line):
-    assert not apply(Conversation(arguments={}), line, screen)
+    assert not apply(Conversation(generation={}), line, screen)
 
 
 def test_a_conversation_from_standard_input(engine, capsys, monkeypatch):
-    lines = iter(["What is 37+45?", "/no_think", "What is 12+13?", "", "/history"])
-
-    def answer(*_):
-        try:
-            return next(lines)
-        except StopIteration:
-            raise EOFError from None
-
-    monkeypatch.setattr("builtins.input", answer)
+    lines = ["What is 37+45?", "/no_think", "What is 12+13?", "", "/history"]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\r\n".join(lines).encode())))
     assert main(["chat", str(engine), "--temperature", "0"]) == 0
     out = capsys.readouterr().out
     assert "The sum is 82." in out
     assert "user: What is 12+13?" in out
     assert "assistant: The sum is 82." in out
+
+
+class Terminal(io.TextIOWrapper):
+    def isatty(self):
+        return True
+
+
+def test_in_a_terminal_line_editing_knows_the_prompt(engine, capsys, monkeypatch):
+    """A prompt printed before `input` would vanish when a line is edited or called back from the history."""
+    prompts = []
+
+    def answer(prompt=""):
+        prompts.append(prompt)
+        raise EOFError
+
+    monkeypatch.setattr("sys.stdin", Terminal(io.BytesIO()))
+    monkeypatch.setattr("builtins.input", answer)
+    assert main(["chat", str(engine)]) == 0
+    assert prompts == ["> "]
+    assert "> " not in capsys.readouterr().out
+
+
+def test_an_interrupted_answer_takes_the_question_back_and_the_talk_goes_on(engine, capsys, monkeypatch):
+    steps, step = [], OrtBackend.run
+
+    def interrupted(self, batch):
+        steps.append(batch)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    monkeypatch.setattr(OrtBackend, "run", interrupted)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"What is 12+13?\nWhat is 37+45?\n/history\n")))
+    assert main(["chat", str(engine), "--temperature", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "interrupted: the question was taken back" in out
+    assert "assistant: The sum is 82." in out
+    assert "user: What is 12+13?" not in out
+
+
+def test_a_sampling_option_keeps_the_other_defaults_of_the_mode_of_each_answer(engine):
+    with Engine.open(engine) as opened:
+        modes = opened.manifest.chat.sampling
+        for thinking, mode in ((True, "thinking"), (False, "non_thinking"), (None, "thinking")):
+            sampling = bind(opened, {"thinking": thinking, "sampling": {"temperature": 0.1}})["sampling"]
+            assert sampling.temperature == 0.1
+            assert sampling.top_p == modes[mode]["top_p"]
+    assert modes["thinking"]["top_p"] != modes["non_thinking"]["top_p"]

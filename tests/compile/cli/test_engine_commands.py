@@ -1,13 +1,14 @@
 """The commands that take an engine, on one that the build command made."""
 
 import hashlib
+import io
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from qwen3_compile.cli import main
+from qwen3_compile.cli import inspect, main
 
 ROOT = Path(__file__).parents[3]
 QUESTION = "What is 37+45?"
@@ -75,6 +76,8 @@ def test_run_takes_messages_as_json(engine, capsys):
         (['{"role": "user"}', "--messages"], "--messages expects a JSON list of messages, found dict"),
         (['[{"role": "user"}]', "--messages"], "content"),
         ([QUESTION, "--budget", "100000"], "budget"),
+        (["[1]", "--messages"], "messages[0]"),
+        (["[]", "--messages"], "messages"),
     ],
 )
 def test_a_bad_request_is_one_line(engine, capsys, arguments, message):
@@ -133,6 +136,14 @@ def test_inspect_and_doctor_print_for_people(engine, capsys):
     assert "onnxruntime" in out
 
 
+def test_inspect_takes_brackets_in_names_for_text(engine, capsys, monkeypatch):
+    found = inspect.describe(engine) | {"source": "/models/[/x][bold]dense"}
+    monkeypatch.setattr(inspect, "describe", lambda _: found)
+    code, out, err = run(capsys, "inspect", engine)
+    assert (code, err) == (0, "")
+    assert "/models/[/x][bold]dense" in out
+
+
 def test_doctor_json_gives_advice_for_what_is_missing(capsys):
     code, out, _ = run(capsys, "doctor", "--json")
     assert code == 0
@@ -163,3 +174,33 @@ def test_a_folder_that_is_not_an_engine_is_one_line(capsys, tmp_path, command):
     assert code == 1
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+def test_a_prompt_from_standard_input(engine, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(QUESTION.encode()), encoding="ascii"))
+    code, out, _ = run(capsys, "run", engine, "-", "--temperature", "0")
+    assert (code, out) == (0, "The sum is 82.\n")
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+@pytest.mark.parametrize("command", [["run", "{}", "-"], ["chat", "{}"]])
+def test_standard_input_that_is_not_utf_8_is_one_line(engine, capsys, monkeypatch, command, errors):
+    stdin = io.TextIOWrapper(io.BytesIO(b"caf\xe9\n"), encoding="utf-8", errors=errors)
+    monkeypatch.setattr("sys.stdin", stdin)
+    code, _, err = run(capsys, *(engine if word == "{}" else word for word in command))
+    assert code == 1
+    assert err == "error: standard input: expected UTF-8, found byte 0xe9\n"
+
+
+def test_messages_nested_without_end_are_one_line(engine, capsys):
+    code, _, err = run(capsys, "run", engine, "[" * 100_000, "--messages")
+    assert code == 1
+    assert err.startswith("error: --messages expects a JSON list of messages, found invalid JSON")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["run", "{}", "hi"], ["chat", "{}"], ["bench", "{}"], ["validate", "{}"]])
+def test_threads_without_bound_are_refused(engine, capsys, command):
+    code, _, err = run(capsys, *(engine if word == "{}" else word for word in command), "--threads", "100000")
+    assert code == 2
+    assert "1<=x<=1024" in err

@@ -109,10 +109,25 @@ def test_transformers_attention_takes_the_heads_as_they_are(shipped):
     assert attention.q_norm.variance_epsilon == architecture.rms_norm_eps == Qwen3Config().rms_norm_eps
 
 
+def test_the_rotary_base_is_the_released_one(shipped):
+    """A secondary source's favourite mistakes: 10,000, and one base for every 2507."""
+    name = shipped.name
+    if "coder" in name or ("30b-a3b" in name and "2507" in name):
+        expected = 10_000_000
+    else:
+        expected = 5_000_000 if "2507" in name else 1_000_000
+    assert shipped.model.architecture.rope_theta == expected
+    assert shipped.rope_scaling is None
+
+
 def test_contexts_thinking_and_sampling_follow_the_variant(shipped):
     name, architecture, chat = shipped.name, shipped.model.architecture, shipped.chat
     if "2507" in name or "coder" in name:
         assert architecture.max_position_embeddings == 262_144
+    elif name.endswith("-base") or name == "qwen3-embedding-0.6b":
+        assert architecture.max_position_embeddings == 32_768
+    else:
+        assert architecture.max_position_embeddings == 40_960
     if name.endswith("-base"):
         assert (shipped.model.task, chat.thinking) == ("completion", "never")
     elif "embedding" in name or "reranker" in name:

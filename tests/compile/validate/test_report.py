@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -71,6 +72,11 @@ def test_an_embedding_is_judged_by_angle():
         make("hidden").check(Accuracy(min_cosine=0.99))
 
 
+def test_a_limit_on_the_angle_holds_for_logits_too():
+    with pytest.raises(AccuracyError, match=r"min_cosine is 0\.98, the contract demands at least 0\.99"):
+        make().check(Accuracy(min_cosine=0.99))
+
+
 def test_json_is_strict_and_reads_back(tmp_path):
     report = make(max_kl=math.inf)
     write_json(report, tmp_path / "accuracy.json")
@@ -91,3 +97,18 @@ def test_page_is_self_contained_and_repeatable(tmp_path):
     assert page.count("<svg") == 1
     links = re.findall(r'(?:src|href)="(?!#)([^"]*)"', page)
     assert links == []
+
+
+def test_a_page_of_hidden_states_speaks_of_angles_and_not_of_probabilities(tmp_path):
+    write_html(replace(make("hidden"), greedy=[]), Accuracy(min_cosine=0.9), "embedding", tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "1 - cosine" in page
+    for word in ("KL", "top-1", "perplexity", "nats", "Greedy"):
+        assert word not in page
+
+
+def test_a_page_shows_figures_that_are_not_finite(tmp_path):
+    report = make(mean_kl=math.inf)
+    series = replace(report.series[0], kl=[0.0, math.inf, math.nan], max_error=[0.1, math.inf, math.nan])
+    write_html(replace(report, series=[series]), Accuracy(max_kl=0.1), "broken", tmp_path / "a.html")
+    assert "mean KL is inf" in (tmp_path / "a.html").read_text(encoding="utf-8")

@@ -173,6 +173,8 @@ def test_deep_nesting_is_refused(template):
         "{{ ().__class__.__base__.__subclasses__() }}",
         "{{ namespace(__class__=1) }}",
         "{{ range(10000000) | list }}",
+        "{{ messages[0].content * 10 ** 18 }}",
+        "{{ messages[0].content.ljust(10 ** 18) }}",
         "{{ cycler.__init__.__globals__ }}",
         "{{ strftime_now.__globals__['os'] }}",
         "{{ '{0.__class__.__mro__}'.format(messages) | length / 0 }}",

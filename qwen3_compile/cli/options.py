@@ -1,0 +1,13 @@
+"""Parameters that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+ENGINE = click.argument("engine", type=click.Path(path_type=Path))
+THREADS = click.option(
+    "--threads", type=click.IntRange(1, 1024), help="Threads of the session [default: one for each core]."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

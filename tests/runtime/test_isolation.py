@@ -1,0 +1,95 @@
+"""What goes wrong with one request, or with the one who waits for it, stays with that request."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from scripted import ScriptedBackend, make_engine
+
+from qwen3_runtime import EngineError, Request, Sampling
+
+WORDS = 64
+POISON = 63
+
+
+def open_engine(backend: ScriptedBackend, **limits: int):
+    return make_engine(
+        backend, None, None, vocab_size=WORDS, live_vocab_size=WORDS, task="completion", eos=(), **limits
+    )
+
+
+def counting(tokens: list[int]) -> np.ndarray:
+    """Says the last token plus one; a prompt that begins with POISON gets an overflowed row after five tokens."""
+    row = np.linspace(1, 2, WORDS, dtype=np.float32)
+    row[(tokens[-1] + 1) % POISON] = 10
+    if tokens[0] == POISON and len(tokens) >= 5:
+        row[3] = np.nan
+    return row
+
+
+def request(*prompt: int, **options: object) -> Request:
+    return Request(prompt=prompt, max_tokens=12, sampling=Sampling(temperature=0), **options)  # type: ignore[arg-type]
+
+
+def test_overflowed_logits_fail_their_own_request_alone() -> None:
+    engine = open_engine(ScriptedBackend(logits=counting, num_blocks=3, block_size=64, vocab=WORDS))
+    first, poisoned, last = (engine.submit(request(*prompt)) for prompt in ((1, 2), (POISON, 2), (7, 8)))
+    with pytest.raises(EngineError, match="found nan: the engine's numbers overflowed"):
+        poisoned.result()
+    assert first.result().tokens == tuple(range(3, 15))
+    assert last.result().tokens == tuple(range(9, 21))
+    assert engine._scheduler.pool.available == 3
+
+
+def test_a_penalty_that_overflows_fails_the_request_that_asked_for_it() -> None:
+    engine = open_engine(ScriptedBackend(logits=counting, num_blocks=2, block_size=64, vocab=WORDS))
+    harsh = Request(prompt=[1, 2], max_tokens=12, sampling=Sampling(temperature=0.5, repetition_penalty=1e-39))
+    greedy, broken = engine.submit(request(1, 2)), engine.submit(harsh)
+    with pytest.raises(EngineError, match="found inf"):
+        broken.result()
+    assert greedy.result().tokens == tuple(range(3, 15))
+
+
+def test_closing_cancels_every_request_that_threads_wait_for() -> None:
+    """Whoever waits gets what there is, also if it wakes before the one who closes the engine."""
+    for _ in range(20):
+        backend = ScriptedBackend(logits=counting, num_blocks=4, block_size=4096, vocab=WORDS)
+        running = threading.Event()
+        backend.before_step = running.set
+        engine = open_engine(backend, max_tokens=4000)
+        ends: list[object] = []
+
+        def wait(engine: object = engine, ends: list[object] = ends) -> None:
+            try:
+                ends.append(engine.complete([1], max_tokens=4000).finish_reason)  # type: ignore[attr-defined]
+            except EngineError as error:
+                ends.append(error)
+
+        threads = [threading.Thread(target=wait) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        running.wait(20)
+        engine.close()
+        for thread in threads:
+            thread.join(20)
+        refused = [end for end in ends if "closed: open it again" in str(end)]  # came after the close
+        assert ends.count("cancelled") + len(refused) == 3, ends
+
+
+def test_a_caller_that_is_interrupted_while_another_drives_leaves_nothing_running() -> None:
+    backend = ScriptedBackend(logits=counting, num_blocks=2, block_size=4096, vocab=WORDS)
+    engine = open_engine(backend, max_tokens=4000)
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    wait = engine._driver.wait
+    engine._driver.wait = interrupted  # type: ignore[assignment, method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        engine.complete([1], max_tokens=4000)
+    engine._driver.wait = wait  # type: ignore[method-assign]
+    assert engine.generate([request(1, 2)])[0].tokens == tuple(range(3, 15))
+    assert not engine._scheduler.busy
+    assert engine._scheduler.pool.available == 2
