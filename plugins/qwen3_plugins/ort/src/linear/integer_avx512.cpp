@@ -37,48 +37,60 @@ struct Int8Line {
   }
 };
 
-template <template <int> class Line, int rows>
-struct Panel {
-  static void run(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
-    const int64_t groups = weights.groups();
-    const int lines = static_cast<int>(weights.group) / Line<rows>::kInputs;
-    const bool grouped = weights.scaling == Scaling::group_column;
-    const uint8_t* line = weights.panel_codes(panel);
-    const uint16_t* scales = grouped ? weights.group_scales(panel) : nullptr;
-    const int8_t* x = tile.codes;
-    const float* x_scales = tile.scales;
-    const int32_t* corrections = tile.corrections;
-    __m512 sum[rows];
-    for (int r = 0; r < rows; ++r) sum[r] = _mm512_setzero_ps();
-    for (int64_t g = 0; g < groups; ++g) {
-      __m512i dot[rows];
-      for (int r = 0; r < rows; ++r) dot[r] = _mm512_set1_epi32(corrections[r]);
-      for (int i = 0; i < lines; ++i) {
-        Line<rows>::add(line, x, dot);
-        line += 64;
-        x += Line<rows>::kInputs * rows;
-      }
-      __m512 scale = _mm512_set1_ps(1.0f);
-      if (grouped) {
-        scale = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales)));
-        scales += kPanel;
-      }
-      for (int r = 0; r < rows; ++r) {
-        const __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(x_scales[r]));
-        sum[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[r]), both, sum[r]);
-      }
-      x_scales += rows;
-      corrections += rows;
+template <template <int> class Line, int rows, bool grouped>
+inline void panel_of(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
+  const int64_t groups = weights.groups();
+  const int lines = static_cast<int>(weights.group) / Line<rows>::kInputs;
+  const uint8_t* line = weights.panel_codes(panel);
+  const uint16_t* scales = grouped ? weights.group_scales(panel) : nullptr;
+  const int8_t* x = tile.codes;
+  const float* x_scales = tile.scales;
+  const int32_t* corrections = tile.corrections;
+  __m512 sum[rows];
+  for (int r = 0; r < rows; ++r) sum[r] = _mm512_setzero_ps();
+  for (int64_t g = 0; g < groups; ++g) {
+    __m512i dot[rows];
+    for (int r = 0; r < rows; ++r) dot[r] = _mm512_set1_epi32(corrections[r]);
+    int i = 0;
+    do {
+      Line<rows>::add(line, x, dot);
+      line += 64;
+      x += Line<rows>::kInputs * rows;
+    } while (++i < lines);
+    __m512 scale = _mm512_set1_ps(1.0f);
+    if constexpr (grouped) {
+      scale = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales)));
+      scales += kPanel;
     }
-    const __m512 columns = grouped ? _mm512_set1_ps(1.0f) : _mm512_loadu_ps(weights.column_scales(panel));
-    for (int r = 0; r < rows; ++r) _mm512_storeu_ps(out + r * kPanel, _mm512_mul_ps(sum[r], columns));
+    for (int r = 0; r < rows; ++r) {
+      const __m512 both = grouped ? _mm512_mul_ps(scale, _mm512_set1_ps(x_scales[r])) : _mm512_set1_ps(x_scales[r]);
+      sum[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[r]), both, sum[r]);
+    }
+    x_scales += rows;
+    corrections += rows;
+  }
+  for (int r = 0; r < rows; ++r) {
+    if constexpr (!grouped) sum[r] = _mm512_mul_ps(sum[r], _mm512_loadu_ps(weights.column_scales(panel)));
+    _mm512_storeu_ps(out + r * kPanel, sum[r]);
+  }
+}
+
+template <int rows>
+struct Int4Panel {
+  static void run(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
+    panel_of<Int4Line, rows, true>(weights, tile, panel, out);
   }
 };
 
 template <int rows>
-using Int4Panel = Panel<Int4Line, rows>;
-template <int rows>
-using Int8Panel = Panel<Int8Line, rows>;
+struct Int8Panel {
+  static void run(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
+    if (weights.scaling == Scaling::group_column)
+      panel_of<Int8Line, rows, true>(weights, tile, panel, out);
+    else
+      panel_of<Int8Line, rows, false>(weights, tile, panel, out);
+  }
+};
 
 }  // namespace
 

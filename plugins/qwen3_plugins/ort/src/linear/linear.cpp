@@ -12,6 +12,9 @@ namespace {
 // Rows that pass over a chunk of the weights together: their activations stay in the second-level cache.
 constexpr int64_t kRowBlock = 192;
 
+// Bytes of weights that all tiles pass over before the next are taken.
+constexpr int64_t kBlockBytes = 192 << 10;
+
 // Tasks for each thread, so that one that is held up does not leave the others waiting.
 constexpr int64_t kTasksPerThread = 4;
 
@@ -114,21 +117,27 @@ void multiply(const Weights& weights, const Activations& x, int64_t tile_first, 
   const PanelKernel kernel = kernel_of(table, weights, precise);
   const int64_t width = outputs(weights, activation);
   const int64_t step = activation == Activation::swiglu ? 2 : 1;
+  // Every tile passes over a block of panels that stays in the second-level cache, the tile itself in the first.
+  const int64_t fitting = kBlockBytes / (weights.panel_bytes() * step) * step;
+  const int64_t block = x.tiles() > 1 ? std::max(step, fitting) : last - first;
   alignas(64) float out[2][kMaxRows * kPanel];
-  for (int64_t panel = first; panel < last; panel += step) {
-    const int64_t column = panel / step * kPanel;
-    const int count = static_cast<int>(std::min<int64_t>(kPanel, width - column));
+  for (int64_t begin = first; begin < last; begin += block) {
+    const int64_t end = std::min(last, begin + block);
     for (int64_t t = tile_first; t < tile_last; ++t) {
       const Tile tile = x.tile(t);
-      kernel(weights, tile, panel, out[0]);
-      if (step == 2) kernel(weights, tile, panel + 1, out[1]);
-      for (int r = 0; r < tile.rows; ++r) {
-        const int64_t at = (x.tile_begin(t) + r) * width + column;
-        const float* rest = residual != nullptr ? residual + at : nullptr;
-        if (step == 2)
-          table.swiglu(out[0] + r * kPanel, out[1] + r * kPanel, rest, count, y + at);
-        else
-          table.store(out[0] + r * kPanel, rest, count, y + at);
+      for (int64_t panel = begin; panel < end; panel += step) {
+        kernel(weights, tile, panel, out[0]);
+        if (step == 2) kernel(weights, tile, panel + 1, out[1]);
+        const int64_t column = panel / step * kPanel;
+        const int count = static_cast<int>(std::min<int64_t>(kPanel, width - column));
+        for (int r = 0; r < tile.rows; ++r) {
+          const int64_t at = (x.tile_begin(t) + r) * width + column;
+          const float* rest = residual != nullptr ? residual + at : nullptr;
+          if (step == 2)
+            table.swiglu(out[0] + r * kPanel, out[1] + r * kPanel, rest, count, y + at);
+          else
+            table.store(out[0] + r * kPanel, rest, count, y + at);
+        }
       }
     }
   }
