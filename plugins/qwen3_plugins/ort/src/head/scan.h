@@ -14,7 +14,7 @@ struct Part {
   Candidate* best;  // [k], a heap of which the weakest is in front, then unordered beyond `found`
   int64_t found;
   float maximum;
-  float sum;  // of e^(logit - maximum)
+  double sum;  // of e^(logit - maximum)
 };
 
 // Scans logits [count], of which the first has the id `first`.

@@ -1,3 +1,4 @@
+#define QWEN3_VECTOR_BYTES 32
 #include "scan_body.h"
 
 namespace qwen3::head {

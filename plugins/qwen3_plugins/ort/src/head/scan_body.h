@@ -1,4 +1,5 @@
-// Plain loops over 16 lanes, which the compiler turns into vectors of whatever instruction set the including file has.
+// Written with the compiler's vectors of QWEN3_VECTOR_BYTES, which the including file defines as its instruction set's
+// width. They are passed by reference, as their calling convention depends on compiler flags.
 #pragma once
 
 #include <math.h>
@@ -10,8 +11,11 @@
 namespace qwen3::head {
 namespace {
 
-constexpr int64_t kLanes = 16;
-constexpr int64_t kStride = 8 * kLanes;  // logits that are compared with the weakest candidate at a time
+constexpr int64_t kLanes = QWEN3_VECTOR_BYTES / 4;
+typedef float Floats __attribute__((vector_size(QWEN3_VECTOR_BYTES)));
+typedef float Loaded __attribute__((vector_size(QWEN3_VECTOR_BYTES), aligned(4), may_alias));
+typedef uint32_t Bits __attribute__((vector_size(QWEN3_VECTOR_BYTES)));
+constexpr int64_t kStride = 128;  // logits that are compared with the weakest candidate at a time
 
 // Whether a is to come after b: the order of a heap with the weakest in front.
 inline bool weaker(const Candidate& a, const Candidate& b) {
@@ -43,46 +47,69 @@ void offer(Part& part, int64_t k, float value, int32_t id) {
   }
 }
 
+inline void load(const float* values, Floats& to) { to = *reinterpret_cast<const Loaded*>(values); }
+
 float highest(const float* values, int64_t count) {
-  float lanes[kLanes];
-  for (int64_t l = 0; l < kLanes; ++l) lanes[l] = -INFINITY;
+  float top = -INFINITY;
   int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    for (int64_t l = 0; l < kLanes; ++l) lanes[l] = values[i + l] > lanes[l] ? values[i + l] : lanes[l];
+  if (count >= kLanes) {
+    Floats lanes = Floats{} - INFINITY, next;
+    for (; i + kLanes <= count; i += kLanes) {
+      load(values + i, next);
+      lanes = next > lanes ? next : lanes;
+    }
+    for (int64_t l = 0; l < kLanes; ++l) top = lanes[l] > top ? lanes[l] : top;
   }
-  for (; i < count; ++i) lanes[0] = values[i] > lanes[0] ? values[i] : lanes[0];
-  for (int64_t l = 1; l < kLanes; ++l) lanes[0] = lanes[l] > lanes[0] ? lanes[l] : lanes[0];
-  return lanes[0];
+  for (; i < count; ++i) top = values[i] > top ? values[i] : top;
+  return top;
 }
 
-// e^x for x <= 0: 2^(nearest integer) times a Taylor series of degree 6 (relative error 3e-7); 0 below e^-87.
-inline float exponential(float x) {
+// x = e^x for x <= 0: 2^(nearest integer) times a Taylor series of degree 6 (relative error 3e-7); 0 below e^-86.
+inline void exponentiate(Floats& x) {
   constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
-  const float scaled = x * 1.44269504f;
-  const float clamped = scaled < -125.0f ? -125.0f : scaled;
-  const float shifted = clamped + kRounder;
-  const float rest = clamped - (shifted - kRounder);
-  float power = 1.5403530e-4f;
-  power = power * rest + 1.3333558e-3f;
+  const Floats scaled = x * 1.44269504f;
+  const Floats lowest = Floats{} - 125.0f;
+  const Floats clamped = scaled < lowest ? lowest : scaled;
+  const Floats shifted = clamped + kRounder;
+  const Floats rest = clamped - (shifted - kRounder);
+  Floats power = rest * 1.5403530e-4f + 1.3333558e-3f;
   power = power * rest + 9.6181291e-3f;
   power = power * rest + 5.5504109e-2f;
   power = power * rest + 2.4022651e-1f;
   power = power * rest + 6.9314718e-1f;
   power = power * rest + 1.0f;
-  const uint32_t exponent = __builtin_bit_cast(uint32_t, shifted) << 23;
-  const float result = __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, power) + exponent);
-  return scaled < -125.0f ? 0.0f : result;
+  const Floats result = (Floats)((Bits)power + ((Bits)shifted << 23));
+  x = scaled < lowest ? Floats{} : result;
 }
 
-float sum_of_exponentials(const float* values, int64_t count, float maximum) {
-  float lanes[kLanes] = {};
+// The sum over a few thousand values, short enough for float32.
+float sum_of_some(const float* values, int64_t count, float maximum) {
+  Floats sum = {}, next;
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
-    for (int64_t l = 0; l < kLanes; ++l) lanes[l] += exponential(values[i + l] - maximum);
+    load(values + i, next);
+    next -= maximum;
+    exponentiate(next);
+    sum += next;
   }
-  for (; i < count; ++i) lanes[0] += exponential(values[i] - maximum);
-  for (int64_t l = 1; l < kLanes; ++l) lanes[0] += lanes[l];
-  return lanes[0];
+  if (i < count) {
+    next = Floats{} - INFINITY;
+    for (int64_t l = 0; i + l < count; ++l) next[l] = values[i + l] - maximum;
+    exponentiate(next);
+    sum += next;
+  }
+  float total = 0;
+  for (int64_t l = 0; l < kLanes; ++l) total += sum[l];
+  return total;
+}
+
+double sum_of_exponentials(const float* values, int64_t count, float maximum) {
+  constexpr int64_t kSome = 4096;
+  double total = 0;
+  for (int64_t i = 0; i < count; i += kSome) {
+    total += static_cast<double>(sum_of_some(values + i, count - i < kSome ? count - i : kSome, maximum));
+  }
+  return total;
 }
 
 void scan(const float* logits, int64_t count, int32_t first, int64_t k, Part& part) {

@@ -38,7 +38,7 @@ void merge(const Part* parts, int64_t count, int64_t k, float* values, int32_t* 
   double sum = 0;
   for (int64_t p = 0; p < count; ++p) {
     const float own = parts[p].maximum == -INFINITY ? 0.0f : parts[p].maximum;
-    sum += static_cast<double>(parts[p].sum) * std::exp(static_cast<double>(own) - maximum);
+    sum += parts[p].sum * std::exp(static_cast<double>(own) - maximum);
   }
   *log_sum_exp = static_cast<float>(maximum + std::log(sum));
 }
