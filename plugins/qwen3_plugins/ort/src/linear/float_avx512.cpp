@@ -32,12 +32,10 @@ inline void widen(const uint8_t* panel, int64_t k, __m512 (&w)[kFloatStep]) {
     }
   } else if constexpr (format == Format::fp8) {
     // Sign, exponent and mantissa at float16's places; the biases differ by 8 (kUnit). Subnormals come out right.
-    for (int i = 0; i < 8; i += 2) {
-      const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel + (k + i) * kPanel));
-      const __m512i high = _mm512_slli_epi16(_mm512_cvtepu8_epi16(bytes), 8);
-      const __m512i half = _mm512_and_si512(_mm512_srai_epi16(high, 1), _mm512_set1_epi16(static_cast<short>(0xbf80)));
-      w[i] = _mm512_cvtph_ps(_mm512_castsi512_si256(half));
-      w[i + 1] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(half, 1));
+    for (int i = 0; i < 8; ++i) {
+      const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(panel + (k + i) * kPanel));
+      const __m256i moved = _mm256_slli_epi16(_mm256_cvtepi8_epi16(bytes), 7);
+      w[i] = _mm512_cvtph_ps(_mm256_and_si256(moved, _mm256_set1_epi16(static_cast<short>(0xbf80))));
     }
   } else if constexpr (format == Format::fp16) {
     for (int i = 0; i < 8; ++i)
