@@ -94,6 +94,14 @@ def test_sixteen_query_heads_share_a_key_head(instructions: str) -> None:
 
 
 @every_instruction_set
+@pytest.mark.parametrize("block", [16, 24, 100])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_many_key_heads_are_shared_out_among_threads(instructions: str, threads: int, block: int) -> None:
+    step = make_step(7, heads=14, kv_heads=7, head_dim=32, block=block, new=[1, 2, 1, 6], context=[900, 130, 0, 1100])
+    check(step, instructions, threads)
+
+
+@every_instruction_set
 def test_a_prompt_in_chunks_gives_what_one_chunk_gives(instructions: str) -> None:
     whole = make_step(3, heads=4, kv_heads=2, head_dim=64, block=16, new=[200], context=[0])
     parts = copy.deepcopy(whole)

@@ -33,7 +33,10 @@ struct V {
   }
   static float total(Floats values) { return total8(fold(values)); }
   static void store_sums(const Floats (&sums)[4], float* to) {
-    _mm_storeu_ps(to, totals4(fold(sums[0]), fold(sums[1]), fold(sums[2]), fold(sums[3])));
+    const Floats ab = _mm512_add_ps(_mm512_unpacklo_ps(sums[0], sums[1]), _mm512_unpackhi_ps(sums[0], sums[1]));
+    const Floats cd = _mm512_add_ps(_mm512_unpacklo_ps(sums[2], sums[3]), _mm512_unpackhi_ps(sums[2], sums[3]));
+    const __m256 all = fold(_mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee)));
+    _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
   }
 
   // 2^x for x <= 0: Taylor series of degree 6 around the nearest integer (relative error 2e-7), 0 below -126.
