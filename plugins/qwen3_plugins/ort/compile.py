@@ -92,7 +92,8 @@ def compile_library(
 
 def _first_error(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return next((line.strip() for line in lines if "error" in line.lower()), "the build failed")
+    said = (line.strip() for mark in ("error:", "Error") for line in lines if mark in line)
+    return next(said, "the build failed")
 
 
 def main() -> int:

@@ -47,7 +47,7 @@ bool has_avx512_bf16() {
 #endif
 }
 
-int usable_processors() {
+static int count_processors() {
 #ifdef __linux__
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) {
@@ -56,6 +56,11 @@ int usable_processors() {
   }
 #endif
   return 1;
+}
+
+int usable_processors() {
+  static const int count = count_processors();
+  return count;
 }
 
 }  // namespace qwen3

@@ -19,7 +19,7 @@ InstructionSet instructions();
 // Whether vdpbf16ps is available (only asked at level avx512).
 bool has_avx512_bf16();
 
-// Processors that this process may run on (affinity), at least one.
+// Processors that this process may run on (affinity), at least one. Asked once.
 int usable_processors();
 
 }  // namespace qwen3

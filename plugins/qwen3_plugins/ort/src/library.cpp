@@ -5,13 +5,12 @@
 
 namespace qwen3 {
 
-// Each is defined in its op_*.cpp. Weak while some are still being written: an absent one is not registered.
-#define QWEN3_OPERATOR __attribute__((weak))
-QWEN3_OPERATOR const OrtCustomOp* linear_op();
-QWEN3_OPERATOR const OrtCustomOp* attention_op();
-QWEN3_OPERATOR const OrtCustomOp* moe_op();
-QWEN3_OPERATOR const OrtCustomOp* head_op();
-QWEN3_OPERATOR const OrtCustomOp* embedding_op();
+// Each is defined in its op_*.cpp.
+const OrtCustomOp* linear_op();
+const OrtCustomOp* attention_op();
+const OrtCustomOp* moe_op();
+const OrtCustomOp* head_op();
+const OrtCustomOp* embedding_op();
 
 namespace {
 
@@ -23,7 +22,7 @@ OrtStatus* register_all(OrtSessionOptions* options) {
   OrtCustomOpDomain* domain = nullptr;
   OrtStatus* status = call<kCreateCustomOpDomain, OrtStatus*>(static_cast<const char*>("qwen3"), &domain);
   for (const Operator op : operators)
-    if (status == nullptr && op != nullptr) status = call<kCustomOpDomainAdd, OrtStatus*>(domain, op());
+    if (status == nullptr) status = call<kCustomOpDomainAdd, OrtStatus*>(domain, op());
   return status != nullptr ? status : call<kAddCustomOpDomain, OrtStatus*>(options, domain);
 }
 
