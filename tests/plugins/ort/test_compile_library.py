@@ -42,7 +42,7 @@ def test_a_compiler_that_fails_leaves_the_library_of_before(monkeypatch: pytest.
     before.parent.mkdir()
     before.write_bytes(b"before")
     with pytest.raises(
-        native.CompileError, match=r"error: this compiler is broken \(everything the compiler said is in .*log\.txt\)"
+        native.CompileError, match=r"error: this compiler is broken .*log\.txt"
     ):
         native.compile_library(output=before.parent)
     assert before.read_bytes() == b"before"

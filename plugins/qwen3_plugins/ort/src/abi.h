@@ -78,9 +78,12 @@ struct OrtCustomOp {
 static_assert(sizeof(void*) == 8, "positions below are those of 64-bit platforms");
 static_assert(sizeof(OrtCustomOp) >= 208, "OrtCustomOp only grows");
 static_assert(offsetof(OrtCustomOp, GetName) == 16 && offsetof(OrtCustomOp, GetInputType) == 32, "OrtCustomOp");
-static_assert(offsetof(OrtCustomOp, KernelDestroy) == 72 && offsetof(OrtCustomOp, GetInputMemoryType) == 96, "OrtCustomOp");
-static_assert(offsetof(OrtCustomOp, CreateKernelV2) == 136 && offsetof(OrtCustomOp, KernelComputeV2) == 144, "OrtCustomOp");
-static_assert(offsetof(OrtCustomOp, GetStartVersion) == 160 && offsetof(OrtCustomOp, GetAliasMap) == 192, "OrtCustomOp");
+static_assert(offsetof(OrtCustomOp, KernelDestroy) == 72 && offsetof(OrtCustomOp, GetInputMemoryType) == 96,
+              "OrtCustomOp");
+static_assert(offsetof(OrtCustomOp, CreateKernelV2) == 136 && offsetof(OrtCustomOp, KernelComputeV2) == 144,
+              "OrtCustomOp");
+static_assert(offsetof(OrtCustomOp, GetStartVersion) == 160 && offsetof(OrtCustomOp, GetAliasMap) == 192,
+              "OrtCustomOp");
 
 namespace qwen3::abi {
 

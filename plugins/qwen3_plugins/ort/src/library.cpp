@@ -30,7 +30,7 @@ OrtStatus* register_all(OrtSessionOptions* options) {
 }  // namespace qwen3
 
 extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
-                                                                                const OrtApiBase* base) {
+                                                                               const OrtApiBase* base) {
   const OrtApi* api = base->GetApi(qwen3::abi::kApiVersion);
   // An ONNX Runtime that is too old has no table to make a status with; it finds the operators missing and says so.
   if (api == nullptr) return nullptr;

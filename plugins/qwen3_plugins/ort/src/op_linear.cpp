@@ -34,7 +34,8 @@ class Linear {
         activation_(activation_of(attributes.text("activation", "none"))),
         precise_(attributes.integer("precise", 0) != 0) {
     if (activation_ == linear::Activation::swiglu) {
-      if (layout_.n % 2 != 0) throw Refused("n is " + std::to_string(layout_.n) + ", swiglu needs gate and up: an even n");
+      if (layout_.n % 2 != 0)
+        throw Refused("n is " + std::to_string(layout_.n) + ", swiglu needs gate and up: an even n");
       layout_ = linear::gate_up(layout_);
     }
   }

@@ -57,7 +57,8 @@ class MoE {
     Reading reading{this, layout_};
     moe::Experts& experts = reading.experts;
     experts.router = linear::bind(layout_.router, context.input(kRouter), Tensor{}, 1);
-    experts.gate_up = linear::bind(layout_.gate_up, context.input(kGateUp), context.input(kGateUpScales), layout_.count);
+    experts.gate_up =
+        linear::bind(layout_.gate_up, context.input(kGateUp), context.input(kGateUpScales), layout_.count);
     experts.down = linear::bind(layout_.down, context.input(kDown), context.input(kDownScales), layout_.count);
     moe::Call call;
     call.experts = &experts;

@@ -127,7 +127,7 @@ Tensor Context::output(size_t index, std::initializer_list<int64_t> shape) const
   std::copy(shape.begin(), shape.end(), tensor.shape);
   OrtValue* value = nullptr;
   check(call<kKernelContextGetOutput, OrtStatus*>(context_, index, static_cast<const int64_t*>(tensor.shape),
-                                                 shape.size(), &value));
+                                                  shape.size(), &value));
   if (value != nullptr) check(call<kGetTensorMutableData, OrtStatus*>(value, &tensor.data));
   return tensor;
 }

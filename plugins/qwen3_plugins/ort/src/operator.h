@@ -60,8 +60,8 @@ struct Tensor {
   int64_t shape[kMaxRank] = {};
 
   explicit operator bool() const { return data != nullptr || rank != 0; }
-  int64_t size() const;                   // number of elements
-  std::string describe() const;           // "float32 [3, 1024]"
+  int64_t size() const;          // number of elements
+  std::string describe() const;  // "float32 [3, 1024]"
   template <class T>
   T* as() const {
     return static_cast<T*>(data);
@@ -119,7 +119,8 @@ class Context {
   size_t count_;
 };
 
-// Throws Refused("<what> has <found>, expected <expected>") unless `tensor` has exactly this shape; -1 matches any size.
+// Throws Refused("<what> has <found>, expected <expected>") unless `tensor` has exactly this shape; -1 matches any
+// size.
 void require_shape(const Tensor& tensor, const char* what, std::initializer_list<int64_t> shape);
 
 OrtStatus* status_of(const char* op, const std::exception& error) noexcept;

@@ -20,7 +20,8 @@ inline void widen(const uint8_t* panel, int64_t k, __m512 (&w)[kFloatStep]) {
     const __m512i line = _mm512_loadu_si512(panel + k / 8 * 64);
     const __m512i mask = _mm512_set1_epi32(15), bias = _mm512_set1_epi32(8);
     for (int i = 0; i < 8; ++i) {
-      const __m512i code = _mm512_and_si512(_mm512_srli_epi32(line, static_cast<unsigned>(i % 4 * 8 + i / 4 * 4)), mask);
+      const __m512i code =
+          _mm512_and_si512(_mm512_srli_epi32(line, static_cast<unsigned>(i % 4 * 8 + i / 4 * 4)), mask);
       w[i] = _mm512_cvtepi32_ps(_mm512_sub_epi32(code, bias));
     }
   } else if constexpr (format == Format::int8) {
@@ -78,11 +79,10 @@ void panel_of(const Weights& weights, const Tile& tile, int64_t panel, float* ou
     for (int r = 0; r < rows; ++r) sum[r] = _mm512_setzero_ps();
     for (int64_t g = 0; g < weights.groups(); ++g) {
       accumulate<format, rows>(codes, tile.values, g * weights.group, (g + 1) * weights.group, part);
-      const __m512 scale =
-          weights.scaling == Scaling::group_panel
-              ? _mm512_set1_ps(weights.panel_scales(panel)[g])
-              : _mm512_cvtph_ps(_mm256_loadu_si256(
-                    reinterpret_cast<const __m256i*>(weights.group_scales(panel) + g * kPanel)));
+      const __m512 scale = weights.scaling == Scaling::group_panel
+                               ? _mm512_set1_ps(weights.panel_scales(panel)[g])
+                               : _mm512_cvtph_ps(_mm256_loadu_si256(
+                                     reinterpret_cast<const __m256i*>(weights.group_scales(panel) + g * kPanel)));
       for (int r = 0; r < rows; ++r) sum[r] = _mm512_fmadd_ps(part[r], scale, sum[r]);
     }
   } else {

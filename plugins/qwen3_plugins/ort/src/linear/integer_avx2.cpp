@@ -17,7 +17,8 @@ inline __m256i load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_ca
 // Keeps a sum in its register at this place: left alone, GCC forms all the products first and spills them.
 inline void hold(__m256i& v) { asm("" : "+x"(v)); }
 
-// Adds what 32 inputs contribute to dot (int32) and leaves `line` and `x` behind them. `first` is the half to begin with.
+// Adds what 32 inputs contribute to dot (int32) and leaves `line` and `x` behind them. `first` is the half to begin
+// with.
 template <int rows, int halves>
 struct Int4Block {
   static constexpr int kLines = 4;
@@ -94,9 +95,8 @@ inline void run_halves(const Weights& weights, const Tile& tile, int64_t panel, 
       x += 32 * rows;
     }
     for (int h = 0; h < halves; ++h) {
-      const __m256 scale =
-          grouped ? _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(scales + 8 * h)))
-                  : _mm256_set1_ps(1.0f);
+      const __m256 scale = grouped ? _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(scales + 8 * h)))
+                                   : _mm256_set1_ps(1.0f);
       for (int r = 0; r < rows; ++r) {
         const __m256 both = _mm256_mul_ps(scale, _mm256_set1_ps(x_scales[r]));
         sum[h][r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[h][r]), both, sum[h][r]);

@@ -35,8 +35,8 @@ struct Kernels {
 
   // out[k] = x[k] * weight[k] / sqrt(mean(x^2) + epsilon)
   void (*normalise)(const float* x, const float* weight, int64_t k, float epsilon, float* out);
-  // Row r of the tile from values [padded_k] (zeros beyond k): symmetric, scale = largest magnitude / 127, nearest code.
-  // A group with a NaN or an infinity gets such a scale, so that results show it.
+  // Row r of the tile from values [padded_k] (zeros beyond k): symmetric, scale = largest magnitude / 127, nearest
+  // code. A group with a NaN or an infinity gets such a scale, so that results show it.
   void (*quantise)(const float* values, int64_t padded_k, int64_t group, int bias, Tile& tile, int r);
   // y[0..count) = tile + residual (null: nothing)
   void (*store)(const float* tile, const float* residual, int count, float* y);

@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <initializer_list>
 #include <cstring>
+#include <initializer_list>
 
 namespace qwen3::linear {
 
@@ -73,7 +73,8 @@ void quantise(const float* values, int64_t padded_k, int64_t group, int bias, Ti
 // e^x for x <= 0 within 2 units in the last place: 2^n times a polynomial in the rest.
 inline __m256 exp_negative(__m256 x) {
   x = _mm256_max_ps(x, _mm256_set1_ps(-87.0f));
-  const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m256 n =
+      _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   __m256 rest = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
   rest = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), rest);
   __m256 p = _mm256_set1_ps(1.0f / 5040);

@@ -40,8 +40,8 @@ void quantise(const float* values, int64_t padded_k, int64_t group, int bias, Ti
       const __m512i v = _mm512_maskz_loadu_epi32(first(group - i), x + i);
       bits = _mm512_max_epu32(bits, _mm512_and_si512(v, magnitude));
     }
-    const float largest = _mm512_cvtss_f32(_mm512_castsi512_ps(_mm512_set1_epi32(
-        static_cast<int>(_mm512_reduce_max_epu32(bits)))));
+    const float largest =
+        _mm512_cvtss_f32(_mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(_mm512_reduce_max_epu32(bits)))));
     const __m512 inverse = _mm512_set1_ps(largest > 0 ? 127.0f / largest : 0.0f);
     __m512i sum = _mm512_setzero_si512();
     int8_t* codes = tile.codes + g * group * tile.rows + r * 4;

@@ -67,8 +67,8 @@ Weights bind(const Weights& layout, const Tensor& codes, const Tensor& scales, i
   Weights weights = layout;
   const int64_t bytes = stacked * weights.code_bytes();
   if (codes.size() != bytes)
-    throw Refused("codes have " + std::to_string(codes.size()) + " bytes, expected " + std::to_string(bytes) + " for n " +
-                  std::to_string(weights.n) + " and k " + std::to_string(weights.k));
+    throw Refused("codes have " + std::to_string(codes.size()) + " bytes, expected " + std::to_string(bytes) +
+                  " for n " + std::to_string(weights.n) + " and k " + std::to_string(weights.k));
   const int64_t count = stacked * weights.scale_count();
   if (count == 0 && scales) throw Refused("scales are given, but this format has none");
   const Element wanted = weights.scaling == Scaling::group_column ? Element::f16 : Element::f32;
@@ -91,7 +91,8 @@ void require_finite_scales(const Weights& weights, int64_t first_panel, int64_t 
     const float* scales = static_cast<const float*>(weights.scales);
     for (int64_t i = first_panel * each; i < last_panel * each; ++i) finite &= std::isfinite(scales[i]);
   }
-  if (!finite) throw Refused("scales hold NaN or infinity: the engine's weights are damaged or were packed by another tool");
+  if (!finite)
+    throw Refused("scales hold NaN or infinity: the engine's weights are damaged or were packed by another tool");
 }
 
 }  // namespace qwen3::linear

@@ -105,8 +105,8 @@ void Activations::fill_all(const float* x, const float* norm_weight, float epsil
   for_each(tiles_ < 4 ? serial() : parallel, static_cast<size_t>(tiles_), one);
 }
 
-void multiply_panel(const Weights& weights, const Tile& tile, int64_t panel, bool precise,
-                    InstructionSet instructions, float* out) {
+void multiply_panel(const Weights& weights, const Tile& tile, int64_t panel, bool precise, InstructionSet instructions,
+                    float* out) {
   kernel_of(kernels(instructions), weights, precise)(weights, tile, panel, out);
 }
 

@@ -16,14 +16,14 @@ enum class Activation { none, swiglu };
 
 struct Call {
   const Weights* weights = nullptr;
-  const float* x = nullptr;            // [rows, k]
+  const float* x = nullptr;  // [rows, k]
   int64_t rows = 0;
   const float* norm_weight = nullptr;  // [k], or null: x is taken as it is
   float epsilon = 1e-6f;
-  const float* residual = nullptr;     // [rows, outputs], or null
+  const float* residual = nullptr;  // [rows, outputs], or null
   Activation activation = Activation::none;
-  bool precise = false;                // float32 activations for integer weights too
-  float* y = nullptr;                  // [rows, outputs]
+  bool precise = false;  // float32 activations for integer weights too
+  float* y = nullptr;    // [rows, outputs]
 };
 
 // n, or half of it under swiglu: panels then alternate, 16 rows of gate and 16 of up.
@@ -65,11 +65,11 @@ class Activations {
 };
 
 // out [tile.rows, 16] = activations @ (16 rows of the matrix).T
-void multiply_panel(const Weights& weights, const Tile& tile, int64_t panel, bool precise,
-                    InstructionSet instructions, float* out);
+void multiply_panel(const Weights& weights, const Tile& tile, int64_t panel, bool precise, InstructionSet instructions,
+                    float* out);
 
-// The columns of y [x.count(), outputs] that panels [first, last) give, for the rows of tiles [tile_first, tile_last); on
-// the calling thread. Under swiglu the panels are whole pairs.
+// The columns of y [x.count(), outputs] that panels [first, last) give, for the rows of tiles [tile_first, tile_last);
+// on the calling thread. Under swiglu the panels are whole pairs.
 void multiply(const Weights& weights, const Activations& x, int64_t tile_first, int64_t tile_last, int64_t first,
               int64_t last, Activation activation, bool precise, const float* residual, float* y,
               InstructionSet instructions);

@@ -10,9 +10,9 @@
 
 namespace qwen3::linear {
 
-constexpr int kPanel = 16;            // rows of the matrix in a panel
-constexpr int kFloatStep = 8;         // inputs that floating-point kernels take at a time
-constexpr int kChannelGroup = 64;     // activations that share a scale where the weights have one scale a row
+constexpr int kPanel = 16;         // rows of the matrix in a panel
+constexpr int kFloatStep = 8;      // inputs that floating-point kernels take at a time
+constexpr int kChannelGroup = 64;  // activations that share a scale where the weights have one scale a row
 
 enum class Format { int4, int8, fp8, fp16, bf16, fp32 };
 
@@ -27,16 +27,14 @@ enum class Scaling {
 struct Weights {
   Format format = Format::fp32;
   Scaling scaling = Scaling::none;
-  int64_t n = 0;           // rows: outputs
-  int64_t k = 0;           // inputs
-  int64_t group = 0;       // inputs that share a scale, of the weights or, if those have one a row, of the activations
+  int64_t n = 0;      // rows: outputs
+  int64_t k = 0;      // inputs
+  int64_t group = 0;  // inputs that share a scale, of the weights or, if those have one a row, of the activations
   const uint8_t* codes = nullptr;
   const void* scales = nullptr;
 
-  bool gate_up = false;    // panels alternate: 16 rows of gate, 16 of up; n counts both
-  int64_t panels() const {
-    return gate_up ? 2 * ((n / 2 + kPanel - 1) / kPanel) : (n + kPanel - 1) / kPanel;
-  }
+  bool gate_up = false;  // panels alternate: 16 rows of gate, 16 of up; n counts both
+  int64_t panels() const { return gate_up ? 2 * ((n / 2 + kPanel - 1) / kPanel) : (n + kPanel - 1) / kPanel; }
   int64_t groups() const { return (k + group - 1) / group; }
   int64_t padded_k() const { return groups() * group; }
   bool integer() const { return format == Format::int4 || format == Format::int8; }

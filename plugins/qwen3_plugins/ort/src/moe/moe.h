@@ -12,10 +12,10 @@ namespace qwen3::moe {
 struct Experts {
   int64_t count = 0;
   int64_t top_k = 0;
-  bool normalize = true;           // chosen weights are divided by their sum
-  bool precise = false;            // float32 activations for integer weights too
-  linear::Weights router;          // [count, hidden], a floating-point format
-  linear::Weights gate_up;         // of the first expert; the others follow
+  bool normalize = true;    // chosen weights are divided by their sum
+  bool precise = false;     // float32 activations for integer weights too
+  linear::Weights router;   // [count, hidden], a floating-point format
+  linear::Weights gate_up;  // of the first expert; the others follow
   linear::Weights down;
   int64_t hidden() const { return down.n; }
   int64_t intermediate() const { return down.k; }
@@ -28,12 +28,12 @@ void choose(const float* logits, int64_t rows, int64_t count, int64_t top_k, boo
 
 struct Call {
   const Experts* experts = nullptr;
-  const float* x = nullptr;            // [rows, hidden]
+  const float* x = nullptr;  // [rows, hidden]
   int64_t rows = 0;
   const float* norm_weight = nullptr;  // [hidden], or null
   float epsilon = 1e-6f;
-  const float* residual = nullptr;     // [rows, hidden], or null
-  float* y = nullptr;                  // [rows, hidden]
+  const float* residual = nullptr;  // [rows, hidden], or null
+  float* y = nullptr;               // [rows, hidden]
   // Called once for each expert that is about to be read; may throw.
   void (*before_reading)(void* user, int64_t expert) = nullptr;
   void* user = nullptr;
