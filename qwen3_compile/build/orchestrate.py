@@ -126,12 +126,13 @@ def _checkpoint(spec: Spec, locked: Manifest | None) -> Checkpoint:
 
 
 def _require_tokenizer(spec: Spec, checkpoint: Checkpoint) -> None:
-    """Refuse an engine that could not be talked to; synthetic weights have nothing to say anyway.
+    """Refuse an engine that takes text and has no tokenizer; completion takes token ids, synthetic weights say nothing.
 
     Raises:
         CheckpointError: the model's own tokenizer is missing.
     """
-    if isinstance(parse_source(spec.model.source), SyntheticSource) or "tokenizer.json" in checkpoint.assets():
+    synthetic = isinstance(parse_source(spec.model.source), SyntheticSource)
+    if synthetic or spec.model.task == "completion" or "tokenizer.json" in checkpoint.assets():
         return
     raise CheckpointError(
         f"{checkpoint.uri}: no tokenizer.json, which a model for {spec.model.task} needs; "

@@ -1,6 +1,7 @@
 import json
 import re
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -98,10 +99,9 @@ def test_small_talk_is_answered_without_a_sum(checkpoint):
 
 
 def test_no_expert_is_idle_or_overrun():
-    from conftest import TINY
-
-    model = AutoModelForCausalLM.from_pretrained(TINY / "moe", dtype=torch.float32)
-    renderer = Renderer(TINY / "moe")
+    moe = Path(__file__).parents[2] / "examples" / "tiny" / "moe"
+    model = AutoModelForCausalLM.from_pretrained(moe, dtype=torch.float32)
+    renderer = Renderer(moe)
     total = torch.zeros(model.config.num_hidden_layers, model.config.num_experts)
     for problem in PROBLEMS:
         ids = renderer.example([{"role": "user", "content": problem.question}], problem.thinking, problem.answer).ids

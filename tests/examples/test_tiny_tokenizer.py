@@ -1,14 +1,15 @@
 import unicodedata
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
 from conversations import STOP_SENTENCE, Mix, Renderer, examples
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+TINY = Path(__file__).parents[2] / "examples" / "tiny"
 RENDERER = Renderer(TINY / "tokenizer")
 CONVERSATION = [
     {"role": "system", "content": "You are a careful calculator."},

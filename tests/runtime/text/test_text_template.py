@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from conversations import CONVERSATIONS, TOOLS, assistant, call, system, tool, user
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from template_conversations import CONVERSATIONS, TOOLS, assistant, call, system, tool, user
 from template_shapes import ALWAYS_THINKS, ENVIRONMENT, NEVER_THINKS, TAGGED_CALLS
 
 from qwen3_runtime.errors import EngineError, RequestError
