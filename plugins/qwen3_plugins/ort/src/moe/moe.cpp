@@ -16,6 +16,9 @@ using linear::Weights;
 
 constexpr int64_t kTasksPerThread = 8;
 
+// Activations that one thread prepares sooner than others could be woken.
+constexpr int64_t kWorthSharing = 32 << 10;
+
 int64_t tasks_wanted(const Parallel& parallel) { return parallel.threads > 1 ? parallel.threads * kTasksPerThread : 1; }
 
 // Tokens grouped by expert.
@@ -60,7 +63,8 @@ class Batches {
           std::make_unique<Activations>(weights, groups.begin[i + 1] - groups.begin[i], precise, instructions));
       for (int64_t t = 0; t < batches_[i]->tiles(); ++t) tiles.emplace_back(i, t);
     }
-    for_each(tiles.size() < 4 ? serial() : parallel, tiles.size(), [&](size_t index) {
+    const bool few = groups.begin.back() * weights.k < kWorthSharing;
+    for_each(few ? serial() : parallel, tiles.size(), [&](size_t index) {
       const auto [i, t] = tiles[index];
       const int32_t first = groups.begin[i];
       if (rows != nullptr)
