@@ -14,6 +14,9 @@ inline __m256i four(const int8_t* codes) { return _mm256_set1_epi32(*reinterpret
 
 inline __m256i load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 
+// With few rows the next lines of a panel are asked for early: the processor itself stops at the end of a page.
+constexpr int kAhead = 2048;
+
 // Keeps a sum in its register at this place: left alone, GCC forms all the products first and spills them.
 inline void hold(__m256i& v) { asm("" : "+x"(v)); }
 
@@ -90,6 +93,9 @@ inline void run_halves(const Weights& weights, const Tile& tile, int64_t panel, 
     for (int h = 0; h < halves; ++h)
       for (int r = 0; r < rows; ++r) dot[h][r] = Part::start(corrections[r]);
     for (int i = 0; i < blocks; ++i) {
+      if constexpr (halves == 2)
+        for (int j = 0; j < Part::kLines; ++j)
+          _mm_prefetch(reinterpret_cast<const char*>(line) + kAhead + 64 * j, _MM_HINT_T0);
       Part::add(line, x, dot);
       line += 64 * Part::kLines;
       x += 32 * rows;

@@ -11,6 +11,10 @@ namespace {
 // Four consecutive codes of an activation row, in every lane.
 inline __m512i four(const int8_t* codes) { return _mm512_set1_epi32(*reinterpret_cast<const int32_t*>(codes)); }
 
+// With few rows the next lines of a panel are asked for early: the processor itself stops at the end of a page.
+constexpr int kStreamingRows = 4;
+constexpr int kAhead = 2048;
+
 // Keeps a sum in its register at this place, so that the compiler neither reorders nor spills around it.
 inline void hold(__m512i& v) { asm("" : "+v"(v)); }
 
@@ -53,6 +57,7 @@ inline void panel_of(const Weights& weights, const Tile& tile, int64_t panel, fl
     for (int r = 0; r < rows; ++r) dot[r] = _mm512_set1_epi32(corrections[r]);
     int i = 0;
     do {
+      if constexpr (rows <= kStreamingRows) _mm_prefetch(reinterpret_cast<const char*>(line) + kAhead, _MM_HINT_T0);
       Line<rows>::add(line, x, dot);
       line += 64;
       x += Line<rows>::kInputs * rows;
