@@ -3,8 +3,8 @@
     python benchmarks/attention_kernel.py [--threads 2] [--heads 16 --kv-heads 8 --head-dim 128]
 
 Decoding is given as bytes of cache read a second, prompts as floating-point operations a second (two for each
-multiply-add that the causal mask leaves). Every figure is the lower quartile of many short runs, as the machine may be
-shared with others.
+multiply-add that the causal mask leaves). Kernel and ceiling are measured in turns, each figure is the tenth percentile
+of many short runs: on a shared machine the others are those in which a thread had to wait for a processor.
 """
 
 from __future__ import annotations
@@ -13,11 +13,16 @@ import argparse
 import ctypes
 import os
 import time
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qwen3_plugins.ort import library_path, why_missing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 INSTRUCTIONS = {"scalar": 0, "avx2": 1, "avx512": 2}
 Array = NDArray[np.generic]
@@ -28,9 +33,13 @@ def pointer(array: Array | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if array is None else array.ctypes.data)
 
 
-def quartile(seconds: Array) -> float:
-    """The time that a quarter of the runs undercut."""
-    return float(np.quantile(seconds, 0.25))
+def in_turns(runs: list[Callable[[], Array]], rounds: int = 5) -> list[float]:
+    """The tenth percentile of the seconds of each kind of run, measured alternately."""
+    seconds: list[list[Array]] = [[] for _ in runs]
+    for _ in range(rounds):
+        for kind, run in zip(seconds, runs, strict=True):
+            kind.append(run())
+    return [float(np.quantile(np.concatenate(kind), 0.1)) for kind in seconds]
 
 
 class Kernel:
@@ -42,7 +51,7 @@ class Kernel:
         rng = np.random.default_rng(0)
         width = -(-(new + context) // block)
         size = width * block * kv_heads * dim * 2 * (1 if int8 else 2)
-        self.layers = 8 if new > 1 else max(1, 256 * 2**20 // size)
+        self.layers = 4 if new > 1 else max(1, 256 * 2**20 // size)
         shape = (width * self.layers, 2, kv_heads, block, dim)
         self.kv = np.empty(shape, np.int8 if int8 else np.float16)
         self.kv.view(np.int8 if int8 else np.uint16)[...] = 3
@@ -58,8 +67,8 @@ class Kernel:
         self.sizes = (ctypes.c_int64 * len(sizes))(*sizes)
         self.operations = 4 * heads * dim * (new * context + new * (new + 1) // 2)
 
-    def seconds(self, instructions: str) -> float:
-        """Time of one step on one layer."""
+    def seconds(self, instructions: str) -> Array:
+        """Time of one step on each layer."""
         fault = ctypes.create_string_buffer(400)
         seconds = np.empty(len(self.tables))
         arrays = [self.qkv, self.norm, self.norm, *self.angles, self.query_start, self.context]
@@ -76,25 +85,28 @@ class Kernel:
         )
         if status:
             raise SystemExit(fault.value.decode())
-        return quartile(seconds)
+        return seconds
 
 
-def read_bandwidth(library: ctypes.CDLL, memory: Array, threads: int) -> float:
-    """GB/s of reading memory in pieces of 8 MiB."""
-    words = 2**20
-    seconds = np.empty(memory.size // words)
-    library.qwen3_test_read(pointer(memory), ctypes.c_int64(words), len(seconds), threads, pointer(seconds))
-    return words * 8 / quartile(seconds) / 1e9
+PIECE = 2**20
+"""Words that are read at a time."""
 
 
-def product_rate(square: Array) -> float:
-    """GFLOP/s of numpy's float32 matrix product."""
+def read_seconds(library: ctypes.CDLL, memory: Array, threads: int) -> Array:
+    """Time of reading each piece of memory."""
+    seconds = np.empty(memory.size // PIECE)
+    library.qwen3_test_read(pointer(memory), ctypes.c_int64(PIECE), len(seconds), threads, pointer(seconds))
+    return seconds
+
+
+def product_seconds(square: Array) -> Array:
+    """Time of numpy's float32 matrix product, several times."""
     seconds = []
-    for _ in range(20):
+    for _ in range(10):
         begin = time.perf_counter()
         square @ square
         seconds.append(time.perf_counter() - begin)
-    return 2 * len(square) ** 3 / quartile(np.array(seconds)) / 1e9
+    return np.array(seconds)
 
 
 def main() -> None:
@@ -118,8 +130,10 @@ def main() -> None:
         for int8 in (False, True):
             kernel = Kernel(library, args, 1, context, int8=int8)
             for name in args.instructions:
-                seconds, ceiling = kernel.seconds(name), read_bandwidth(library, memory, args.threads)
-                rate = kernel.bytes / seconds / 1e9
+                seconds, reading = in_turns(
+                    [partial(kernel.seconds, name), partial(read_seconds, library, memory, args.threads)]
+                )
+                rate, ceiling = kernel.bytes / seconds / 1e9, PIECE * 8 / reading / 1e9
                 print(
                     f"decode  context {context:5} {'int8' if int8 else 'fp16'} {name:7}"
                     f" {seconds * 1e6:8.0f} us a layer {rate:6.1f} GB/s = {rate / ceiling:4.0%} of {ceiling:.1f}"
@@ -127,8 +141,8 @@ def main() -> None:
     for new, context in ((512, 0), (2048, 0), (512, 2048)):
         kernel = Kernel(library, args, new, context, int8=False)
         for name in args.instructions:
-            seconds, ceiling = kernel.seconds(name), product_rate(square)
-            rate = kernel.operations / seconds / 1e9
+            seconds, product = in_turns([partial(kernel.seconds, name), partial(product_seconds, square)], 3)
+            rate, ceiling = kernel.operations / seconds / 1e9, 2 * len(square) ** 3 / product / 1e9
             print(
                 f"prefill {new:5} after {context:5} {name:7} {seconds * 1e3:8.2f} ms a layer"
                 f" {rate:6.0f} GFLOP/s = {rate / ceiling:4.0%} of numpy's matrix product, {ceiling:.0f}"

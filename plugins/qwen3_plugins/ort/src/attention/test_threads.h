@@ -39,7 +39,15 @@ class TestThreads {
     idle_ = 0;
     ++round_;
     work();
-    while (idle_ != helpers_.size()) std::this_thread::yield();
+    wait([&] { return idle_ == helpers_.size(); });
+  }
+
+  // Yields only after a while: on a shared machine the processor would be gone for long.
+  template <class Condition>
+  static void wait(const Condition& condition) {
+    for (int turn = 0; !condition(); ++turn) {
+      if (turn > 20000) std::this_thread::yield();
+    }
   }
 
   void work() {
@@ -48,7 +56,7 @@ class TestThreads {
 
   void serve() {
     for (size_t seen = 0;; ++seen) {
-      while (round_ == seen) std::this_thread::yield();
+      wait([&] { return round_ != seen; });
       if (stop_) return;
       work();
       ++idle_;
