@@ -41,9 +41,7 @@ def test_a_compiler_that_fails_leaves_the_library_of_before(monkeypatch: pytest.
     before = tmp_path / "lib" / ort.LIBRARY_NAME
     before.parent.mkdir()
     before.write_bytes(b"before")
-    with pytest.raises(
-        native.CompileError, match=r"error: this compiler is broken .*log\.txt"
-    ):
+    with pytest.raises(native.CompileError, match=r"error: this compiler is broken .*log\.txt"):
         native.compile_library(output=before.parent)
     assert before.read_bytes() == b"before"
 
