@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-BACKEND: Final = "ort"  # of a spec without one
+BACKEND: Final = "ort-cpu"  # of a spec without one
 SAMPLING = {  # Qwen's model cards
     "thinking": {"temperature": 0.6, "top_p": 0.95},
     "non_thinking": {"temperature": 0.7, "top_p": 0.8},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -151,7 +152,13 @@ def test_a_tied_head_shares_the_bytes_of_the_embedding(target: str, fmt: WeightF
 def test_equal_inputs_give_equal_bytes_in_every_process() -> None:
     program = "import sys; sys.path.insert(0, sys.argv[1]); import test_lowered_contract as t; print(*t.digests())"
     command = [sys.executable, "-c", program, str(Path(__file__).parent)]
-    other = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": "5"})
+    other = subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"PYTHONHASHSEED": "5", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
     assert other.stdout.split()[-len(TARGETS) :] == digests()
 
 
