@@ -81,5 +81,6 @@ def bytes_read_per_token(parts: dict[str, int], experts: int, experts_per_token:
 
 
 def cache_bytes_per_token(io: Contract) -> int:
-    """Bytes of keys and values over all layers that one token of context takes."""
-    return 2 * io.layers * io.kv_heads * io.head_dim * CACHE_BYTES[io.cache_dtype]
+    """Bytes of keys and values over all layers that one token of context takes; of int8, their scales too."""
+    scale = 4 if io.cache_dtype == "int8" else 0
+    return 2 * io.layers * io.kv_heads * (io.head_dim * CACHE_BYTES[io.cache_dtype] + scale)

@@ -16,7 +16,7 @@ from qwen3_compile.engine.files import file_entry
 from qwen3_compile.engine.manifest import manifest_document, source_record, write_manifest
 from qwen3_compile.engine.publish import prepare_target, publication
 from qwen3_compile.engine.tokens import read_tokens
-from qwen3_compile.errors import CheckpointError
+from qwen3_compile.errors import CheckpointError, UnsupportedError
 from qwen3_compile.spec.source import SyntheticSource, parse_source
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ def build(
     threads = threads or len(os.sched_getaffinity(0))
     tools = tool_versions()
     prepare_target(out_dir, force=force)
+    if validate:
+        _require_operators(spec)
     if locked is not None:
         check_tools(locked, tools)
         check_spec(locked, spec.resolved())
@@ -136,6 +138,18 @@ def _require_tokenizer(spec: Spec, checkpoint: Checkpoint) -> None:
         f"{checkpoint.uri}: no tokenizer.json, which a model for {spec.model.task} needs; "
         "put the tokenizer's files beside the weights, or name their place in model.tokenizer"
     )
+
+
+def _require_operators(spec: Spec) -> None:
+    """Refuse at once, not after minutes of packing, what could not be validated here.
+
+    Raises:
+        UnsupportedError: the engine needs operators that were not built on this machine.
+    """
+    from qwen3_plugins.ort import library_path, why_missing
+
+    if spec.target.backend == "ort-cpu" and library_path() is None:
+        raise UnsupportedError(f"{why_missing()}, or build with --set target.backend=ort")
 
 
 def _sorted(files: dict[str, FileEntry]) -> dict[str, FileEntry]:

@@ -42,7 +42,7 @@ def describe(engine: Path) -> dict[str, Any]:
         "operators": dict(operators(graph).most_common()),
         "bytes_by_part": bytes_by_part(graph),
         "kv_cache_bytes_per_token": cache_bytes_per_token(manifest.io),
-        "inputs": [value.name for value in graph.input if not value.name.startswith("kv.")],
+        "inputs": [value.name for value in graph.input if not value.name.startswith(("kv.", "kv_scales."))],
         "outputs": [value.name for value in graph.output if not value.name.startswith("kv_out.")],
         "accuracy_contract": manifest.spec.get("accuracy"),
         "accuracy": _accuracy(engine),

@@ -5,8 +5,9 @@ Nothing here judges: values of a wrong type pass through untouched, and the sche
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+BACKEND: Final = "ort-cpu"  # of a spec without one
 SAMPLING = {  # Qwen's model cards
     "thinking": {"temperature": 0.6, "top_p": 0.95},
     "non_thinking": {"temperature": 0.7, "top_p": 0.8},
@@ -25,7 +26,8 @@ def fill_defaults(data: object) -> object:
     task = _get(data, "model", "task") or "chat"
     tied = _get(data, "model", "architecture", "tie_word_embeddings") is True
     if isinstance(precision := data.get("precision"), dict):
-        filled["precision"] = _precision(precision, tied=tied)
+        backend = _get(data, "target", "backend") or BACKEND
+        filled["precision"] = _precision(precision, tied=tied, backend=backend)
     if isinstance(limits := data.get("limits"), dict):
         filled["limits"] = _limits(limits)
     if task in ("chat", "completion"):
@@ -37,11 +39,12 @@ def fill_defaults(data: object) -> object:
     return filled
 
 
-def _precision(section: dict[str, Any], *, tied: bool) -> dict[str, Any]:
+def _precision(section: dict[str, Any], *, tied: bool, backend: object) -> dict[str, Any]:
     if "weights" not in section:
         return section
     weights = section["weights"]
-    filled = {"lm_head": weights, "kv_cache": section.get("activations", "fp32")} | section
+    cache = "fp16" if backend == "ort-cpu" else section.get("activations", "fp32")
+    filled = {"lm_head": weights, "kv_cache": cache} | section
     filled.setdefault("embedding", filled["lm_head"] if tied else weights)
     integer = any(filled[key] in ("int8", "int4") for key in ("weights", "lm_head", "embedding"))
     if filled.get("group_size") is None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from qwen3_compile.spec.defaults import fill_defaults
+from qwen3_compile.spec.defaults import BACKEND, fill_defaults
 from qwen3_compile.spec.source import normal_source
 from qwen3_graphs.architecture import Architecture as GraphArchitecture
 from qwen3_graphs.architecture import YarnScaling
@@ -19,7 +19,7 @@ WeightKind: TypeAlias = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 FloatKind: TypeAlias = Literal["fp32", "fp16", "bf16"]
 CacheKind: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
 Task: TypeAlias = Literal["chat", "completion", "embedding", "reranker"]
-Backend: TypeAlias = Literal["ort", "onnx"]
+Backend: TypeAlias = Literal["ort-cpu", "ort", "onnx"]
 Provider: TypeAlias = Literal["cpu", "cuda"]
 Thinking: TypeAlias = Literal["hybrid", "always", "never"]
 
@@ -84,15 +84,16 @@ class Precision(Section):
     lm_head: WeightKind = _derived("output matrix", "same as weights")
     embedding: WeightKind = _derived("input matrix", "same as lm_head where tied, else same as weights")
     activations: FloatKind = Field(default="fp32", description="everything between matrices")
-    kv_cache: CacheKind = _derived("stored keys and values", "same as activations")
+    kv_cache: CacheKind = _derived("stored keys and values", "fp16 for backend ort-cpu, else same as activations")
 
 
 class Target(Section):
     """What the engine is compiled for."""
 
     backend: Backend = Field(
-        default="ort",
-        description="`ort`: operators inside ONNX Runtime; `onnx`: standard operators only, for any ONNX tool",
+        default=BACKEND,
+        description="`ort-cpu`: our own operators for ONNX Runtime; `ort`: operators inside ONNX Runtime; `onnx`: "
+        "standard operators only, for any ONNX tool",
     )
     provider: Provider = Field(default="cpu", description="where it runs")
 

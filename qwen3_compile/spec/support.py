@@ -32,6 +32,7 @@ class Accepted:
 
 
 SUPPORT: dict[tuple[str, str], Accepted] = {
+    ("ort-cpu", "cpu"): Accepted(WEIGHTS, WEIGHTS, WEIGHTS, activations=("fp32",), kv_cache=("fp16", "int8")),
     ("ort", "cpu"): Accepted(
         WEIGHTS, WEIGHTS, WEIGHTS, activations=("fp32",), kv_cache=("fp32", "fp16"), whole_expert_groups=True
     ),

@@ -200,5 +200,5 @@ def test_another_target_is_named(engine_dir: Path) -> None:
     del document["files"]["tokenizer.json"]
     (engine_dir / "tokenizer.json").unlink()
     (engine_dir / "manifest.json").write_text(json.dumps(document))
-    with pytest.raises(EngineError, match="target 'tensorrt'; this runtime executes ort and onnx"):
+    with pytest.raises(EngineError, match="target 'tensorrt'; this runtime executes ort-cpu, ort and onnx"):
         Engine.open(engine_dir)

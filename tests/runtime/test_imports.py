@@ -11,7 +11,8 @@ from pathlib import Path
 import qwen3_runtime
 
 PACKAGE = Path(qwen3_runtime.__file__).parent
-BASE = {"jinja2", "numpy", "tokenizers", "qwen3_runtime", *sys.stdlib_module_names}
+# The operator library's place comes from the plugins, which stand on numpy alone.
+BASE = {"jinja2", "numpy", "tokenizers", "qwen3_runtime", "qwen3_plugins", *sys.stdlib_module_names}
 # Imported where a backend or a server is opened, never by `import qwen3_runtime`.
 ON_DEMAND = {"onnxruntime", "starlette", "uvicorn"}
 FORBIDDEN = {"torch", "onnx", "onnx_ir", "transformers", "pydantic", "qwen3_compile", "qwen3_graphs"}

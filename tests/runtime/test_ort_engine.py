@@ -2,97 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from built_engine import GREEDY, SIZES, VOCAB, build_engine, prompts, reference_rows, rewrite
 from tokenizers import Tokenizer
-from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM, Qwen3Model, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from qwen3_compile.build.orchestrate import build
-from qwen3_compile.spec.load import parse_spec
-from qwen3_runtime import Engine, EngineError, Request, Sampling
+from qwen3_runtime import Engine, EngineError, Request
 from qwen3_runtime.step import Step
 
-VOCAB, CONTEXT = 120, 64
-SIZES = {
-    "vocab_size": VOCAB,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "max_position_embeddings": CONTEXT,
-    "tie_word_embeddings": False,
-    "rms_norm_eps": 1e-6,
-}
-EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "norm_topk_prob": True}
-GREEDY = Sampling(temperature=0)
-
-SPEC = """
-schema_version: 1
-name: tiny
-model:
-  source: {source}
-  tokenizer: {tokenizer}
-  task: {task}
-  architecture:
-{architecture}
-precision: {{weights: fp32, kv_cache: {cache}}}
-target: {{backend: {backend}, provider: cpu}}
-limits: {{max_context: {context}, max_batch: 4, max_step_tokens: 24}}
-accuracy: {{}}
-"""
-
-
-def save_checkpoint(folder: Path, sizes: dict[str, Any], *, moe: bool, task: str) -> PreTrainedModel:
-    """A random checkpoint, as transformers writes one."""
-    torch.manual_seed(3)
-    rope = {"rope_type": "default", "rope_theta": 1e4}
-    if moe:
-        model: PreTrainedModel = Qwen3MoeForCausalLM(Qwen3MoeConfig(**sizes, **EXPERTS, rope_parameters=rope))
-    else:
-        config = Qwen3Config(**sizes, rope_parameters=rope)
-        model = Qwen3Model(config) if task == "embedding" else Qwen3ForCausalLM(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            scale = parameter.shape[-1] ** -0.5 * 1.5
-            parameter.copy_(torch.randn_like(parameter) * scale if parameter.dim() > 1 else 1 + 0.2 * parameter)
-    model.eval().save_pretrained(folder)
-    return model
-
-
-def build_engine(
-    folder: Path,
-    *,
-    backend: str,
-    cache: str,
-    moe: bool = False,
-    task: str = "completion",
-    sizes: dict[str, Any] = SIZES,
-    tokenizer: Path | None = None,
-) -> tuple[Path, PreTrainedModel]:
-    model = save_checkpoint(folder / "checkpoint", sizes, moe=moe, task=task)
-    architecture = {**sizes, "rope_theta": 10000.0, **(EXPERTS if moe else {})}
-    text = SPEC.format(
-        source="checkpoint",
-        tokenizer="null" if tokenizer is None else tokenizer,
-        task=task,
-        architecture="\n".join(f"    {key}: {str(value).lower()}" for key, value in architecture.items()),
-        cache=cache,
-        backend=backend,
-        context=CONTEXT,
-    )
-    build(parse_spec(text, path=folder / "spec.yaml"), folder / "engine", validate=False, threads=1)
-    return folder / "engine", model
-
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 KINDS = {
     "ort": {"backend": "ort", "cache": "fp32"},
@@ -105,16 +31,6 @@ KINDS = {
 @pytest.fixture(scope="module", params=KINDS)
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     return build_engine(tmp_path_factory.mktemp(request.param), **KINDS[request.param])
-
-
-def reference_rows(model: PreTrainedModel, tokens: list[int]) -> np.ndarray:
-    with torch.no_grad():
-        return model(torch.tensor([tokens])).logits[0].numpy()
-
-
-def prompts(count: int) -> list[list[int]]:
-    rng = np.random.default_rng(8)
-    return [rng.integers(0, VOCAB, length).tolist() for length in rng.integers(1, 40, count)]
 
 
 def test_generation_in_a_batch_is_the_references_greedy_choice(built: tuple[Path, PreTrainedModel]) -> None:
@@ -295,11 +211,3 @@ def test_a_graph_that_differs_from_the_manifest_is_refused(
     (path / "manifest.json").write_text(json.dumps(document))
     with pytest.raises(EngineError, match=message):
         Engine.open(path)
-
-
-def rewrite(path: Path, name: str, data: bytes) -> None:
-    """Replace a file of an engine and make the manifest agree."""
-    (path / name).write_bytes(data)
-    document = json.loads((path / "manifest.json").read_text())
-    document["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (path / "manifest.json").write_text(json.dumps(document))

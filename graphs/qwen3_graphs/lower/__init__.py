@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qwen3_graphs.errors import LoweringError
-from qwen3_graphs.lower import onnx, ort
+from qwen3_graphs.lower import onnx, ort, ort_cpu
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
     from qwen3_graphs.lowered import Limits, Lowered, Precision
 
-TARGETS: dict[str, Callable[[ir.Model, Precision, Limits], Lowered]] = {"onnx": onnx.lower, "ort": ort.lower}
+TARGETS: dict[str, Callable[[ir.Model, Precision, Limits], Lowered]] = {
+    "onnx": onnx.lower,
+    "ort": ort.lower,
+    "ort-cpu": ort_cpu.lower,
+}
 
 
 def lower(semantic: ir.Model, target: str, precision: Precision, limits: Limits) -> Lowered:

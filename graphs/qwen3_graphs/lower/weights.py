@@ -115,8 +115,10 @@ def widened(writer: GraphWriter, value: ir.Value) -> ir.Value:
     return writer.op("Cast", value, name=f"{value.name}.float32", to=ir.DataType.FLOAT)
 
 
-def check_formats(precision: Precision, target: str, cache_kinds: Sequence[str]) -> None:
-    """Refuse what no padded lowering computes.
+def check_formats(
+    precision: Precision, target: str, cache_kinds: Sequence[str], group_sizes: Sequence[int] = _GROUP_SIZES
+) -> None:
+    """Refuse formats that a target does not compute.
 
     Raises:
         LoweringError: naming the field, what was asked for and what the target takes.
@@ -127,6 +129,6 @@ def check_formats(precision: Precision, target: str, cache_kinds: Sequence[str])
         raise LoweringError(f"target {target}: kv_cache is {' or '.join(cache_kinds)}, found {precision.kv_cache}")
     for field in ("weights", "lm_head", "embedding"):
         fmt: WeightFormat = getattr(precision, field)
-        if is_quantized(fmt) and fmt.group_size not in _GROUP_SIZES:
-            sizes = ", ".join(map(str, _GROUP_SIZES))
+        if is_quantized(fmt) and fmt.group_size not in group_sizes:
+            sizes = ", ".join(map(str, group_sizes))
             raise LoweringError(f"target {target}: {field} group_size is one of {sizes}, found {fmt.group_size}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qwen3_compile.errors import UnsupportedError
-from qwen3_compile.pack.layouts import nbit_rows, rows, signed_columns
+from qwen3_compile.pack.layouts import nbit_rows, panels, rows, signed_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +25,8 @@ LAYOUTS: Mapping[str, Callable[[tuple[Array, ...], WeightFormat], tuple[Array, .
     "nbit_blocks": nbit_rows.pack_blocks,
     "interleaved_nbit_rows": nbit_rows.pack_interleaved,
     "signed_columns": signed_columns.pack,
+    "panels": panels.pack,
+    "gate_up_panels": panels.pack_gate_up,
 }
 
 

@@ -32,6 +32,12 @@ def open_backend(
         from qwen3_runtime.backends.ort import OrtBackend
 
         return OrtBackend(engine_dir, manifest, threads=threads, max_sequences=max_sequences, max_context=max_context)
+    if manifest.target.backend == "ort-cpu":
+        from qwen3_runtime.backends.ort_cpu import OrtCpuBackend
+
+        return OrtCpuBackend(
+            engine_dir, manifest, threads=threads, max_sequences=max_sequences, max_context=max_context
+        )
     raise EngineError(
-        f"the engine was built for target {manifest.target.backend!r}; this runtime executes ort and onnx"
+        f"the engine was built for target {manifest.target.backend!r}; this runtime executes ort-cpu, ort and onnx"
     )

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qwen3_runtime.backends.cores import physical_cores
 from qwen3_runtime.backends.padding import PaddedCall, split_step
+from qwen3_runtime.backends.session import CACHE_TYPES, check_signature, first_line, no_cache_memory, open_session
 from qwen3_runtime.errors import EngineError
 from qwen3_runtime.step import CacheGeometry
 
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 
 # Provider of a target: its name in ONNX Runtime and the device its cache lives on.
 _PROVIDERS = {"cpu": ("CPUExecutionProvider", "cpu"), "cuda": ("CUDAExecutionProvider", "cuda")}
-# Cache types: ONNX element type, its name in a session's inputs, a numpy type as wide (numpy has no bfloat16).
-_CACHE_TYPES: dict[str, tuple[int, str, Any]] = {
-    "float32": (1, "tensor(float)", np.float32),
-    "float16": (10, "tensor(float16)", np.float16),
-    "bfloat16": (16, "tensor(bfloat16)", np.uint16),
-    "int8": (3, "tensor(int8)", np.int8),
-}
 
 
 class OrtBackend:
@@ -58,9 +51,9 @@ class OrtBackend:
         if provider not in _PROVIDERS:
             raise EngineError(f"the engine is for provider {provider!r}; this backend has {', '.join(_PROVIDERS)}")
         self._provider, self._device = _PROVIDERS[provider]
-        self._session: Any = _open_session(engine_dir / "model.onnx", self._provider, threads)
+        self._session: Any = open_session(engine_dir / "model.onnx", self._provider, threads)
         _check_session(self._session, contract)
-        element, _, dtype = _CACHE_TYPES[contract.cache_dtype]
+        element, _, dtype = CACHE_TYPES[contract.cache_dtype]
         self._element = element
         self._block_shape = (contract.kv_heads, max_context, contract.head_dim)
         shape = (max_sequences, *self._block_shape)
@@ -122,7 +115,7 @@ class OrtBackend:
             binding.bind_output(self._output, "cpu", 0, np.float32, output.shape, output.ctypes.data)
             self._session.run_with_iobinding(binding)
         except Exception as error:
-            raise EngineError(f"ONNX Runtime failed in a step: {_first_line(error)}") from error
+            raise EngineError(f"ONNX Runtime failed in a step: {first_line(error)}") from error
         return output
 
     def _binding(self, first_block: int, blocks: int) -> Any:  # noqa: ANN401 - onnxruntime has no types
@@ -140,58 +133,19 @@ class OrtBackend:
         return binding
 
 
-def _open_session(model: Path, provider: str, threads: int | None) -> Any:  # noqa: ANN401 - onnxruntime has no types
-    try:
-        import onnxruntime
-    except ImportError:
-        raise EngineError("onnxruntime is not installed: pip install 'qwen3-compile[cpu]' (or [cuda])") from None
-    if provider not in onnxruntime.get_available_providers():
-        raise EngineError(
-            f"the engine needs {provider}, this onnxruntime has {', '.join(onnxruntime.get_available_providers())}; "
-            "install the matching onnxruntime distribution or build the engine for another provider"
-        )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads if threads is not None else physical_cores()
-    options.log_severity_level = 4  # errors arrive as exceptions; logged too, they would come twice
-    try:
-        session = onnxruntime.InferenceSession(str(model), options, providers=[provider])
-    except Exception as error:
-        raise EngineError(f"{model}: ONNX Runtime cannot open it: {_first_line(error)}") from error
-    if session.get_providers()[0] != provider:  # it falls back without a word
-        raise EngineError(f"the engine needs {provider}, but the session runs on {session.get_providers()[0]}")
-    return session
-
-
 def _check_session(session: Any, contract: Contract) -> None:  # noqa: ANN401 - onnxruntime has no types
-    """Hold the graph's inputs and outputs to the manifest, so that no array is bound at a wrong size."""
-    _, cache_type, _ = _CACHE_TYPES[contract.cache_dtype]
+    """Hold the graph to the manifest."""
+    _, cache_type, _ = CACHE_TYPES[contract.cache_dtype]
     step = {"input_ids": "tensor(int64)", "query_len": "tensor(int32)", "context_len": "tensor(int32)"}
     inputs = {**step, "logits_rows": "tensor(int64)"}
     outputs: dict[str, str] = {contract.output: "tensor(float)"}
     caches = [f"{layer}.{part}" for layer in range(contract.layers) for part in ("key", "value")]
     inputs.update({f"kv.{name}": cache_type for name in caches})
     outputs.update({f"kv_out.{name}": cache_type for name in caches})
-    for kind, expected, found in (
-        ("input", inputs, session.get_inputs()),
-        ("output", outputs, session.get_outputs()),
-    ):
-        types = {value.name: value.type for value in found}
-        if types != expected:
-            name = min(set(types.items()) ^ set(expected.items()))[0]
-            raise EngineError(
-                f"model.onnx: {kind} {name!r}: the manifest means {expected.get(name, 'none')}, "
-                f"the graph has {types.get(name, 'none')}; build the engine again"
-            )
     width = contract.vocab_size if contract.output == "logits" else contract.hidden_size
     widths: dict[str, dict[int, int]] = {contract.output: {-1: width}}
     widths.update({f"kv.{name}": {1: contract.kv_heads, 3: contract.head_dim} for name in caches})
-    for value in (*session.get_inputs(), *session.get_outputs()):
-        for axis, size in widths.get(value.name, {}).items():
-            if value.shape[axis] != size:
-                raise EngineError(
-                    f"model.onnx: {value.name!r} has shape {value.shape}, the manifest means {size} "
-                    f"on axis {axis}; build the engine again"
-                )
+    check_signature(session, inputs, outputs, widths)
 
 
 def _allocate(shape: tuple[int, ...], dtype: Any, device: str) -> Any:  # noqa: ANN401 - numpy array or OrtValue
@@ -203,15 +157,8 @@ def _allocate(shape: tuple[int, ...], dtype: Any, device: str) -> Any:  # noqa: 
 
         return onnxruntime.OrtValue.ortvalue_from_numpy(zeros, device, 0)
     except MemoryError:
-        raise EngineError(
-            f"no memory for a cache of shape {shape} a layer; open it with a smaller max_context or max_sequences"
-        ) from None
+        raise no_cache_memory(shape) from None
 
 
 def _address(memory: Any) -> int:  # noqa: ANN401 - numpy array or OrtValue
     return int(memory.ctypes.data if isinstance(memory, np.ndarray) else memory.data_ptr())
-
-
-def _first_line(error: Exception) -> str:
-    """What went wrong; an error that passed through several C++ functions begins with their long signatures."""
-    return (str(error).rpartition("[ONNXRuntimeError] : ")[2] or type(error).__name__).splitlines()[0]

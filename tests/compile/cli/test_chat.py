@@ -9,7 +9,7 @@ from qwen3_compile.cli import main
 from qwen3_compile.cli.chat import Conversation, apply
 from qwen3_compile.cli.requests import bind
 from qwen3_runtime import Engine
-from qwen3_runtime.backends.ort import OrtBackend
+from qwen3_runtime.backends.ort_cpu import OrtCpuBackend
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_in_a_terminal_line_editing_knows_the_prompt(engine, capsys, monkeypatch
 
 
 def test_an_interrupted_answer_takes_the_question_back_and_the_talk_goes_on(engine, capsys, monkeypatch):
-    steps, step = [], OrtBackend.run
+    steps, step = [], OrtCpuBackend.run
 
     def interrupted(self, batch):
         steps.append(batch)
@@ -94,7 +94,7 @@ def test_an_interrupted_answer_takes_the_question_back_and_the_talk_goes_on(engi
             raise KeyboardInterrupt
         return step(self, batch)
 
-    monkeypatch.setattr(OrtBackend, "run", interrupted)
+    monkeypatch.setattr(OrtCpuBackend, "run", interrupted)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"What is 12+13?\nWhat is 37+45?\n/history\n")))
     assert main(["chat", str(engine), "--temperature", "0"]) == 0
     out = capsys.readouterr().out

@@ -71,9 +71,9 @@ def test_fills_every_default():
         "lm_head": "int4",
         "embedding": "int4",
         "activations": "fp32",
-        "kv_cache": "fp32",
+        "kv_cache": "fp16",
     }
-    assert resolved["target"] == {"backend": "ort", "provider": "cpu"}
+    assert resolved["target"] == {"backend": "ort-cpu", "provider": "cpu"}
     assert resolved["limits"] == {"max_context": 2048, "max_batch": 4, "max_step_tokens": 512}
     assert resolved["chat"]["thinking"] == "hybrid"
     assert resolved["chat"]["max_tokens"] == 2048
@@ -83,6 +83,11 @@ def test_fills_every_default():
     assert resolved["chat"]["sampling"]["non_thinking"]["temperature"] == 0.7
     assert resolved["chat"]["sampling"]["non_thinking"]["top_p"] == 0.8
     assert set(resolved["accuracy"].values()) == {None}
+
+
+@pytest.mark.parametrize(("backend", "cache"), [("ort-cpu", "fp16"), ("ort", "fp32"), ("onnx", "fp32")])
+def test_the_cache_defaults_to_what_the_backend_computes(backend, cache):
+    assert spec(f"target.backend={backend}").precision.kv_cache == cache
 
 
 def test_large_contexts_get_the_reports_budget_and_output_length():
@@ -106,7 +111,7 @@ def test_gives_the_graphs_package_its_types():
         yarn=YarnScaling(factor=2.0, original_max_position_embeddings=2048),
     )
     assert scaled.graph_precision() == Precision(
-        WeightFormat("int4", 32), WeightFormat("fp16"), WeightFormat("fp16"), "fp32", "fp32"
+        WeightFormat("int4", 32), WeightFormat("fp16"), WeightFormat("fp16"), "fp32", "fp16"
     )
     assert scaled.graph_limits() == Limits(2048, 4, 512)
     assert spec(*MOE).graph_architecture().is_moe
@@ -211,8 +216,17 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
             "precision.group_size",
             "only int8 and int4 have groups",
         ),
-        ([*MOE, "model.architecture.hidden_size=80"], "precision.group_size", "a divisor of hidden_size (80)"),
-        ([*MOE, "precision.group_size=128"], "precision.group_size", "a divisor of moe_intermediate_size (64)"),
+        (
+            [*MOE, "target.backend=ort", "model.architecture.hidden_size=80"],
+            "precision.group_size",
+            "a divisor of hidden_size (80)",
+        ),
+        (
+            [*MOE, "target.backend=ort", "precision.group_size=128"],
+            "precision.group_size",
+            "a divisor of moe_intermediate_size (64)",
+        ),
+        (["precision.kv_cache=fp32"], "precision.kv_cache", "backend ort-cpu on cpu computes fp16 or int8"),
         (["target.backend=onnx", "model.architecture.vocab_size=999"], "precision.lm_head", "an even vocab_size"),
         (
             ["model.architecture.num_key_value_heads=3"],
@@ -248,13 +262,13 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
         (["chat.thinking=never", "chat.sampling.thinking={}"], "chat.sampling.thinking", "leave it out"),
         (["chat.thinking=always", "chat.sampling.non_thinking={}"], "chat.sampling.non_thinking", "leave it out"),
         (["chat.sampling.thinking=null"], "chat.sampling.thinking", "required with chat.thinking 'hybrid'"),
-        (["target.provider=cuda"], "target", "no backend ort on cuda yet; there are: ort on cpu"),
+        (["target.provider=cuda"], "target", "no backend ort-cpu on cuda yet; there are: ort-cpu on cpu, ort on cpu"),
         (
-            ["precision.activations=bf16", "precision.kv_cache=fp32"],
+            ["target.backend=ort", "precision.activations=bf16", "precision.kv_cache=fp32"],
             "precision.activations",
             "backend ort on cpu computes fp32, found 'bf16'",
         ),
-        (["target.backend=tensorrt"], "target.backend", "expected 'ort' or 'onnx', found 'tensorrt'"),
+        (["target.backend=tensorrt"], "target.backend", "expected 'ort-cpu', 'ort' or 'onnx', found 'tensorrt'"),
     ],
 )
 def test_keys_that_do_not_hold_together_are_named_before_any_work(overrides, key, words):

@@ -100,24 +100,29 @@ def checkpoint(architecture: Architecture) -> dict[str, np.ndarray]:
     return tensors
 
 
-def stored(array: np.ndarray, fmt: WeightFormat) -> np.ndarray:
-    """What a matrix is worth once stored in a format, float32."""
+def stored(array: np.ndarray, fmt: WeightFormat, *, half_scales: bool = False) -> np.ndarray:
+    """What a matrix is worth once stored in a format, float32; its scales may be stored as float16."""
     if fmt.kind in ("int8", "int4"):
-        return quantize(array, fmt).dequantize()[:, : array.shape[1]]
+        quantized = quantize(array, fmt)
+        if half_scales:
+            quantized = replace(quantized, scales=quantized.scales.astype(np.float16).astype(np.float32))
+        return quantized.dequantize()[:, : array.shape[1]]
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[fmt.kind]
     return torch.from_numpy(array).to(dtype).float().numpy()
 
 
-def eager(architecture: Architecture, formats: Precision, output: str = "logits") -> Qwen3:
+def eager(
+    architecture: Architecture, formats: Precision, output: str = "logits", *, half_scales: bool = False
+) -> Qwen3:
     """The eager model with the values that the formats store."""
 
     def value(name: str) -> np.ndarray:
         array = checkpoint(architecture)[name]
         if name == "model.embed_tokens.weight":
-            return stored(array, formats.embedding)
+            return stored(array, formats.embedding, half_scales=half_scales)
         if name == "lm_head.weight":
-            return stored(array, formats.lm_head)
-        return stored(array, formats.weights) if name.endswith("_proj.weight") else array
+            return stored(array, formats.lm_head, half_scales=half_scales)
+        return stored(array, formats.weights, half_scales=half_scales) if name.endswith("_proj.weight") else array
 
     model = Qwen3(architecture, CONTEXT, output)
     state = {}
@@ -131,7 +136,7 @@ def eager(architecture: Architecture, formats: Precision, output: str = "logits"
     if architecture.tie_word_embeddings and formats.lm_head != formats.embedding and output == "logits":
         model.tied = False
         model.lm_head = torch.nn.Module()
-        head = stored(checkpoint(architecture)["model.embed_tokens.weight"], formats.lm_head)
+        head = stored(checkpoint(architecture)["model.embed_tokens.weight"], formats.lm_head, half_scales=half_scales)
         model.lm_head.weight = torch.nn.Parameter(torch.from_numpy(head))
     return model
 

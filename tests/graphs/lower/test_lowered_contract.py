@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -30,9 +31,12 @@ every_case = pytest.mark.parametrize(
     ("architecture", "fmt"), CASES, ids=[f"{'moe' if a.is_moe else 'dense'}-{f.kind}" for a, f in CASES]
 )
 every_target = pytest.mark.parametrize("target", sorted(TARGETS))
+padded_target = pytest.mark.parametrize("target", ["onnx", "ort"])
 
 
 def lowered(architecture: Architecture, target: str, formats: Precision) -> Lowered:
+    if target == "ort-cpu" and formats.kv_cache == "fp32":
+        formats = replace(formats, kv_cache="fp16")
     return lower(semantic(architecture), target, formats, LIMITS)
 
 
@@ -46,7 +50,7 @@ def described(values: list[onnx.ValueInfoProto]) -> dict[str, tuple[str, list[in
     }
 
 
-@every_target
+@padded_target
 @pytest.mark.parametrize(("kind", "dtype"), [("fp32", "FLOAT"), ("fp16", "FLOAT16")])
 def test_inputs_and_outputs_are_the_padded_contract(target: str, kind: str, dtype: str) -> None:
     graph = ir.to_proto(lowered(DENSE, target, precision(kv_cache=kind)).model).graph
@@ -62,6 +66,22 @@ def test_inputs_and_outputs_are_the_padded_contract(target: str, kind: str, dtyp
         "logits": ("FLOAT", ["R", 90]),
         **{f"kv_out.{layer}.{part}": cache for layer in (0, 1) for part in ("key", "value")},
     }
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("fp16", "FLOAT16"), ("int8", "INT8")])
+def test_inputs_and_outputs_of_ort_cpu_are_the_packed_contract(kind: str, dtype: str) -> None:
+    graph = ir.to_proto(lowered(DENSE, "ort-cpu", precision(kv_cache=kind)).model).graph
+    scales = {f"kv_scales.{layer}": ("FLOAT", ["blocks", 2, 2, "block"]) for layer in (0, 1)}
+    assert described(graph.input) == {
+        "input_ids": ("INT64", ["T"]),
+        "query_start": ("INT32", ["B+1"]),
+        "context_len": ("INT32", ["B"]),
+        "block_table": ("INT32", ["B", "M"]),
+        "logits_rows": ("INT32", ["R"]),
+        **{f"kv.{layer}": (dtype, ["blocks", 2, 2, "block", 32]) for layer in (0, 1)},
+        **(scales if kind == "int8" else {}),
+    }
+    assert described(graph.output) == {"logits": ("FLOAT", ["R", 90])}
 
 
 @every_target
@@ -119,7 +139,10 @@ def test_the_number_of_nodes_does_not_grow_with_the_experts(target: str) -> None
     assert len(list(few)) == len(list(many))
 
 
-@pytest.mark.parametrize(("target", "fmt"), [("ort", INT4), ("ort", INT8), ("ort", FLOAT), ("onnx", BF16)])
+@pytest.mark.parametrize(
+    ("target", "fmt"),
+    [("ort", INT4), ("ort", INT8), ("ort", FLOAT), ("onnx", BF16), ("ort-cpu", INT4), ("ort-cpu", FLOAT)],
+)
 def test_a_tied_head_shares_the_bytes_of_the_embedding(target: str, fmt: WeightFormat) -> None:
     tied = lowered(replace(DENSE, tie_word_embeddings=True), target, precision(fmt))
     readers = [recipe for recipe in tied.recipes if recipe.sources == (("model.embed_tokens.weight",),)]
@@ -129,7 +152,13 @@ def test_a_tied_head_shares_the_bytes_of_the_embedding(target: str, fmt: WeightF
 def test_equal_inputs_give_equal_bytes_in_every_process() -> None:
     program = "import sys; sys.path.insert(0, sys.argv[1]); import test_lowered_contract as t; print(*t.digests())"
     command = [sys.executable, "-c", program, str(Path(__file__).parent)]
-    other = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": "5"})
+    other = subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"PYTHONHASHSEED": "5", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
     assert other.stdout.split()[-len(TARGETS) :] == digests()
 
 
@@ -138,7 +167,7 @@ def digests() -> list[str]:
     return [hashlib.sha256(ir.to_proto(model).SerializeToString(deterministic=True)).hexdigest() for model in models]
 
 
-@every_target
+@padded_target
 @pytest.mark.parametrize(
     ("formats", "message"),
     [
@@ -164,7 +193,7 @@ def test_onnx_refuses_int4_matrices_with_an_odd_number_of_outputs() -> None:
 
 
 def test_an_unknown_target_is_named() -> None:
-    with pytest.raises(LoweringError, match="unknown target 'ovx': expected one of onnx, ort"):
+    with pytest.raises(LoweringError, match="unknown target 'ovx': expected one of onnx, ort, ort-cpu"):
         lower(semantic(DENSE), "ovx", precision(), LIMITS)
 
 

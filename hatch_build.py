@@ -1,0 +1,63 @@
+"""Part of the package's build: compiles the ONNX Runtime operator library where there is a C++ compiler.
+
+Without one the package installs all the same and targets `ort` and `onnx` work; `qwen3_plugins.ort.why_missing` says
+why `ort-cpu` does not. QWEN3_ORT_BUILD=require makes the build fail instead, QWEN3_ORT_BUILD=skip compiles nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+_PLUGINS = Path(__file__).parent / "plugins"
+sys.path.insert(0, str(_PLUGINS))
+
+from qwen3_plugins.ort import compile as native  # noqa: E402 - found through the line above
+
+_LIB = "plugins/qwen3_plugins/ort/lib"
+
+
+class OperatorLibraryHook(BuildHookInterface[Any]):
+    """Builds the library into the source tree, and adds it to a wheel."""
+
+    def dependencies(self) -> list[str]:
+        """CMake from PyPI, where there is something to build and no CMake on the path."""
+        wanted = _mode() != "skip" and native.compiler() is not None and native.cmake_command() is None
+        return ["cmake>=3.18"] if wanted else []
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile, or leave a note that says why not."""
+        del version  # an editable install and a wheel both need the library beside its sources
+        if self.target_name != "wheel":
+            return
+        folder = Path(self.root) / _LIB
+        try:
+            library = _compiled(folder)
+        except native.CompileError as error:
+            if _mode() == "require":
+                raise
+            self.app.display_warning(f"the operator library of target ort-cpu is not built: {error}")
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / native.LIBRARY_NAME).unlink(missing_ok=True)
+            (folder / "not-built.txt").write_text(f"{error}\n", encoding="utf-8")
+            build_data["artifacts"].append(f"{_LIB}/not-built.txt")
+            return
+        build_data["artifacts"].append(f"{_LIB}/{library.name}")
+        build_data["pure_python"] = False
+        # Nothing in the library depends on the version of Python.
+        build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+
+
+def _compiled(folder: Path) -> Path:
+    if _mode() == "skip":
+        raise native.CompileError("QWEN3_ORT_BUILD=skip was set")
+    return native.compile_library(output=folder)
+
+
+def _mode() -> str:
+    return os.environ.get("QWEN3_ORT_BUILD", "auto")

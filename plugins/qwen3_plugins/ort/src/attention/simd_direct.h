@@ -1,0 +1,230 @@
+// Few query rows against the cache, straight from its own type: what decoding needs. Included by one file for each
+// instruction set, after `V`, its vectors, is defined; everything has internal linkage, so that no code compiled for
+// one processor can be linked into another's path.
+#pragma once
+
+#include <math.h>
+#include <cstdint>
+
+#include "kernels.h"
+
+namespace qwen3::attention {
+namespace {
+
+constexpr int64_t kDirectKeys = 64;         // most keys scored together
+constexpr int64_t kAheadBytes = 8 * 1024;  // how far prefetching runs ahead in each of the streams of keys and values
+
+// Where a run of keys and their values lie for one kv head. Up to the next multiple of 4 the last key repeats.
+template <class Element>
+struct Located {
+  const Element* keys[kDirectKeys];
+  const Element* values[kDirectKeys];
+  float key_scales[kDirectKeys];
+  float value_scales[kDirectKeys];
+  int64_t count;
+};
+
+template <class Element>
+void locate(const Attend& a, int64_t kv_head, int64_t begin, int64_t most, Located<Element>& at) {
+  const Cache& cache = *a.cache;
+  const Element* data = static_cast<const Element*>(cache.data);
+  at.count = a.end - begin < most ? (a.end > begin ? a.end - begin : 0) : most;
+  int64_t slot = begin % cache.block, entry = begin / cache.block, i = 0;
+  while (i < at.count) {
+    int64_t row = cache.key_row(a.table[entry], kv_head, slot);
+    for (; i < at.count && slot < cache.block; ++i, ++slot, ++row) {
+      at.keys[i] = data + row * cache.head_dim;
+      at.values[i] = data + (row + cache.value_offset()) * cache.head_dim;
+      if (cache.scales != nullptr) {
+        at.key_scales[i] = cache.scales[row];
+        at.value_scales[i] = cache.scales[row + cache.value_offset()];
+      }
+    }
+    slot = 0;
+    ++entry;
+  }
+  for (; i % 4 != 0; ++i) {
+    at.keys[i] = at.keys[i - 1];
+    at.key_scales[i] = 0;
+    at.value_scales[i] = 0;
+  }
+}
+
+// Into the second-level cache: the first has too few buffers for misses to keep memory busy.
+inline void prefetch_row(const void* row, int64_t bytes) {
+  const char* line = static_cast<const char*>(row);
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(line + i, 0, 2);
+}
+
+// scores[r][key] for R query rows, four keys at a time, while the keys `ahead` are fetched.
+template <int R, class Element>
+void score(const float* queries, int64_t stride, const Located<Element>& at, const Located<Element>& ahead, int64_t dim,
+           float* scores) {
+  for (int64_t j = 0; j < at.count; j += 4) {
+    for (int64_t k = j; k < j + 4 && k < ahead.count; ++k) {
+      prefetch_row(ahead.keys[k], dim * static_cast<int64_t>(sizeof(Element)));
+    }
+    const Element* const* key = at.keys + j;
+    typename V::Floats sum[R][4];
+    for (int r = 0; r < R; ++r) {
+      for (int k = 0; k < 4; ++k) sum[r][k] = V::zero();
+    }
+    for (int64_t d = 0; d < dim; d += V::kLanes) {
+      for (int k = 0; k < 4; ++k) {
+        const typename V::Floats values = V::load(key[k] + d);
+        for (int r = 0; r < R; ++r) sum[r][k] = V::multiply_add(values, V::load(queries + r * stride + d), sum[r][k]);
+      }
+    }
+    for (int r = 0; r < R; ++r) V::store_sums(sum[r], scores + r * kDirectKeys + j);
+  }
+}
+
+// out[r] = out[r] * correction[r] + weights[r] . values, for C vectors of the head beginning at `d`.
+template <int R, int C, class Element>
+void add_columns(const float* weights, const Located<Element>& at, const Located<Element>& ahead,
+                 const float* correction, int64_t stride, int64_t d, float* out) {
+  typename V::Floats sum[R][C];
+  for (int r = 0; r < R; ++r) {
+    for (int c = 0; c < C; ++c) {
+      sum[r][c] = V::multiply(V::load(out + r * stride + d + c * V::kLanes), V::broadcast(correction[r]));
+    }
+  }
+  for (int64_t j = 0; j < at.count; ++j) {
+    if (j < ahead.count) __builtin_prefetch(ahead.values[j] + d, 0, 2);
+    typename V::Floats weight[R];
+    for (int r = 0; r < R; ++r) weight[r] = V::broadcast(weights[r * kDirectKeys + j]);
+    for (int c = 0; c < C; ++c) {
+      const typename V::Floats values = V::load(at.values[j] + d + c * V::kLanes);
+      for (int r = 0; r < R; ++r) sum[r][c] = V::multiply_add(weight[r], values, sum[r][c]);
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int c = 0; c < C; ++c) V::store(out + r * stride + d + c * V::kLanes, sum[r][c]);
+  }
+}
+
+template <int R, class Element>
+void add_values(const float* weights, const Located<Element>& at, const Located<Element>& ahead,
+                const float* correction, int64_t stride, int64_t dim, float* out) {
+  constexpr int kColumns = 32 / V::kLanes;
+  int64_t d = 0;
+  for (; d + kColumns * V::kLanes <= dim; d += kColumns * V::kLanes) {
+    add_columns<R, kColumns>(weights, at, ahead, correction, stride, d, out);
+  }
+  for (; d < dim; d += V::kLanes) add_columns<R, 1>(weights, at, ahead, correction, stride, d, out);
+}
+
+// Turns the first `valid` scores of a row into weights 2^(score - maximum), the rest up to `count` into zeros, and
+// updates the running maximum and sum. `count` is a multiple of the vector length. Returns the correction that earlier
+// results need.
+inline float soften(float* scores, int64_t valid, int64_t count, float& maximum, float& sum) {
+  if (valid <= 0) {
+    for (int64_t i = 0; i < count; ++i) scores[i] = 0;
+    return 1;
+  }
+  for (int64_t i = valid; i < count; ++i) scores[i] = -INFINITY;
+  typename V::Floats top = V::load(scores);
+  for (int64_t i = V::kLanes; i < count; i += V::kLanes) top = V::maximum(top, V::load(scores + i));
+  const float highest = V::highest(top);
+  const float before = maximum;
+  maximum = before > highest ? before : highest;
+  typename V::Floats total = V::zero();
+  const typename V::Floats base = V::broadcast(maximum);
+  for (int64_t i = 0; i < count; i += V::kLanes) {
+    const typename V::Floats weight = V::exp2(V::subtract(V::load(scores + i), base));
+    V::store(scores + i, weight);
+    total = V::add(total, weight);
+  }
+  const float correction = before == maximum ? 1.0f : exp2f(before - maximum);
+  sum = sum * correction + V::total(total);
+  return correction;
+}
+
+inline void clear_results(const Attend& a, int64_t rows, int64_t stride) {
+  for (int64_t row = 0; row < rows; ++row) {
+    a.maximum[row] = -INFINITY;
+    a.sum[row] = 0;
+  }
+  for (int64_t i = 0; i < rows * stride; ++i) a.out[i] = 0;
+}
+
+// R rows of one kv head against some of its keys; `row` is the first row among all, `begin` the position of the first key.
+template <int R, class Element>
+void attend_rows(const Attend& a, int64_t row, int64_t begin, const Located<Element>& at,
+                 const Located<Element>& ahead) {
+  constexpr bool kScaled = sizeof(Element) == 1;
+  const int64_t dim = a.cache->head_dim, stride = padded_dim(dim);
+  const int64_t padded = (at.count + V::kLanes - 1) / V::kLanes * V::kLanes;
+  float scores[R * kDirectKeys], correction[R];
+  score<R>(a.queries + row * stride, stride, at, ahead, dim, scores);
+  for (int r = 0; r < R; ++r) {
+    const int64_t seen = a.first_position + (row + r) % a.rows / a.group + 1 - begin;
+    float* weights = scores + r * kDirectKeys;
+    if (kScaled) {
+      for (int64_t i = 0; i < at.count; ++i) weights[i] *= at.key_scales[i];
+    }
+    correction[r] = soften(weights, seen < at.count ? seen : at.count, padded, a.maximum[row + r], a.sum[row + r]);
+    if (kScaled) {
+      for (int64_t i = 0; i < at.count; ++i) weights[i] *= at.value_scales[i];
+    }
+  }
+  add_values<R>(scores, at, ahead, correction, stride, dim, a.out + row * stride);
+}
+
+template <class Element>
+void attend_head(const Attend& a, int64_t head, int64_t begin, const Located<Element>& at,
+                 const Located<Element>& ahead) {
+  Located<Element> nothing;
+  nothing.count = 0;
+  const Located<Element>* fetched = &ahead;
+  int64_t row = head * a.rows;
+  const int64_t end = row + a.rows;
+  for (; row + V::kDirectRows <= end; row += V::kDirectRows, fetched = &nothing) {
+    attend_rows<V::kDirectRows>(a, row, begin, at, *fetched);
+  }
+  if (end - row == 3) attend_rows<3>(a, row, begin, at, *fetched);
+  if (end - row == 2) attend_rows<2>(a, row, begin, at, *fetched);
+  if (end - row == 1) attend_rows<1>(a, row, begin, at, *fetched);
+}
+
+// The order in which the cache is read: for each run of keys all heads, which lie one after the other in memory.
+struct Walk {
+  int64_t begin, head;
+
+  int64_t end(const Attend& a, int64_t keys) const {
+    const int64_t border = (begin / keys + 1) * keys;
+    return border < a.end ? border : a.end;
+  }
+  void advance(const Attend& a, int64_t keys) {
+    if (++head < a.heads) return;
+    begin = end(a, keys);
+    head = 0;
+  }
+};
+
+template <class Element>
+void attend_directly(const Attend& a) {
+  constexpr int kMostAhead = 8;
+  const int64_t stride = padded_dim(a.cache->head_dim), block = a.cache->block;
+  clear_results(a, a.heads * a.rows, stride);
+  const int64_t keys = block < 16 ? 16 : (block < kDirectKeys ? block : kDirectKeys);
+  const int64_t bytes = keys * a.cache->head_dim * static_cast<int64_t>(sizeof(Element));
+  const int ahead = bytes > kAheadBytes ? 1 : (bytes * kMostAhead < kAheadBytes ? kMostAhead : kAheadBytes / bytes);
+  Located<Element> located[kMostAhead + 1];
+  Walk next{a.begin, 0};
+  const auto locate_next = [&](Located<Element>& to) {
+    locate(a, a.kv_head + next.head, next.begin, next.end(a, keys) - next.begin, to);
+    next.advance(a, keys);
+  };
+  for (int i = 0; i < ahead; ++i) locate_next(located[i]);
+  int now = 0;
+  for (Walk at{a.begin, 0}; at.begin < a.end; at.advance(a, keys)) {
+    const int last = now == 0 ? ahead : now - 1;
+    locate_next(located[last]);
+    attend_head(a, at.head, at.begin, located[now], located[last]);
+    now = now == ahead ? 0 : now + 1;
+  }
+}
+
+}  // namespace
+}  // namespace qwen3::attention

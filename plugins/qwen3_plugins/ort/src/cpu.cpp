@@ -1,0 +1,66 @@
+#include "cpu.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+namespace qwen3 {
+
+InstructionSet detected_instructions() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  if (!avx2) return InstructionSet::scalar;
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512vnni");
+  return avx512 ? InstructionSet::avx512 : InstructionSet::avx2;
+#else
+  return InstructionSet::scalar;
+#endif
+}
+
+static InstructionSet chosen_instructions() {
+  const InstructionSet best = detected_instructions();
+  const char* wanted = std::getenv("QWEN3_ORT_KERNELS");
+  if (wanted == nullptr) return best;
+  InstructionSet level = best;
+  if (std::strcmp(wanted, "scalar") == 0) level = InstructionSet::scalar;
+  if (std::strcmp(wanted, "avx2") == 0) level = InstructionSet::avx2;
+  return level < best ? level : best;
+}
+
+InstructionSet instructions() {
+  static const InstructionSet level = chosen_instructions();
+  return level;
+}
+
+bool has_avx512_bf16() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+static int count_processors() {
+#ifdef __linux__
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) {
+    const int count = CPU_COUNT(&set);
+    if (count > 0) return count;
+  }
+#endif
+  return 1;
+}
+
+int usable_processors() {
+  static const int count = count_processors();
+  return count;
+}
+
+}  // namespace qwen3

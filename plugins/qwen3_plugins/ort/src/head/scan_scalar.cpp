@@ -1,0 +1,10 @@
+#define QWEN3_VECTOR_BYTES 16
+#include "scan_body.h"
+
+namespace qwen3::head {
+
+void scan_scalar(const float* logits, int64_t count, int32_t first, int64_t k, Part& part) {
+  scan(logits, count, first, k, part);
+}
+
+}  // namespace qwen3::head

@@ -1,0 +1,65 @@
+#include "top.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "scan.h"
+
+namespace qwen3::head {
+namespace {
+
+constexpr int64_t kLeastPart = 8192;  // logits below which another task costs more than it brings
+
+Scan scan_of(InstructionSet instructions) {
+#if defined(__x86_64__)
+  if (instructions >= InstructionSet::avx512) return scan_avx512;
+  if (instructions >= InstructionSet::avx2) return scan_avx2;
+#endif
+  (void)instructions;
+  return scan_scalar;
+}
+
+void merge(const Part* parts, int64_t count, int64_t k, float* values, int32_t* ids, float* log_sum_exp) {
+  std::vector<Candidate> all;
+  float maximum = -INFINITY;
+  for (int64_t p = 0; p < count; ++p) {
+    all.insert(all.end(), parts[p].best, parts[p].best + parts[p].found);
+    maximum = std::max(maximum, parts[p].maximum);
+  }
+  std::partial_sort(all.begin(), all.begin() + k, all.end(), [](const Candidate& a, const Candidate& b) {
+    return a.value > b.value || (a.value == b.value && a.id < b.id);
+  });
+  for (int64_t i = 0; i < k; ++i) {
+    values[i] = all[static_cast<size_t>(i)].value;
+    ids[i] = all[static_cast<size_t>(i)].id;
+  }
+  if (maximum == -INFINITY) maximum = 0;  // nothing but -inf and NaN
+  double sum = 0;
+  for (int64_t p = 0; p < count; ++p) {
+    const float own = parts[p].maximum == -INFINITY ? 0.0f : parts[p].maximum;
+    sum += parts[p].sum * std::exp(static_cast<double>(own) - maximum);
+  }
+  *log_sum_exp = static_cast<float>(maximum + std::log(sum));
+}
+
+}  // namespace
+
+void find_top(const float* logits, int64_t rows, int64_t width, int64_t k, float* values, int32_t* ids,
+              float* log_sum_exp, const Parallel& parallel, InstructionSet instructions) {
+  const Scan scan = scan_of(instructions);
+  const int64_t count = std::clamp<int64_t>(width / kLeastPart, 1, 2 * std::max(parallel.threads, 1));
+  std::vector<Candidate> candidates(static_cast<size_t>(rows * count * k));
+  std::vector<Part> parts(static_cast<size_t>(rows * count));
+  for_each(parallel, parts.size(), [&](size_t index) {
+    const int64_t row = static_cast<int64_t>(index) / count, part = static_cast<int64_t>(index) % count;
+    const int64_t begin = width * part / count, end = width * (part + 1) / count;
+    parts[index].best = candidates.data() + static_cast<int64_t>(index) * k;
+    scan(logits + row * width + begin, end - begin, static_cast<int32_t>(begin), k, parts[index]);
+  });
+  for (int64_t row = 0; row < rows; ++row) {
+    merge(parts.data() + row * count, count, k, values + row * k, ids + row * k, log_sum_exp + row);
+  }
+}
+
+}  // namespace qwen3::head

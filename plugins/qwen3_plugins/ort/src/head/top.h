@@ -1,0 +1,16 @@
+// The largest of many logits and the logarithm of the sum of all exponentials, in one pass over memory.
+#pragma once
+
+#include <cstdint>
+
+#include "../cpu.h"
+#include "../parallel.h"
+
+namespace qwen3::head {
+
+// Each row of logits [rows, width] -> values [rows, k] in descending order (equal ones by ascending id), ids [rows, k]
+// and log_sum_exp [rows]. Needs 1 <= k <= width. A row with a NaN gets a NaN for its log_sum_exp. Throws std::bad_alloc.
+void find_top(const float* logits, int64_t rows, int64_t width, int64_t k, float* values, int32_t* ids,
+              float* log_sum_exp, const Parallel& parallel, InstructionSet instructions);
+
+}  // namespace qwen3::head

@@ -1,0 +1,83 @@
+// qwen3::Linear: y = activation(RMSNorm(x) @ weights.T) + residual, on packed weights.
+#include <atomic>
+
+#include "cpu.h"
+#include "linear/layout.h"
+#include "linear/linear.h"
+#include "operator.h"
+
+namespace qwen3 {
+
+namespace {
+
+linear::Activation activation_of(const std::string& name) {
+  if (name == "none") return linear::Activation::none;
+  if (name == "swiglu") return linear::Activation::swiglu;
+  throw Refused("activation is '" + name + "', expected none or swiglu");
+}
+
+class Linear {
+ public:
+  static constexpr const char* kName = "Linear";
+  enum Input { kX, kCodes, kScales, kNormWeight, kResidual };
+  static constexpr Port kInputs[] = {{"x", Element::f32},
+                                     {"codes", Element::u8},
+                                     {"scales", Element::any, true},
+                                     {"norm_weight", Element::f32, true},
+                                     {"residual", Element::f32, true}};
+  static constexpr Port kOutputs[] = {{"y", Element::f32}};
+
+  explicit Linear(const Attributes& attributes)
+      : layout_(linear::weights_of(attributes.text("format", ""), attributes.integer("n"), attributes.integer("k"),
+                                   attributes.integer("group_size", 0))),
+        epsilon_(attributes.real("epsilon", 1e-6f)),
+        activation_(activation_of(attributes.text("activation", "none"))),
+        precise_(attributes.integer("precise", 0) != 0) {
+    if (activation_ == linear::Activation::swiglu) {
+      if (layout_.n % 2 != 0)
+        throw Refused("n is " + std::to_string(layout_.n) + ", swiglu needs gate and up: an even n");
+      layout_ = linear::gate_up(layout_);
+    }
+  }
+
+  void compute(Context& context) const {
+    const Tensor x = context.input(kX), codes = context.input(kCodes), scales = context.input(kScales),
+                 norm = context.input(kNormWeight), residual = context.input(kResidual);
+    require_shape(x, "x", {-1, layout_.k});
+    linear::Weights weights = linear::bind(layout_, codes, scales, 1);
+    if (checked_.load(std::memory_order_relaxed) != weights.scales) {
+      linear::require_finite_scales(weights, 0, weights.panels());
+      checked_.store(weights.scales, std::memory_order_relaxed);
+    }
+    const int64_t width = linear::outputs(weights, activation_);
+    if (norm) require_shape(norm, "norm_weight", {layout_.k});
+    if (residual) require_shape(residual, "residual", {x.shape[0], width});
+    linear::Call call;
+    call.weights = &weights;
+    call.x = x.as<const float>();
+    call.rows = x.shape[0];
+    call.norm_weight = norm.as<const float>();
+    call.epsilon = epsilon_;
+    call.residual = residual.as<const float>();
+    call.activation = activation_;
+    call.precise = precise_;
+    call.y = context.output(0, {x.shape[0], width}).as<float>();
+    linear::run(call, context.parallel(), instructions());
+  }
+
+ private:
+  linear::Weights layout_;
+  float epsilon_;
+  linear::Activation activation_;
+  bool precise_;
+  mutable std::atomic<const void*> checked_{nullptr};  // scales that were found finite
+};
+
+}  // namespace
+
+const OrtCustomOp* linear_op() {
+  static const OrtCustomOp op = custom_op<Linear>();
+  return &op;
+}
+
+}  // namespace qwen3

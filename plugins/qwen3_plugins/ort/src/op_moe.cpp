@@ -1,0 +1,107 @@
+// qwen3::MoE: RMSNorm, router, softmax, top-k, the chosen experts' SwiGLU, and their weighted sum plus residual.
+#include <atomic>
+#include <memory>
+
+#include "cpu.h"
+#include "linear/layout.h"
+#include "moe/moe.h"
+#include "operator.h"
+
+namespace qwen3 {
+
+namespace {
+
+constexpr int64_t kMostExperts = 4096;
+constexpr int64_t kMostRows = 1 << 20;
+
+class MoE {
+ public:
+  static constexpr const char* kName = "MoE";
+  enum Input { kX, kNormWeight, kRouter, kGateUp, kGateUpScales, kDown, kDownScales, kResidual };
+  static constexpr Port kInputs[] = {{"x", Element::f32},
+                                     {"norm_weight", Element::f32, true},
+                                     {"router", Element::u8},
+                                     {"gate_up", Element::u8},
+                                     {"gate_up_scales", Element::any, true},
+                                     {"down", Element::u8},
+                                     {"down_scales", Element::any, true},
+                                     {"residual", Element::f32, true}};
+  static constexpr Port kOutputs[] = {{"y", Element::f32}};
+
+  explicit MoE(const Attributes& attributes) : epsilon_(attributes.real("epsilon", 1e-6f)) {
+    const int64_t hidden = attributes.integer("hidden"), intermediate = attributes.integer("intermediate");
+    const int64_t group_size = attributes.integer("group_size", 0);
+    const std::string format = attributes.text("format", "");
+    layout_.count = attributes.integer("experts");
+    layout_.top_k = attributes.integer("top_k");
+    if (layout_.count < 1 || layout_.count > kMostExperts)
+      throw Refused("experts is " + std::to_string(layout_.count) + ", expected 1 to " + std::to_string(kMostExperts));
+    if (layout_.top_k < 1 || layout_.top_k > layout_.count)
+      throw Refused("top_k is " + std::to_string(layout_.top_k) + ", expected 1 to " + std::to_string(layout_.count));
+    layout_.normalize = attributes.integer("normalize", 1) != 0;
+    layout_.precise = attributes.integer("precise", 0) != 0;
+    layout_.down = linear::weights_of(format, hidden, intermediate, group_size);
+    layout_.gate_up = linear::gate_up(linear::weights_of(format, 2 * intermediate, hidden, group_size));
+    layout_.router = linear::weights_of(attributes.text("router_format", "fp32"), layout_.count, hidden, 0);
+    if (layout_.router.scaling != linear::Scaling::none) throw Refused("router_format: expected fp32, fp16 or bf16");
+    checked_ = std::make_unique<std::atomic<const void*>[]>(static_cast<size_t>(layout_.count));
+  }
+
+  void compute(Context& context) const {
+    const Tensor x = context.input(kX), norm = context.input(kNormWeight), residual = context.input(kResidual);
+    const int64_t hidden = layout_.hidden(), rows = x.shape[0];
+    require_shape(x, "x", {-1, hidden});
+    if (rows > kMostRows) throw Refused("x has " + std::to_string(rows) + " rows, expected at most 2^20");
+    if (norm) require_shape(norm, "norm_weight", {hidden});
+    if (residual) require_shape(residual, "residual", {rows, hidden});
+    Reading reading{this, layout_};
+    moe::Experts& experts = reading.experts;
+    experts.router = linear::bind(layout_.router, context.input(kRouter), Tensor{}, 1);
+    experts.gate_up =
+        linear::bind(layout_.gate_up, context.input(kGateUp), context.input(kGateUpScales), layout_.count);
+    experts.down = linear::bind(layout_.down, context.input(kDown), context.input(kDownScales), layout_.count);
+    moe::Call call;
+    call.experts = &experts;
+    call.x = x.as<const float>();
+    call.rows = rows;
+    call.norm_weight = norm.as<const float>();
+    call.epsilon = epsilon_;
+    call.residual = residual.as<const float>();
+    call.y = context.output(0, {rows, hidden}).as<float>();
+    call.before_reading = [](void* user, int64_t expert) {
+      const Reading& now = *static_cast<const Reading*>(user);
+      now.op->require_finite(now.experts, expert);
+    };
+    call.user = &reading;
+    moe::run(call, context.parallel(), instructions());
+  }
+
+ private:
+  struct Reading {
+    const MoE* op;
+    moe::Experts experts;
+  };
+
+  // An expert's scales are looked at when it is first chosen: looking at all would read what no step needs.
+  void require_finite(const moe::Experts& experts, int64_t expert) const {
+    std::atomic<const void*>& found = checked_[static_cast<size_t>(expert)];
+    const void* scales = experts.gate_up.scales;
+    if (found.load(std::memory_order_relaxed) == scales) return;
+    for (const linear::Weights& weights : {experts.gate_up.at(expert), experts.down.at(expert)})
+      linear::require_finite_scales(weights, 0, weights.panels());
+    found.store(scales, std::memory_order_relaxed);
+  }
+
+  moe::Experts layout_;
+  float epsilon_;
+  std::unique_ptr<std::atomic<const void*>[]> checked_;  // by expert: scales that were found finite
+};
+
+}  // namespace
+
+const OrtCustomOp* moe_op() {
+  static const OrtCustomOp op = custom_op<MoE>();
+  return &op;
+}
+
+}  // namespace qwen3

@@ -1,0 +1,168 @@
+#include "operator.h"
+
+#include <algorithm>
+
+#include "cpu.h"
+
+namespace qwen3 {
+
+using namespace abi;
+
+const Function* abi::table = nullptr;
+
+namespace {
+
+// Turns a failed API call into an exception.
+void check(OrtStatus* status) {
+  if (status == nullptr) return;
+  const std::string message = call<kGetErrorMessage, const char*>(static_cast<const OrtStatus*>(status));
+  call<kReleaseStatus, void>(status);
+  throw Refused(message);
+}
+
+bool succeeded(OrtStatus* status) {
+  if (status == nullptr) return true;
+  call<kReleaseStatus, void>(status);
+  return false;
+}
+
+const char* name_of(Element element) {
+  switch (element) {
+    case Element::f32: return "float32";
+    case Element::u8: return "uint8";
+    case Element::i8: return "int8";
+    case Element::i32: return "int32";
+    case Element::i64: return "int64";
+    case Element::f16: return "float16";
+    case Element::bf16: return "bfloat16";
+    case Element::any: break;
+  }
+  return "another type";
+}
+
+std::string list(const int64_t* shape, size_t rank) {
+  std::string text = "[";
+  for (size_t i = 0; i < rank; ++i) text += (i ? ", " : "") + (shape[i] < 0 ? "any" : std::to_string(shape[i]));
+  return text + "]";
+}
+
+}  // namespace
+
+int64_t Tensor::size() const {
+  int64_t count = 1;
+  for (int i = 0; i < rank; ++i) count *= shape[i];
+  return count;
+}
+
+std::string Tensor::describe() const {
+  return std::string(name_of(element)) + " " + list(shape, static_cast<size_t>(rank));
+}
+
+int64_t Attributes::integer(const char* name) const {
+  int64_t value = 0;
+  check(call<kKernelInfoGetAttributeInt64, OrtStatus*>(info_, name, &value));
+  return value;
+}
+
+int64_t Attributes::integer(const char* name, int64_t fallback) const {
+  int64_t value = 0;
+  return succeeded(call<kKernelInfoGetAttributeInt64, OrtStatus*>(info_, name, &value)) ? value : fallback;
+}
+
+float Attributes::real(const char* name, float fallback) const {
+  float value = 0;
+  return succeeded(call<kKernelInfoGetAttributeFloat, OrtStatus*>(info_, name, &value)) ? value : fallback;
+}
+
+std::string Attributes::text(const char* name, const char* fallback) const {
+  size_t size = 0;
+  if (!succeeded(call<kKernelInfoGetAttributeString, OrtStatus*>(info_, name, static_cast<char*>(nullptr), &size)))
+    return fallback;
+  std::string value(size, '\0');
+  check(call<kKernelInfoGetAttributeString, OrtStatus*>(info_, name, value.data(), &size));
+  while (!value.empty() && value.back() == '\0') value.pop_back();
+  return value;
+}
+
+size_t Context::input_count() const {
+  size_t count = 0;
+  check(call<kKernelContextGetInputCount, OrtStatus*>(static_cast<const OrtKernelContext*>(context_), &count));
+  return count;
+}
+
+Tensor Context::input(size_t index) const {
+  Tensor tensor;
+  const OrtValue* value = nullptr;
+  if (index < input_count())
+    check(call<kKernelContextGetInput, OrtStatus*>(static_cast<const OrtKernelContext*>(context_), index, &value));
+  if (value == nullptr) {
+    if (index < count_ && inputs_[index].optional) return tensor;
+    throw Refused(std::string(inputs_[index].name) + " is missing");
+  }
+  OrtTensorTypeAndShapeInfo* info = nullptr;
+  check(call<kGetTensorTypeAndShape, OrtStatus*>(value, &info));
+  const OrtTensorTypeAndShapeInfo* view = info;
+  ONNXTensorElementDataType type{};
+  size_t rank = 0;
+  OrtStatus* status = call<kGetTensorElementType, OrtStatus*>(view, &type);
+  if (status == nullptr) status = call<kGetDimensionsCount, OrtStatus*>(view, &rank);
+  if (status == nullptr && rank <= kMaxRank)
+    status = call<kGetDimensions, OrtStatus*>(view, static_cast<int64_t*>(tensor.shape), rank);
+  call<kReleaseTensorTypeAndShapeInfo, void>(info);
+  check(status);
+  const char* name = inputs_[index].name;
+  if (rank > kMaxRank) throw Refused(std::string(name) + " has " + std::to_string(rank) + " axes");
+  tensor.rank = static_cast<int>(rank);
+  tensor.element = static_cast<Element>(type);
+  const Element wanted = inputs_[index].element;
+  if (wanted != Element::any && tensor.element != wanted)
+    throw Refused(std::string(name) + " is " + tensor.describe() + ", expected " + name_of(wanted));
+  check(call<kGetTensorMutableData, OrtStatus*>(const_cast<OrtValue*>(value), &tensor.data));
+  return tensor;
+}
+
+Tensor Context::output(size_t index, std::initializer_list<int64_t> shape) const {
+  Tensor tensor;
+  tensor.rank = static_cast<int>(shape.size());
+  std::copy(shape.begin(), shape.end(), tensor.shape);
+  OrtValue* value = nullptr;
+  check(call<kKernelContextGetOutput, OrtStatus*>(context_, index, static_cast<const int64_t*>(tensor.shape),
+                                                  shape.size(), &value));
+  if (value != nullptr) check(call<kGetTensorMutableData, OrtStatus*>(value, &tensor.data));
+  return tensor;
+}
+
+Parallel Context::parallel() const {
+  // Nothing in the ABI tells the size of the session's pool; ParallelFor copes with any number of tasks.
+  return {[](void* context, void (*task)(void*, size_t), size_t count, void* user) {
+            OrtStatus* status = call<kKernelContextParallelFor, OrtStatus*>(
+                static_cast<const OrtKernelContext*>(context), task, count, count, user);
+            check(status);
+          },
+          context_, usable_processors()};
+}
+
+void require_shape(const Tensor& tensor, const char* what, std::initializer_list<int64_t> shape) {
+  bool same = tensor.rank == static_cast<int>(shape.size());
+  size_t axis = 0;
+  for (const int64_t size : shape) {
+    if (!same) break;
+    same = size < 0 || tensor.shape[axis] == size;
+    ++axis;
+  }
+  if (!same)
+    throw Refused(std::string(what) + " is " + tensor.describe() + ", expected shape " +
+                  list(shape.begin(), shape.size()));
+}
+
+OrtStatus* status_of(const char* op, const std::exception& error) noexcept {
+  std::string message;
+  try {
+    message = std::string("qwen3::") + op + ": " + error.what();
+  } catch (...) {
+  }
+  const OrtErrorCode code = dynamic_cast<const Refused*>(&error) != nullptr ? ORT_INVALID_ARGUMENT : ORT_FAIL;
+  return call<kCreateStatus, OrtStatus*>(code, message.empty() ? op : message.c_str());
+}
+
+}  // namespace qwen3

@@ -1,0 +1,181 @@
+// Writing an operator: a class with a table of inputs and outputs, a constructor that reads attributes, and compute().
+//
+//   class Linear {
+//    public:
+//     static constexpr const char* kName = "Linear";
+//     static constexpr Port kInputs[] = {{"x", Element::f32}, {"norm_weight", Element::f32, true}};
+//     static constexpr Port kOutputs[] = {{"y", Element::f32}};
+//     explicit Linear(const Attributes& attributes);
+//     void compute(Context& context) const;   // called by several threads at a time
+//   };
+//   const OrtCustomOp* linear_op() { static const OrtCustomOp op = custom_op<Linear>(); return &op; }
+//
+// Both report what is wrong by throwing Refused; nothing is thrown past the ABI, nor from tasks on the thread pool.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <exception>
+#include <iterator>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+
+#include "abi.h"
+#include "parallel.h"
+
+namespace qwen3 {
+
+// An attribute or input that the operator cannot take; the message says what was expected and what was found.
+struct Refused : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+enum class Element : int {
+  any = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED,
+  f32 = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+  u8 = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
+  i8 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8,
+  i32 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
+  i64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64,
+  f16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
+  bf16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16,
+};
+
+// One input or output. `any` leaves the type to compute().
+struct Port {
+  const char* name;
+  Element element;
+  bool optional = false;
+};
+
+constexpr int kMaxRank = 8;
+
+// A view of a tensor's memory; `data` is null for an optional input that is absent.
+struct Tensor {
+  void* data = nullptr;
+  Element element = Element::any;
+  int rank = 0;
+  int64_t shape[kMaxRank] = {};
+
+  explicit operator bool() const { return data != nullptr || rank != 0; }
+  int64_t size() const;          // number of elements
+  std::string describe() const;  // "float32 [3, 1024]"
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data);
+  }
+};
+
+// Memory for the duration of a call, 64-byte aligned and not initialised.
+template <class T>
+class Scratch {
+ public:
+  explicit Scratch(size_t count) {
+    const size_t bytes = (count * sizeof(T) + 127) / 64 * 64;  // never zero; room to read one vector beyond
+    data_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
+    if (!data_) throw std::bad_alloc();
+  }
+  T* get() { return data_.get(); }
+  const T* get() const { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(T* pointer) const { std::free(pointer); }
+  };
+  std::unique_ptr<T, Free> data_;
+};
+
+class Attributes {
+ public:
+  explicit Attributes(const OrtKernelInfo* info) : info_(info) {}
+  // An attribute of the node, or `fallback` where it is absent; without fallback its absence is refused.
+  int64_t integer(const char* name) const;
+  int64_t integer(const char* name, int64_t fallback) const;
+  float real(const char* name, float fallback) const;
+  std::string text(const char* name, const char* fallback) const;
+
+ private:
+  const OrtKernelInfo* info_;
+};
+
+class Context {
+ public:
+  Context(OrtKernelContext* context, const Port* inputs, size_t count)
+      : context_(context), inputs_(inputs), count_(count) {}
+  // Input `index`, its element type checked against the table (unless `any`); an absent optional one is false.
+  Tensor input(size_t index) const;
+  // Output `index`, allocated with a shape.
+  Tensor output(size_t index, std::initializer_list<int64_t> shape) const;
+  // How many inputs the node has; trailing optional ones may be missing.
+  size_t input_count() const;
+  // ONNX Runtime's own thread pool.
+  Parallel parallel() const;
+
+ private:
+  OrtKernelContext* context_;
+  const Port* inputs_;
+  size_t count_;
+};
+
+// Throws Refused("<what> has <found>, expected <expected>") unless `tensor` has exactly this shape; -1 matches any
+// size.
+void require_shape(const Tensor& tensor, const char* what, std::initializer_list<int64_t> shape);
+
+OrtStatus* status_of(const char* op, const std::exception& error) noexcept;
+
+template <class Op>
+constexpr size_t input_ports() {
+  return std::size(Op::kInputs);
+}
+
+template <class Op>
+OrtCustomOp custom_op() {
+  OrtCustomOp op{};
+  op.version = abi::kApiVersion;
+  op.GetName = [](const OrtCustomOp*) { return Op::kName; };
+  op.GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return "CPUExecutionProvider"; };
+  op.GetInputTypeCount = [](const OrtCustomOp*) { return std::size(Op::kInputs); };
+  op.GetOutputTypeCount = [](const OrtCustomOp*) { return std::size(Op::kOutputs); };
+  op.GetInputType = [](const OrtCustomOp*, size_t i) {
+    return static_cast<ONNXTensorElementDataType>(Op::kInputs[i].element);
+  };
+  op.GetOutputType = [](const OrtCustomOp*, size_t i) {
+    return static_cast<ONNXTensorElementDataType>(Op::kOutputs[i].element);
+  };
+  op.GetInputCharacteristic = [](const OrtCustomOp*, size_t i) {
+    return Op::kInputs[i].optional ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
+  };
+  op.GetOutputCharacteristic = [](const OrtCustomOp*, size_t i) {
+    return Op::kOutputs[i].optional ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
+  };
+  op.GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
+  op.GetVariadicInputMinArity = [](const OrtCustomOp*) { return 1; };
+  op.GetVariadicInputHomogeneity = [](const OrtCustomOp*) { return 1; };
+  op.GetVariadicOutputMinArity = [](const OrtCustomOp*) { return 1; };
+  op.GetVariadicOutputHomogeneity = [](const OrtCustomOp*) { return 1; };
+  op.GetStartVersion = [](const OrtCustomOp*) { return 1; };
+  op.GetEndVersion = [](const OrtCustomOp*) { return 0x7fffffff; };
+  op.KernelDestroy = [](void* kernel) { delete static_cast<Op*>(kernel); };
+  op.CreateKernelV2 = [](const OrtCustomOp*, const OrtApi*, const OrtKernelInfo* info, void** kernel) -> OrtStatusPtr {
+    try {
+      *kernel = new Op(Attributes(info));
+      return nullptr;
+    } catch (const std::exception& error) {
+      return status_of(Op::kName, error);
+    }
+  };
+  op.KernelComputeV2 = [](void* kernel, OrtKernelContext* context) -> OrtStatusPtr {
+    try {
+      Context view(context, Op::kInputs, std::size(Op::kInputs));
+      static_cast<const Op*>(kernel)->compute(view);
+      return nullptr;
+    } catch (const std::exception& error) {
+      return status_of(Op::kName, error);
+    }
+  };
+  return op;
+}
+
+}  // namespace qwen3

@@ -1,0 +1,157 @@
+"""ONNX Runtime with our operators: packed steps, as they come, over a paged cache that is written in place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qwen3_runtime.backends.session import CACHE_TYPES, check_signature, first_line, no_cache_memory, open_session
+from qwen3_runtime.cache import blocks_for
+from qwen3_runtime.errors import EngineError
+from qwen3_runtime.step import CacheGeometry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from qwen3_runtime.manifest import Contract, Manifest
+    from qwen3_runtime.step import Step
+
+BLOCK_SIZE = 64
+"""Tokens of a cache block: long enough to be read in sequence, short enough to waste little of a short answer."""
+
+_STEP_INPUTS = {
+    "input_ids": ("tensor(int64)", np.int64),
+    "query_start": ("tensor(int32)", np.int32),
+    "context_len": ("tensor(int32)", np.int32),
+    "block_table": ("tensor(int32)", np.int32),
+    "logits_rows": ("tensor(int32)", np.int32),
+}
+
+
+class OrtCpuBackend:
+    """Executes steps with the operators of `qwen3_plugins.ort`; a `Backend`.
+
+    The cache of a layer is one array [num_blocks, 2, kv_heads, block, head_dim], whose pages are used only as
+    sequences grow; an int8 cache has an array of scales beside it. They are bound once. The inputs of a step are
+    copied into memory that stays bound while steps have the same shapes, as they have while sequences decode.
+
+    Args:
+        engine_dir: the engine directory, already checked.
+        manifest: its manifest.
+        threads: intra-op threads; None for one each physical core.
+        max_sequences: sequences that the cache has room for.
+        max_context: tokens of each.
+
+    Raises:
+        EngineError: the operator library is missing, or the graph cannot be opened or differs from the manifest.
+    """
+
+    def __init__(
+        self, engine_dir: Path, manifest: Manifest, *, threads: int | None, max_sequences: int, max_context: int
+    ) -> None:
+        contract = manifest.io
+        if manifest.target.provider != "cpu":
+            raise EngineError(f"the engine is for provider {manifest.target.provider!r}; this backend has cpu")
+        if contract.cache_dtype not in ("float16", "int8"):
+            raise EngineError(f"the engine's cache is {contract.cache_dtype}; this backend has float16 and int8")
+        self._output = contract.output
+        self._width = contract.vocab_size if contract.output == "logits" else contract.hidden_size
+        self._session: Any = open_session(engine_dir / "model.onnx", "CPUExecutionProvider", threads, _library())
+        _check_session(self._session, contract)
+        blocks = max_sequences * blocks_for(max_context, BLOCK_SIZE)
+        self._cache = _allocate(contract, blocks)
+        self._geometry = CacheGeometry(
+            num_blocks=blocks,
+            block_size=BLOCK_SIZE,
+            bytes_per_token=sum(array.nbytes for array in self._cache.values()) // (blocks * BLOCK_SIZE),
+        )
+        self._binding: Any = self._session.io_binding()
+        for name, array in self._cache.items():
+            self._bind(name, array)
+        self._inputs: dict[str, NDArray[Any]] = {}
+        self._closed = False
+
+    @property
+    def cache(self) -> CacheGeometry:
+        """A pool of blocks, any of which any sequence may hold."""
+        return self._geometry
+
+    def run(self, step: Step) -> NDArray[np.float32]:
+        """Run one step; see `Backend.run`.
+
+        Raises:
+            EngineError: the step does not hold together (the operators look), or ONNX Runtime failed.
+        """
+        if self._closed:
+            raise EngineError("the backend is closed")
+        for name, (_, dtype) in _STEP_INPUTS.items():
+            self._feed(name, np.asarray(getattr(step, name), dtype))
+        output = np.empty((len(step.logits_rows), self._width), np.float32)
+        try:
+            self._binding.bind_output(self._output, "cpu", 0, np.float32, output.shape, output.ctypes.data)
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:
+            raise EngineError(f"ONNX Runtime failed in a step: {first_line(error)}") from error
+        return output
+
+    def close(self) -> None:
+        """Free the session and the cache."""
+        self._closed = True
+        self._binding = self._session = None
+        self._cache.clear()
+        self._inputs.clear()
+
+    def _feed(self, name: str, values: NDArray[Any]) -> None:
+        held = self._inputs.get(name)
+        if held is None or held.shape != values.shape:
+            held = self._inputs[name] = np.empty_like(values, order="C", subok=False)
+            self._bind(name, held)
+        held[...] = values
+
+    def _bind(self, name: str, array: NDArray[Any]) -> None:
+        self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+
+def _library() -> Path:
+    """The operator library.
+
+    Raises:
+        EngineError: it was not built here.
+    """
+    from qwen3_plugins.ort import library_path, why_missing
+
+    path = library_path()
+    if path is None:
+        raise EngineError(f"{why_missing()}, or build the engine with --set target.backend=ort")
+    return path
+
+
+def _check_session(session: Any, contract: Contract) -> None:  # noqa: ANN401 - onnxruntime has no types
+    """Hold the graph to the manifest."""
+    inputs = {name: kind for name, (kind, _) in _STEP_INPUTS.items()}
+    width = contract.vocab_size if contract.output == "logits" else contract.hidden_size
+    widths: dict[str, dict[int, int]] = {contract.output: {-1: width}}
+    for layer in range(contract.layers):
+        inputs[f"kv.{layer}"] = CACHE_TYPES[contract.cache_dtype][1]
+        widths[f"kv.{layer}"] = {1: 2, 2: contract.kv_heads, 4: contract.head_dim}
+        if contract.cache_dtype == "int8":
+            inputs[f"kv_scales.{layer}"] = "tensor(float)"
+            widths[f"kv_scales.{layer}"] = {1: 2, 2: contract.kv_heads}
+    check_signature(session, inputs, {contract.output: "tensor(float)"}, widths)
+
+
+def _allocate(contract: Contract, blocks: int) -> dict[str, NDArray[Any]]:
+    """The caches by the name of the graph's input; mapped lazily: a page is used when a token is written to it."""
+    rows = (blocks, 2, contract.kv_heads, BLOCK_SIZE)
+    arrays: dict[str, NDArray[Any]] = {}
+    try:
+        for layer in range(contract.layers):
+            arrays[f"kv.{layer}"] = np.zeros((*rows, contract.head_dim), CACHE_TYPES[contract.cache_dtype][2])
+            if contract.cache_dtype == "int8":
+                arrays[f"kv_scales.{layer}"] = np.zeros(rows, np.float32)
+    except MemoryError:
+        raise no_cache_memory((*rows, contract.head_dim)) from None
+    return arrays

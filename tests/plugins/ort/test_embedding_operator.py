@@ -1,0 +1,38 @@
+"""qwen3::Embedding reads rows of every packed layout."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from linear_native import random_matrix
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+from operator_session import run_operator
+
+
+def embed(ids: list[int], fmt: str, group_size: int, n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    matrix = random_matrix(np.random.default_rng(0), fmt, group_size, n, k)
+    inputs = {"ids": np.array(ids, np.int64), "codes": matrix.codes, "scales": matrix.scales}
+    (out,) = run_operator("Embedding", inputs, ["out"], format=fmt, n=n, k=k, group_size=group_size)
+    return out, matrix.values
+
+
+@pytest.mark.parametrize(
+    ("fmt", "group_size"),
+    [("int4", 32), ("int4", 128), ("int8", 64), ("int8", 0), ("fp8", 128), ("fp8", 0), ("fp16", 0), ("bf16", 0),
+     ("fp32", 0)],
+)  # fmt: skip
+@pytest.mark.parametrize(("n", "k"), [(50, 256), (16, 128), (200, 100)])
+def test_rows_are_those_of_the_matrix(fmt: str, group_size: int, n: int, k: int) -> None:
+    ids = [0, n - 1, 7, 7, *np.random.default_rng(1).integers(0, n, 40).tolist()]
+    out, values = embed(ids, fmt, group_size, n, k)
+    np.testing.assert_allclose(out, values[ids], rtol=1e-6, atol=0)
+
+
+def test_no_ids_give_no_rows() -> None:
+    assert embed([], "int4", 32, 20, 64)[0].shape == (0, 64)
+
+
+@pytest.mark.parametrize("bad", [-1, 20, 2**40])
+def test_an_id_outside_of_the_table_is_refused(bad: int) -> None:
+    with pytest.raises(InvalidArgument, match=f"id {bad} at position 1 is not a row of the table of 20"):
+        embed([3, bad], "int4", 32, 20, 64)

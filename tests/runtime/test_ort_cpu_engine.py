@@ -1,0 +1,262 @@
+"""An engine of target `ort-cpu` says what transformers says, however its steps are packed and its blocks lie."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from built_engine import GREEDY, SIZES, VOCAB, build_engine, prompts, reference_rows
+from tokenizers import Tokenizer
+
+import qwen3_plugins.ort
+from qwen3_compile.errors import UnsupportedError
+from qwen3_runtime import Engine, EngineError, Request
+from qwen3_runtime.backends.ort_cpu import BLOCK_SIZE
+from qwen3_runtime.step import Step
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+CONTEXT = 3 * BLOCK_SIZE - 5  # not a multiple of a block
+LONG = {**SIZES, "max_position_embeddings": CONTEXT}
+KINDS = {
+    "dense": {"cache": "fp16"},
+    "moe": {"cache": "fp16", "moe": True},
+    "int8-cache": {"cache": "int8"},
+}
+# Logits reach 6. Keys and values have ten bits and a sign, or seven; both were measured at half of this.
+TOLERANCE = {"float16": 2e-2, "int8": 0.25}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp(request.param)
+    return build_engine(folder, backend="ort-cpu", sizes=LONG, **KINDS[request.param])  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("int4")
+    return build_engine(folder, backend="ort-cpu", cache="fp16", weights="int4", moe=True, sizes=LONG)[0]
+
+
+def test_logits_of_any_schedule_are_the_references(built: tuple[Path, PreTrainedModel]) -> None:
+    """Every row of four sequences, fed in random chunks, their blocks scattered over the pool."""
+    path, model = built
+    rng = np.random.default_rng(1)
+    sequences = [rng.integers(0, VOCAB, length) for length in (CONTEXT, 33, 65, 128)]
+    expected = [reference_rows(model, sequence.tolist()) for sequence in sequences]
+    with Engine.open(path, threads=2, max_sequences=4) as engine:
+        tolerance = TOLERANCE[engine.manifest.io.cache_dtype]
+        assert engine.backend.cache.num_blocks == 12
+        tables = rng.permutation(12).astype(np.int32).reshape(4, 3)
+        done = [0, 0, 0, 0]
+        while waiting := [i for i in range(4) if done[i] < len(sequences[i])]:
+            chosen = rng.permutation(waiting)[: rng.integers(1, len(waiting) + 1)].tolist()
+            sizes = [1 if rng.random() < 0.5 else min(24, len(sequences[i]) - done[i]) for i in chosen]
+            step = Step(
+                input_ids=np.concatenate(
+                    [sequences[i][done[i] : done[i] + size] for i, size in zip(chosen, sizes, strict=True)]
+                ),
+                query_start=np.cumsum([0, *sizes]).astype(np.int32),
+                context_len=np.array([done[i] for i in chosen], np.int32),
+                block_table=tables[chosen],
+                logits_rows=np.arange(sum(sizes), dtype=np.int32),
+            )
+            wanted = [expected[i][done[i] : done[i] + size] for i, size in zip(chosen, sizes, strict=True)]
+            found = engine.backend.run(step)
+            np.testing.assert_allclose(found, np.concatenate(wanted), atol=tolerance, rtol=0)
+            for i, size in zip(chosen, sizes, strict=True):
+                done[i] += size
+
+
+def check_greedy(engine: Engine, model: PreTrainedModel, requests: list[Request]) -> None:
+    """Generate together; a token counts as the reference's where its logit is within the rounding of the greatest."""
+    tolerance = 2 * TOLERANCE[engine.manifest.io.cache_dtype]
+    for request, completion in zip(requests, engine.generate(requests), strict=True):
+        assert completion.finish_reason == "length"
+        prompt = list(request.prompt or ())
+        rows = reference_rows(model, [*prompt, *completion.tokens])[len(prompt) - 1 : -1]
+        chosen = rows[np.arange(len(rows)), list(completion.tokens)]
+        assert (rows.max(-1) - chosen < tolerance).all()
+
+
+def test_generation_in_a_batch_is_the_references_greedy_choice(built: tuple[Path, PreTrainedModel]) -> None:
+    """Ten prompts through four seats: chunks (of 24), ragged first prefills and decodes of every mix."""
+    path, model = built
+    with Engine.open(path, threads=1, max_sequences=4) as engine:
+        check_greedy(engine, model, [Request(prompt=prompt, max_tokens=12, sampling=GREEDY) for prompt in prompts(10)])
+        assert engine._scheduler.pool.available == engine.backend.cache.num_blocks
+
+
+def test_a_small_pool_computes_again_what_it_had_to_give_back(built: tuple[Path, PreTrainedModel]) -> None:
+    """Four sequences of up to three blocks each, in a pool of six: the youngest wait and start over."""
+    path, model = built
+    with Engine.open(path, threads=1, max_sequences=4) as engine:
+        for _ in range(6):
+            engine._scheduler.pool.take()
+        check_greedy(engine, model, [Request(prompt=[7 + i] * 30, max_tokens=120, sampling=GREEDY) for i in range(4)])
+        assert engine._scheduler.pool.available == 6
+
+
+def test_a_sequence_does_not_depend_on_its_neighbours(quantised: Path) -> None:
+    """One token of each of four sequences, together and alone.
+
+    Sums of float32 may take another order, which may turn the rounding of an activation to eight bits: 5e-7 was
+    measured, and one activation is worth a thousandth of a logit.
+    """
+    rng = np.random.default_rng(4)
+    with Engine.open(quantised, threads=2, max_sequences=4) as engine:
+        lengths = np.array([100, 3, 64, 90], np.int32)
+        tables = rng.permutation(12).astype(np.int32).reshape(4, 3)
+        for length, table in zip(lengths, tables, strict=True):
+            engine.backend.run(one_step([rng.integers(0, VOCAB, length)], [0], table[None]))
+        new = rng.integers(0, VOCAB, (4, 1))
+        together = engine.backend.run(one_step(list(new), lengths, tables))
+        for i in range(4):
+            alone = engine.backend.run(one_step([new[i]], lengths[i : i + 1], tables[i : i + 1]))
+            np.testing.assert_allclose(alone[0], together[i], rtol=0, atol=5e-3)
+
+
+def one_step(tokens: list[np.ndarray], context: object, tables: np.ndarray) -> Step:
+    """New tokens of each sequence, whose last ones' logits are wanted."""
+    starts = np.cumsum([0, *map(len, tokens)]).astype(np.int32)
+    return Step(np.concatenate(tokens), starts, np.asarray(context, np.int32), tables, starts[1:] - 1)
+
+
+def test_nothing_that_earlier_sequences_left_in_the_cache_matters(built: tuple[Path, PreTrainedModel]) -> None:
+    path, _ = built
+    requests = [Request(prompt=prompt, max_tokens=8, sampling=GREEDY) for prompt in prompts(5)]
+    with Engine.open(path, threads=1, max_sequences=2) as engine:
+        clean = [done.tokens for done in engine.generate(requests)]
+        for memory in engine.backend._cache.values():  # type: ignore[attr-defined]
+            memory[...] = 127 if memory.dtype == np.int8 else np.nan
+        assert [done.tokens for done in engine.generate(requests)] == clean
+
+
+def test_a_sequence_fills_the_context_to_its_last_token(built: tuple[Path, PreTrainedModel]) -> None:
+    path, _ = built
+    with Engine.open(path, threads=1, max_context=100) as engine:
+        done = engine.complete(prompts(1)[0], sampling=GREEDY)
+        # The pool holds whole blocks, the limit is what was asked for.
+        assert engine.backend.cache.num_blocks == 2
+    assert done.finish_reason == "context"
+    assert done.usage.prompt_tokens + done.usage.completion_tokens == 100
+
+
+def test_the_cache_is_counted_with_its_scales(built: tuple[Path, PreTrainedModel]) -> None:
+    path, _ = built
+    with Engine.open(path) as engine:
+        width = {"float16": 32 * 2, "int8": 32 + 4}[engine.manifest.io.cache_dtype]
+        assert engine.backend.cache.bytes_per_token == 2 * 2 * 2 * width  # layers, keys and values, heads
+
+
+def test_steps_without_wanted_rows_only_fill_the_cache(built: tuple[Path, PreTrainedModel]) -> None:
+    path, model = built
+    tokens = prompts(2)[1][:6]
+    with Engine.open(path, threads=1) as engine:
+        for start, end in ((0, 5), (5, 6)):
+            step = Step(
+                input_ids=np.array(tokens[start:end], np.int64),
+                query_start=np.array([0, end - start], np.int32),
+                context_len=np.array([start], np.int32),
+                block_table=np.array([[1]], np.int32),
+                logits_rows=np.array([0] if start else [], np.int32),
+            )
+            rows = engine.backend.run(step)
+            assert rows.shape == (1 if start else 0, VOCAB)
+        tolerance = TOLERANCE[engine.manifest.io.cache_dtype]
+        np.testing.assert_allclose(rows[0], reference_rows(model, tokens)[-1], atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"block_table": [[99]]}, "names block 99, the cache has 3"),
+        ({"context_len": [-1]}, "context_len of sequence 0 is -1"),
+        ({"context_len": [64]}, "has 66 tokens, its 1 cache blocks hold 64"),
+        ({"input_ids": [3, VOCAB]}, f"id {VOCAB} at position 1 is not a row of the table of {VOCAB}"),
+        ({"logits_rows": [2]}, "logits_rows names row 2"),
+    ],
+)
+def test_a_step_that_does_not_hold_together_is_one_line(quantised: Path, change: dict, message: str) -> None:
+    good = {"input_ids": [3, 4], "query_start": [0, 2], "context_len": [0], "block_table": [[0]], "logits_rows": [1]}
+    with Engine.open(quantised, threads=1) as engine:
+        arrays = {name: np.array(value, np.int64 if name == "input_ids" else np.int32) for name, value in good.items()}
+        before = engine.backend.run(Step(**arrays))
+        with pytest.raises(EngineError, match=message) as caught:
+            engine.backend.run(
+                Step(**{**arrays, **{name: np.array(value, arrays[name].dtype) for name, value in change.items()}})
+            )
+        assert "\n" not in str(caught.value)
+        np.testing.assert_array_equal(engine.backend.run(Step(**arrays)), before)
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        ("target", {"provider": "cuda"}, "provider 'cuda'; this backend has cpu"),
+        ("io", {"cache_dtype": "float32"}, "cache is float32; this backend has float16 and int8"),
+        ("io", {"cache_dtype": "int8"}, r"'kv\.0': the manifest means tensor\(int8\), the graph has tensor\(float16\)"),
+        ("io", {"layers": 3}, r"'kv\.2': the manifest means tensor\(float16\), the graph has none"),
+        ("io", {"kv_heads": 1}, "the manifest means 1 on axis 2"),
+        ("io", {"head_dim": 64}, "the manifest means 64 on axis 4"),
+        ("io", {"vocab_size": 121}, "the manifest means 121 on axis -1"),
+        ("io", {"output": "hidden"}, "'hidden'"),
+    ],
+)
+def test_a_graph_that_differs_from_the_manifest_is_refused(
+    quantised: Path, tmp_path: Path, section: str, change: dict[str, object], message: str
+) -> None:
+    path = shutil.copytree(quantised, tmp_path / "engine")
+    document = json.loads((path / "manifest.json").read_text())
+    document[section].update(change)
+    (path / "manifest.json").write_text(json.dumps(document))
+    with pytest.raises(EngineError, match=message):
+        Engine.open(path)
+
+
+def test_without_the_library_opening_and_building_offer_another_target(
+    quantised: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qwen3_compile.build import build
+    from qwen3_compile.spec import load_spec
+
+    monkeypatch.setattr(qwen3_plugins.ort, "library_path", lambda: None)
+    remedy = r"libqwen3_ort.so is missing .*qwen3_plugins.ort.compile.*--set target.backend=ort$"
+    with pytest.raises(EngineError, match=remedy):
+        Engine.open(quantised)
+    with pytest.raises(UnsupportedError, match=remedy):
+        build(load_spec(quantised.parent / "spec.yaml"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_backend_that_was_closed_says_so(quantised: Path) -> None:
+    engine = Engine.open(quantised)
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.complete([1, 2])
+    engine.close()
+
+
+TINY_TOKENIZER = Path(__file__).resolve().parents[2] / "examples" / "tiny" / "tokenizer"
+
+
+def test_embeddings_are_the_references_last_hidden_state(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(TINY_TOKENIZER / "tokenizer.json"))
+    sizes = {**LONG, "vocab_size": 448, "tie_word_embeddings": True}
+    path, model = build_engine(
+        tmp_path, backend="ort-cpu", cache="fp16", task="embedding", sizes=sizes, tokenizer=TINY_TOKENIZER
+    )
+    texts = ["What is 37+45?", "Hello!", "a rather longer text than the two before, 12+34+56"]
+    with Engine.open(path, threads=1, max_sequences=2) as engine:
+        found = engine.embed(texts)
+    for row, text in zip(found, texts, strict=True):
+        with torch.no_grad():
+            hidden = model(torch.tensor([tokenizer.encode(text).ids])).last_hidden_state[0, -1].double()
+        np.testing.assert_allclose(row, (hidden / hidden.norm()).numpy(), atol=1e-3)
