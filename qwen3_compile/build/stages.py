@@ -202,6 +202,7 @@ def measured_accuracy(
         "greedy_tokens": greedy_tokens(spec),
         "code": code_fingerprint("qwen3_compile.validate", "qwen3_runtime"),
         "tools": tool_versions(("jinja2", "numpy", "onnxruntime", "tokenizers", "torch")),
+        "operators": _operator_library(spec),
     }
     path = folder / ACCURACY
     found = cache.fetch("accuracy", digest(inputs), path)
@@ -213,6 +214,14 @@ def measured_accuracy(
     _write_page(report, spec, folder, cache, progress)
     progress.end(f"{_figures(report)}, {CACHED}" if found else _figures(report))
     return report
+
+
+def _operator_library(spec: Spec) -> str | None:
+    """SHA-256 of the library that computes the engine; None where onnxruntime alone does."""
+    from qwen3_plugins.ort import library_path
+
+    path = library_path() if spec.target.backend == "ort-cpu" else None
+    return file_entry(path).sha256 if path else None
 
 
 def _write_page(report: AccuracyReport, spec: Spec, folder: Path, cache: Cache, progress: Progress) -> None:

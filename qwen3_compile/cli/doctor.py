@@ -54,7 +54,13 @@ def command(as_json: bool) -> None:
 
 def diagnose() -> list[Finding]:
     """Look at the interpreter, the machine and the installed packages; only onnxruntime is imported."""
-    return [_python(), *_machine(), *(_package(name, missing) for name, missing in PACKAGES), *_providers()]
+    return [
+        _python(),
+        *_machine(),
+        *(_package(name, missing) for name, missing in PACKAGES),
+        *_providers(),
+        _operators(),
+    ]
 
 
 def _python() -> Finding:
@@ -90,6 +96,13 @@ def _package(name: str, missing: str) -> Finding:
         return Finding(name, importlib.metadata.version(name), True)
     except importlib.metadata.PackageNotFoundError:
         return Finding(name, "not installed", False, missing)
+
+
+def _operators() -> Finding:
+    from qwen3_plugins.ort import library_path, why_missing
+
+    path = library_path()
+    return Finding("ort-cpu operators", str(path) if path else "not built", path is not None, why_missing())
 
 
 def _providers() -> list[Finding]:

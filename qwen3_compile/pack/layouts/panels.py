@@ -85,13 +85,17 @@ def half_scales(
         raise UnsupportedError(f"a weight is too large for {fmt.kind} with scales in fp16: use bf16 or fp32")
     scales = exact.astype(np.float16)
     wide = scales.astype(np.float32)
-    affected = np.nonzero(np.abs(wide - exact) > _ROUNDING * np.abs(exact))
+    # Where float16 is coarse a scale is rounded away from zero: towards it, the largest values would be clipped.
+    coarse = np.abs(wide - exact) > _ROUNDING * np.abs(exact)
+    away = np.nextafter(scales, np.copysign(np.float16(np.inf), scales))
+    scales = np.where(coarse & (np.abs(wide) < np.abs(exact)), away, scales)
+    wide = scales.astype(np.float32)
+    affected = np.nonzero(coarse)
     for start in range(0, affected[0].size, _GROUPS):
         rows, places = (axis[start : start + _GROUPS] for axis in affected)
         columns = places[:, None] * fmt.group_size + np.arange(fmt.group_size)
         inside = columns < source.shape[1]
         values = np.where(inside, source[rows[:, None], np.where(inside, columns, 0)].astype(np.float32), 0)
-        scale = wide[rows, places][:, None]
-        steps = np.divide(values, scale, out=np.zeros_like(values), where=scale != 0)
-        codes[rows[:, None], columns] = np.clip(np.rint(steps), *CODE_RANGE[fmt.kind]).astype(np.int8)
+        steps = np.rint(values / wide[rows, places][:, None])
+        codes[rows[:, None], columns] = np.clip(steps, *CODE_RANGE[fmt.kind]).astype(np.int8)
     return codes, scales

@@ -11,17 +11,35 @@ import torch
 
 from qwen3_compile.errors import AccuracyError, CheckpointError, UnsupportedError
 from qwen3_graphs.errors import LoweringError
+from qwen3_plugins.ort import library_path
 from qwen3_runtime.directory import read_engine_directory
 
 # What each format may cost on these random models: the median over positions (a near tie in a router may flip an
 # expert at one of them) of the error's norm, relative to that of the logits.
-TOLERANCE = {"fp32": 1e-5, "int8": 0.08, "int4": 0.6}
+TOLERANCE = {
+    "ort": {"fp32": 1e-5, "int8": 0.08, "int4": 0.6},
+    "ort-cpu": {"fp32": 1e-3, "int8": 0.08, "int4": 0.6},  # keys and values in float16
+}
 
 
 def engine_logits(folder, ids):
     """Prefill one sequence through the contract of docs/architecture.md, with nothing but onnxruntime."""
-    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.register_custom_ops_library(str(library_path()))
+    session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
     count = len(ids)
+    if "block_table" in {value.name for value in session.get_inputs()}:
+        feeds = {
+            "input_ids": np.array(ids, np.int64),
+            "query_start": np.array([0, count], np.int32),
+            "context_len": np.array([0], np.int32),
+            "block_table": np.array([[2, 0, 1]], np.int32),
+            "logits_rows": np.arange(count, dtype=np.int32),
+        }
+        for value in session.get_inputs():
+            if value.name.startswith("kv."):
+                feeds[value.name] = np.zeros((3, 2, value.shape[2], 8, value.shape[4]), np.float16)
+        return session.run(["logits"], feeds)[0]
     feeds = {
         "input_ids": np.array(ids, np.int64),
         "query_len": np.array([count], np.int32),
@@ -42,19 +60,26 @@ def reference_logits(folder, ids):
         return model(torch.tensor([ids])).logits[0].numpy()
 
 
+@pytest.mark.parametrize("backend", ["ort-cpu", "ort"])
 @pytest.mark.parametrize("kind", ["dense", "moe"])
 @pytest.mark.parametrize("weights", ["fp32", "int8", "int4"])
-def test_an_engine_computes_what_transformers_does(make, checkpoints, kind, weights):
-    info, _ = make(kind, precision={"weights": weights}, options={"validate": False})
+def test_an_engine_computes_what_transformers_does(make, checkpoints, kind, weights, backend):
+    target = {"backend": backend}
+    info, _ = make(kind, precision={"weights": weights}, target=target, options={"validate": False})
     ids = np.random.default_rng(0).integers(0, 261, 20).tolist()
     expected = reference_logits(checkpoints / kind, ids)
     error = np.linalg.norm(engine_logits(info.path, ids) - expected, axis=1) / np.linalg.norm(expected, axis=1)
-    assert np.median(error) < TOLERANCE[weights]
+    assert np.median(error) < TOLERANCE[backend][weights]
 
 
-@pytest.mark.parametrize("kind", ["dense", "moe"])
-def test_a_built_engine_is_verified_and_opens(make, kind):
-    info, record = make(kind, precision={"weights": "fp32"}, accuracy={"max_kl": 1e-5, "max_logit_error": 2e-3})
+@pytest.mark.parametrize(
+    ("backend", "kind", "logit_error"),
+    # Keys and values in float16 are enough to turn a close call of a random router.
+    [("ort", "dense", 2e-3), ("ort", "moe", 2e-3), ("ort-cpu", "dense", 2e-2)],
+)
+def test_a_built_engine_is_verified_and_opens(make, backend, kind, logit_error):
+    accuracy = {"max_kl": 1e-5, "max_logit_error": logit_error}
+    info, record = make(kind, precision={"weights": "fp32"}, target={"backend": backend}, accuracy=accuracy)
     manifest = read_engine_directory(info.path, verify="full")
     assert manifest.verified
     assert manifest.io.live_vocab_size == 261

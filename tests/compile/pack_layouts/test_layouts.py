@@ -159,3 +159,81 @@ def test_an_unknown_layout_is_named() -> None:
 def test_an_integer_format_in_a_floating_layout_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="layout rows holds fp32, fp16, bf16, found int8"):
         pack("rows", (matrix(2, 2),), WeightFormat("int8", 32))
+
+
+def read_panels(blob: Array, scales: Array, shape: tuple[int, int], fmt: WeightFormat) -> Array:
+    """Rows of panels of 16 by the layout's description, an element at a time."""
+    panels, groups = scales.shape[:2]
+    width = groups * fmt.group_size
+    values = np.empty((panels * 16, width), np.float32)
+    for row, k in np.ndindex(values.shape):
+        panel, c = divmod(row, 16)
+        if fmt.kind == "int4":
+            line = blob[panel * 16 * width // 2 + k // 8 * 64 :]
+            byte = int(line[4 * c + k % 4])
+            code = (byte >> 4 if k % 8 >= 4 else byte & 15) - 8
+        else:
+            code = int(blob[panel * 16 * width + k // 4 * 64 + 4 * c + k % 4]) - 128
+        values[row, k] = np.float32(code) * np.float32(scales[panel, k // fmt.group_size, c])
+    assert not values[shape[0] :].any()
+    assert not values[:, shape[1] :].any()
+    return values[: shape[0], : shape[1]]
+
+
+panel_formats = st.builds(WeightFormat, st.sampled_from(["int8", "int4"]), st.sampled_from([32, 64, 128]))
+
+
+@small
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=3), st.integers(1, 150), panel_formats)
+def test_panels_hold_matrices_one_below_the_other(rows: list[int], columns: int, fmt: WeightFormat) -> None:
+    sources = tuple(matrix(count, columns, seed) for seed, count in enumerate(rows))
+    blob, scales = pack("panels", sources, fmt)
+    assert scales.dtype == np.float16
+    found = read_panels(blob, scales, (sum(rows), columns), fmt)
+    exact = np.concatenate([worth(source, fmt) for source in sources])
+    np.testing.assert_allclose(found, exact, rtol=2**-11, atol=0)
+
+
+@small
+@given(st.integers(1, 40), st.integers(1, 70), panel_formats)
+def test_gate_and_up_take_turns_by_panels(rows: int, columns: int, fmt: WeightFormat) -> None:
+    gate, up = matrix(rows, columns, 1), matrix(rows, columns, 2)
+    blob, scales = pack("gate_up_panels", (gate, up), fmt)
+    panels = len(scales)
+    halves = read_panels(blob, scales, (panels * 16, columns), fmt).reshape(panels // 2, 2, 16, columns)
+    for place, source in enumerate((gate, up)):
+        found = halves[:, place].reshape(-1, columns)
+        np.testing.assert_allclose(found[:rows], worth(source, fmt), rtol=2**-11, atol=0)
+        assert not found[rows:].any()
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+@pytest.mark.parametrize("size", [1e-4, 1e-5, 1e-6])
+def test_groups_whose_scale_is_coarse_in_float16_lose_little(kind: str, size: float) -> None:
+    """Where scales are subnormal, codes are rounded to what is stored: the error stays near that of exact scales."""
+    fmt = WeightFormat(kind, 32)
+    source = matrix(16, 256) * np.float32(size)
+    found = read_panels(*pack("panels", (source,), fmt), source.shape, fmt)
+    spacing = np.float32(2.0**-24)  # of subnormal float16
+    codes = {"int8": 128, "int4": 8}[kind]
+    allowed = np.abs(worth(source, fmt) - source).max() + codes * spacing / 2 + spacing / 2
+    assert np.abs(found - source).max() <= allowed
+    if size * 3 / codes > 2**-20:  # a scale of at least sixteen steps
+        assert np.square(found - source).mean() < 1.4 * np.square(worth(source, fmt) - source).mean()
+
+
+def test_panels_refuse_scales_beyond_float16() -> None:
+    source = matrix(4, 32) * np.float32(1e6)
+    with pytest.raises(UnsupportedError, match="too large for int4 with scales in fp16: use bf16 or fp32"):
+        pack("panels", (source,), WeightFormat("int4", 32))
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("fp32", np.float32), ("fp16", np.float16), ("bf16", ml_dtypes.bfloat16)])
+def test_panels_of_floats_hold_the_values_in_their_type(kind: str, dtype: type) -> None:
+    source = matrix(19, 21)
+    (blob,) = pack("panels", (source,), WeightFormat(kind))
+    values = blob.view(dtype).reshape(2, -1)
+    for row, k in np.ndindex(source.shape):
+        panel, c = divmod(row, 16)
+        place = 32 * (k // 2) + 2 * c + k % 2 if kind == "bf16" else 16 * k + c
+        assert values[panel, place] == dtype(source[row, k])
