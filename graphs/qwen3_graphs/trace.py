@@ -21,6 +21,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from qwen3_graphs import schemas, semantic_ops
+from qwen3_graphs.errors import TraceError
 from qwen3_graphs.model import Batch, Output, Qwen3
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _describe(graph: ir.Graph, named: Sequence[Dims]) -> None:
 def _like(node: ir.Node | None) -> tuple[ir.Shape | None, ir.TypeProtocol | None]:
     source = node.inputs[0] if node is not None else None
     if node is None or source is None or node.op_type != "Sigmoid":
-        raise NotImplementedError(f"the exporter gave no shape to the output of {node}")
+        raise TraceError(f"the exporter gave no shape to the output of {node}")
     return source.shape, source.type
 
 
@@ -193,7 +194,7 @@ def _append(graph: ir.Graph, nodes: Iterable[ir.Node], values: dict[ir.Value, ir
 def _weight(graph: ir.Graph, value: ir.Value, index: int) -> ir.Value:
     """Return the graph's initialiser for one of the template's, declaring it at its first use."""
     if value.name is None or value.shape is None:
-        raise NotImplementedError(f"expected a parameter with a name and a shape, found {value}")
+        raise TraceError(f"expected a parameter with a name and a shape, found {value}")
     name = _renumber(value.name, index)
     if name not in graph.initializers:
         absent = ir.ExternalTensor(CHECKPOINT, 0, 0, ir.DataType.FLOAT, shape=value.shape, name=name)

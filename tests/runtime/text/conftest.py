@@ -1,4 +1,4 @@
-"""The released tokenizer, opened by the runtime and by transformers."""
+"""The released tokenizer as transformers opens it; as the runtime does it comes from the folder above."""
 
 from __future__ import annotations
 
@@ -7,24 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 from transformers import AutoTokenizer
 
-from qwen3_runtime.text import ChatTemplate, Tokenizer
-
 if TYPE_CHECKING:
     from pathlib import Path
 
     from transformers import PreTrainedTokenizerBase
-
-
-@pytest.fixture(scope="session")
-def tokenizer(qwen3_tokenizer_dir: Path) -> Tokenizer:
-    return Tokenizer.open(qwen3_tokenizer_dir)
-
-
-@pytest.fixture(scope="session")
-def template(qwen3_tokenizer_dir: Path, tokenizer: Tokenizer) -> ChatTemplate:
-    found = ChatTemplate.open(qwen3_tokenizer_dir, tokenizer.named_tokens)
-    assert found is not None
-    return found
 
 
 @pytest.fixture(scope="session")

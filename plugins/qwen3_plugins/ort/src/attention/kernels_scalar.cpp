@@ -41,7 +41,7 @@ void store(const float* values, const Cache& cache, int64_t row) {
 
 float value_at(const Cache& cache, int64_t row, int64_t i) {
   const int64_t at = row * cache.head_dim + i;
-  if (cache.type == CacheType::kHalf) return half_to_float(static_cast<const uint16_t*>(cache.data)[at]);
+  if (cache.type == CacheType::kHalf) return linear::float_of_fp16(static_cast<const uint16_t*>(cache.data)[at]);
   return static_cast<float>(static_cast<const int8_t*>(cache.data)[at]) * cache.scales[row];
 }
 
