@@ -13,6 +13,7 @@ import click
 from qwen3_compile.build import EngineInfo, build
 from qwen3_compile.build.cache import Cache, default_cache_dir
 from qwen3_compile.build.progress import Bars, Lines, Progress
+from qwen3_compile.cli.options import JSON
 from qwen3_compile.cli.output import print_json, remark
 from qwen3_compile.engine.recorded import recorded_spec
 from qwen3_compile.spec import find_spec, load_spec
@@ -44,7 +45,7 @@ _UNUSED_DAYS = 30
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Default ~/.cache/qwen3-compile.")
 @click.option("--prune-cache", is_flag=True, help=f"Then remove what no build has used for {_UNUSED_DAYS} days.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each processor.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@JSON
 def command(
     spec: str | None,
     output: Path | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,3 +111,12 @@ def rewrite(path: Path, name: str, data: bytes) -> None:
     document = json.loads((path / "manifest.json").read_text())
     document["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     (path / "manifest.json").write_text(json.dumps(document))
+
+
+def with_changed_manifest(engine: Path, copy: Path, section: str, change: dict[str, object]) -> Path:
+    """Copy an engine and update one section of the copy's manifest; returns the copy."""
+    shutil.copytree(engine, copy)
+    document = json.loads((copy / "manifest.json").read_text())
+    document[section].update(change)
+    (copy / "manifest.json").write_text(json.dumps(document))
+    return copy

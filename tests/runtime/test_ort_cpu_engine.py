@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
-from built_engine import GREEDY, SIZES, VOCAB, build_engine, prompts, reference_rows
+from built_engine import GREEDY, SIZES, VOCAB, build_engine, prompts, reference_rows, with_changed_manifest
 from tokenizers import Tokenizer
 
 import qwen3_plugins.ort
@@ -213,10 +211,7 @@ def test_a_step_that_does_not_hold_together_is_one_line(quantised: Path, change:
 def test_a_graph_that_differs_from_the_manifest_is_refused(
     quantised: Path, tmp_path: Path, section: str, change: dict[str, object], message: str
 ) -> None:
-    path = shutil.copytree(quantised, tmp_path / "engine")
-    document = json.loads((path / "manifest.json").read_text())
-    document[section].update(change)
-    (path / "manifest.json").write_text(json.dumps(document))
+    path = with_changed_manifest(quantised, tmp_path / "engine", section, change)
     with pytest.raises(EngineError, match=message):
         Engine.open(path)
 

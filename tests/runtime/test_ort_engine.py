@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from built_engine import GREEDY, SIZES, VOCAB, build_engine, prompts, reference_rows, rewrite
+from built_engine import GREEDY, SIZES, VOCAB, build_engine, prompts, reference_rows, rewrite, with_changed_manifest
 from tokenizers import Tokenizer
 
 from qwen3_runtime import Engine, EngineError, Request
@@ -205,9 +204,6 @@ def test_weights_shorter_than_the_graph_says_are_one_line_and_no_noise(
 def test_a_graph_that_differs_from_the_manifest_is_refused(
     plain: Path, tmp_path: Path, section: str, change: dict[str, object], message: str
 ) -> None:
-    path = shutil.copytree(plain, tmp_path / "engine")
-    document = json.loads((path / "manifest.json").read_text())
-    document[section].update(change)
-    (path / "manifest.json").write_text(json.dumps(document))
+    path = with_changed_manifest(plain, tmp_path / "engine", section, change)
     with pytest.raises(EngineError, match=message):
         Engine.open(path)

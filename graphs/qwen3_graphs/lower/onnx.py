@@ -49,8 +49,7 @@ def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     fmt = weights.matrix_format(step.precision, source)
     outputs, inputs = weights.dims(node.inputs[1])
     if not weights.is_quantized(fmt):
-        matrix = weights.widened(writer, weights.rows(writer, fmt, ((source,),), source, (outputs, inputs)))
-        return writer.op("Gemm", x, matrix, name=name, transB=1)
+        return weights.multiplied(writer, fmt, source, (outputs, inputs), x, name)
     if fmt.kind == "int4" and outputs % 2:
         raise LoweringError(f"target onnx: int4 needs an even number of outputs, found {outputs} in {source}")
     slots = [

@@ -64,8 +64,7 @@ def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     fmt = weights.matrix_format(step.precision, source)
     outputs, inputs = weights.dims(node.inputs[1])
     if not weights.is_quantized(fmt):
-        matrix = weights.widened(writer, weights.rows(writer, fmt, ((source,),), source, (outputs, inputs)))
-        return writer.op("Gemm", x, matrix, name=name, transB=1)
+        return weights.multiplied(writer, fmt, source, (outputs, inputs), x, name)
     codes, scales = _nbit_blocks(step, fmt, source, outputs, inputs)
     return writer.op(
         "MatMulNBits",

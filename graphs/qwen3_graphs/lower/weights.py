@@ -115,6 +115,14 @@ def widened(writer: GraphWriter, value: ir.Value) -> ir.Value:
     return writer.op("Cast", value, name=f"{value.name}.float32", to=ir.DataType.FLOAT)
 
 
+def multiplied(
+    writer: GraphWriter, fmt: WeightFormat, name: str, shape: tuple[int, ...], x: ir.Value, result: str
+) -> ir.Value:
+    """Return x [T, K] times the transpose of the floating-point matrix `name` of shape [N, K], in float32."""
+    matrix = widened(writer, rows(writer, fmt, ((name,),), name, shape))
+    return writer.op("Gemm", x, matrix, name=result, transB=1)
+
+
 def check_formats(
     precision: Precision, target: str, cache_kinds: Sequence[str], group_sizes: Sequence[int] = _GROUP_SIZES
 ) -> None:
