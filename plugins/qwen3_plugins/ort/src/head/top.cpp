@@ -45,7 +45,7 @@ void merge(const Part* parts, int64_t count, int64_t k, float* values, int32_t* 
 
 }  // namespace
 
-void find_top(const float* logits, int64_t rows, int64_t width, int64_t k, float* values, int32_t* ids,
+void find_top(const float* logits, int64_t rows, int64_t stride, int64_t width, int64_t k, float* values, int32_t* ids,
               float* log_sum_exp, const Parallel& parallel, InstructionSet instructions) {
   const Scan scan = scan_of(instructions);
   const int64_t count = std::clamp<int64_t>(width / kLeastPart, 1, 2 * std::max(parallel.threads, 1));
@@ -55,7 +55,7 @@ void find_top(const float* logits, int64_t rows, int64_t width, int64_t k, float
     const int64_t row = static_cast<int64_t>(index) / count, part = static_cast<int64_t>(index) % count;
     const int64_t begin = width * part / count, end = width * (part + 1) / count;
     parts[index].best = candidates.data() + static_cast<int64_t>(index) * k;
-    scan(logits + row * width + begin, end - begin, static_cast<int32_t>(begin), k, parts[index]);
+    scan(logits + row * stride + begin, end - begin, static_cast<int32_t>(begin), k, parts[index]);
   });
   for (int64_t row = 0; row < rows; ++row) {
     merge(parts.data() + row * count, count, k, values + row * k, ids + row * k, log_sum_exp + row);
