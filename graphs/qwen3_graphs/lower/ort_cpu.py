@@ -3,8 +3,8 @@
 A layer becomes four operators: queries, keys and values as one Linear with the norm inside; Attention; the output
 projection with the residual; and MoE with norm and residual, or gate and up as one SwiGLU Linear and the down
 projection with the residual. The head is one operator; beside the logits it gives the largest of each row, as many as
-the input `top_k` asks for, so that a runtime need not look at the rest. Attention writes its cache in place, so there are no outputs
-for caches. Integer matrices use int8 activations unless the attribute `precise` is set.
+the input `top_k` asks for, so that a runtime need not look at the rest. Attention writes its cache in place, so there
+are no outputs for caches. Integer matrices use int8 activations unless the attribute `precise` is set.
 """
 
 from __future__ import annotations

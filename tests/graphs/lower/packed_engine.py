@@ -50,7 +50,8 @@ class PackedEngine:
         """All outputs; of a head: logits, the largest of them, their ids, and the log-sum-exp."""
         given = {name: getattr(step, name) for name in STEP} | caches
         if len(self.session.get_outputs()) > 1:
-            given |= {"live_vocab": np.array(self.architecture.vocab_size, np.int32), "top_k": np.array(top_k, np.int32)}
+            numbers = {"live_vocab": self.architecture.vocab_size, "top_k": top_k}
+            given |= {name: np.array(value, np.int32) for name, value in numbers.items()}
         binding = self.session.io_binding()
         for name, array in given.items():
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
