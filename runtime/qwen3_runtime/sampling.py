@@ -136,13 +136,10 @@ class Sampler:
     def top_k(self) -> int:
         """How many of the largest logits `sample` would like to have apart; 0 where they would seldom decide."""
         if self.sampling.greedy:
-            wanted = 1
-        elif self._limit:
-            wanted = self._limit
-        elif self.sampling.temperature <= 1 or self.sampling.min_p > 0:
-            wanted = _FRONT
-        else:
+            return 0  # the largest of all is found in less time than it takes to find and sum them for `Top`
+        if not self._limit and self.sampling.temperature > 1 and self.sampling.min_p == 0:
             return 0  # a high temperature makes the many matter
+        wanted = self._limit or _FRONT
         if wanted > _MOST:
             return 0
         # One more, to see that the last of them has no equal.
@@ -208,7 +205,7 @@ class Sampler:
         wanted = self.top_k  # a step that others take part in may bring more
         if not wanted:
             return None
-        weighed = None if self._limit or self.sampling.greedy else self.sampling.temperature
+        weighed = None if self._limit else self.sampling.temperature
         ranking = rank_top(top.first(wanted), logits, self._penalties, self._live, weighed)
         if ranking is not None and self._cuts_nothing:
             ranking = ranking.first(_FRONT)
@@ -228,8 +225,6 @@ class Sampler:
 
     def _pick(self, ranking: Ranking, number: float) -> int | None:
         """The token at `number` of the kept weight; None where that may lie behind the ranking."""
-        if self.sampling.greedy:
-            return int(ranking.ids[0])
         cumulative, kept = self._cut(ranking)
         if kept is not None:
             place = int(np.searchsorted(cumulative[:kept], number * cumulative[kept - 1], side="right"))

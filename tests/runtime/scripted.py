@@ -41,12 +41,13 @@ class ScriptedBackend:
         num_blocks: int = 4,
         block_size: int = 4096,
         vocab: int = VOCAB,
+        live: int = LIVE,
     ) -> None:
         self.cache = CacheGeometry(num_blocks=num_blocks, block_size=block_size, bytes_per_token=8)
         self.slots = np.full(num_blocks * block_size, -1, np.int64)
         self.script = script
         self.logits = logits
-        self.vocab = vocab
+        self.vocab, self.live = vocab, min(live, vocab)
         self.steps: list[Step] = []
         self.closed = False
         self.before_step: Callable[[], None] = lambda: None
@@ -73,7 +74,7 @@ class ScriptedBackend:
                 if start <= row < end:
                     rows[int(row)] = self._row(tokens[: context + int(row) - start + 1])
         values = np.array([rows[int(row)] for row in step.logits_rows], np.float32).reshape(-1, self.vocab)
-        return Output(values, largest(values, step.top_k) if step.top_k else None)
+        return Output(values, largest(values[:, : self.live], step.top_k) if step.top_k else None)
 
     def close(self) -> None:
         self.closed = True
@@ -87,9 +88,8 @@ class ScriptedBackend:
         return row
 
 
-def largest(values: NDArray[np.float32], k: int) -> Top:
-    """The k largest of the live logits of each row, as a backend gives them; there are no equals among them."""
-    live = values[:, :LIVE]
+def largest(live: NDArray[np.float32], k: int) -> Top:
+    """The k largest logits of each row, as a backend gives them; there are no equals among them."""
     ids = np.argpartition(-live, k - 1, axis=1)[:, :k]
     ids = np.take_along_axis(ids, np.argsort(-np.take_along_axis(live, ids, 1), axis=1), 1)
     peaks = live.max(1, keepdims=True).astype(np.float64)
