@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen3_runtime.errors import EngineError
+from qwen3_runtime.penalties import Penalties
+from qwen3_runtime.ranking import rank_top
 from qwen3_runtime.sampling import NON_THINKING, THINKING, Sampler, Sampling
 from qwen3_runtime.step import Top
 
@@ -112,6 +114,42 @@ def test_other_logits_are_not_even_read(sampling):
         hidden[top.ids] = top.values
         hidden[generated] = row[generated]
         assert helped.sample(hidden, top) == alone.sample(row)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    temperature=st.sampled_from([0.3, 0.6, 1.0, 1.7]),
+    k=st.sampled_from([2, 20, 150]),
+    height=st.sampled_from([0.0, 14.0]),
+    spread=st.sampled_from([0.1, 2.0]),
+    history=st.sampled_from([0, 40]),
+    error=st.sampled_from([0, 5e-5, -5e-5]),
+)
+def test_the_bounds_hold_the_weight_of_all_tokens(seed, temperature, k, height, spread, history, error):
+    """Against the sum over the whole row in float64, for penalties up and down and a log-sum-exp that is off."""
+    rng = np.random.default_rng(seed)
+    row = peaked(rng, LIVE, spread=spread, height=height)
+    penalties = Penalties(Sampling(presence_penalty=rng.choice([-2, 1.5]), repetition_penalty=1.2), LIVE)
+    for token_id in np.argsort(-row)[rng.integers(0, 300, history)]:
+        penalties.count(int(token_id))
+    ranking = rank_top(top_of(row, k, error), row, penalties, LIVE, temperature)
+    if ranking is None:
+        return
+    scores = row.astype(np.float64)
+    scores[penalties.ids] = penalties.scores(row)
+    low, high = ranking.total
+    assert low <= np.exp((scores - float(ranking.scores[0])) / temperature).sum() <= high
+    assert sorted(ranking.ids.tolist()) == np.flatnonzero(scores >= ranking.scores[-1]).tolist()
+
+
+def test_behind_the_front_tokens_come_by_id_though_more_are_ranked():
+    rng = np.random.default_rng(5)
+    generated = rng.integers(0, 300, 80).tolist()
+    alone, helped = pair(Sampling(presence_penalty=0.5, seed=9), 300, [], generated, [])
+    for _ in range(100):
+        row = peaked(rng, 300, spread=0.2, height=0)
+        assert helped.sample(row, top_of(row, helped.top_k)) == alone.sample(row)
 
 
 def test_without_any_cut_most_draws_are_among_the_largest():
