@@ -87,11 +87,12 @@ class Head {
 
   void give_top(Context& context, const float* logits, int64_t rows, int64_t live, int64_t top_k) const {
     const int64_t summed = top_k > 0 ? rows : 0;
+    const Parallel parallel = context.parallel();
     float* values = context.output(1, {rows, top_k}).as<float>();
     int32_t* ids = context.output(2, {rows, top_k}).as<int32_t>();
     float* log_sum_exp = context.output(3, {summed}).as<float>();
     if (summed > 0)
-      head::find_top(logits, rows, layout_.n, live, top_k, values, ids, log_sum_exp, context.parallel(), instructions());
+      head::find_top(logits, rows, layout_.n, live, top_k, values, ids, log_sum_exp, parallel, instructions());
   }
 
   linear::Weights layout_;

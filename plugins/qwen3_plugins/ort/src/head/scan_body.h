@@ -112,7 +112,9 @@ double sum_of_exponentials(const float* values, int64_t count, float maximum) {
 }
 
 void find_maxima(const float* logits, int64_t count, float* maxima) {
-  for (int64_t i = 0; i < count; i += kStride) *maxima++ = highest(logits + i, count - i < kStride ? count - i : kStride);
+  for (int64_t i = 0; i < count; i += kStride) {
+    *maxima++ = highest(logits + i, count - i < kStride ? count - i : kStride);
+  }
 }
 
 void collect(const float* logits, int64_t count, const float* maxima, float bound, int32_t first, Best& best) {
