@@ -1,18 +1,23 @@
 """How far 4-bit engines are from float32, on the same checkpoint and the same tokens.
 
-    python benchmarks/accuracy.py FOLDER          # environments of `compare.py setup FOLDER --only 'llama*'`
+    python benchmarks/accuracy.py FOLDER    # after `compare.py setup FOLDER --only 'llama-q4*'`
 
-Mean KL(reference || engine) in nats over all positions; the reference is the eager model in float32. Engines at equal
-bits a weight are comparable only with the same format in embedding and head, so those stand beside each figure:
-`llama.cpp Q4_0, pure` is the one that has 4 bits everywhere as our int4 default does.
+Mean KL(reference || engine) in nats, and its standard error, over the positions of conversations that the trained
+model knows and of random tokens; the reference is the eager model in float32. Engines at equal bits a weight are
+comparable only with the same format in embedding and head, so that stands beside each figure: llama.cpp's pure Q4_0
+has 4 bits everywhere, its usual Q4_0 gives the head more.
+
+The weights are the synthetic ones of Qwen3-0.6B dimensions, and the trained ones of `examples/tiny/dense`.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +35,6 @@ from qwen3_compile.validate.metrics import compare_logits
 from qwen3_compile.validate.reference import Reference
 from qwen3_compile.validate.replay import replay, whole
 from qwen3_runtime import Engine
-from qwen3_runtime.text import Tokenizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,8 +42,9 @@ if TYPE_CHECKING:
     from qwen3_compile.checkpoint import Checkpoint
     from qwen3_compile.spec.schema import Spec
 
-POSITIONS = 320
+POSITIONS, CONVERSATIONS = 320, 64
 CONTEXT = 512
+TINY = REPOSITORY / "examples" / "tiny"
 
 
 @dataclass(frozen=True)
@@ -87,12 +92,16 @@ class Case:
         settings = [f"model.source={self.source}", f"limits.max_context={CONTEXT}", "chat={max_tokens: 64}"]
         return load_spec(find_spec(self.spec), [*settings, *overrides])
 
-    def ids(self) -> NDArray[np.int64]:
-        """Token ids int64 [at most POSITIONS]: the text that the model knows, or random ones."""
+    def sequences(self) -> list[NDArray[np.int64]]:
+        """Token ids int64 [n] of each sequence: conversations that the model knows, or random ones."""
+        random = np.random.default_rng(0)
         if not self.text:
-            return np.random.default_rng(0).integers(*IDS, POSITIONS)
-        text = str(self.load().accuracy.text)
-        return np.array(Tokenizer.open(self.source).encode(text), np.int64)[:POSITIONS]
+            return [random.integers(*IDS, POSITIONS)]
+        sys.path.insert(0, str(TINY))
+        from conversations import Mix, Renderer, examples
+
+        known = examples(Renderer(self.source), random, Mix())
+        return [np.array(one.ids, np.int64) for one in itertools.islice(known, CONVERSATIONS)]
 
     def open(self) -> Checkpoint:
         """The case's checkpoint."""
@@ -104,24 +113,26 @@ class Case:
         return sum(math.prod(shape) for shape in shapes if len(shape) > 1)
 
 
-def reference_logits(case: Case, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Logits float32 [n, vocab] of the eager model in float32."""
+def reference_logits(case: Case, sequences: list[NDArray[np.int64]]) -> NDArray[np.float32]:
+    """Logits float32 [positions, vocab] of the eager model in float32."""
     checkpoint = case.open()
     reference = Reference(checkpoint, checkpoint.architecture, "logits")
-    (states,) = reference.hidden_states([ids])
-    return reference.read_out(states)
+    return reference.read_out(np.concatenate(reference.hidden_states(sequences)))
 
 
-def our_logits(case: Case, variant: Variant, ids: NDArray[np.int64], path: Path) -> NDArray[np.float32]:
+def our_logits(case: Case, variant: Variant, sequences: list[NDArray[np.int64]], path: Path) -> NDArray[np.float32]:
     """Logits of an engine of ours, built if it is not there."""
     if not path.exists():
         build(case.load(*variant.recipe), path, validate=False)
     with Engine.open(path, threads=THREADS) as engine:
         limit = engine.manifest.io.max_step_tokens
-        return np.concatenate([rows.values for rows in replay(engine.backend, [ids], [whole(len(ids), limit)])])
+        parts = [replay(engine.backend, [ids], [whole(len(ids), limit)]) for ids in sequences]
+        return np.concatenate([rows.values for part in parts for rows in part])
 
 
-def llama_logits(folder: Path, case: Case, variant: Variant, ids: NDArray[np.int64], path: Path) -> NDArray[np.float32]:
+def llama_logits(
+    folder: Path, case: Case, variant: Variant, sequences: list[NDArray[np.int64]], path: Path
+) -> NDArray[np.float32]:
     """Logits of llama.cpp, computed in its own environment."""
     python = str(python_of("llama.cpp", folder))
 
@@ -132,9 +143,9 @@ def llama_logits(folder: Path, case: Case, variant: Variant, ids: NDArray[np.int
     if not path.exists():
         run("peers.gguf_file", case.source, path, *variant.recipe)
     tokens, result = path.with_suffix(".ids.json"), path.with_suffix(".logits")
-    tokens.write_text(json.dumps(ids.tolist()), encoding="utf-8")
+    tokens.write_text(json.dumps([ids.tolist() for ids in sequences]), encoding="utf-8")
     run("peers.llama_logits", path, tokens, result)
-    return np.fromfile(result, np.float32).reshape(len(ids), -1)
+    return np.fromfile(result, np.float32).reshape(sum(map(len, sequences)), -1)
 
 
 def matrix_bytes(path: Path) -> int:
@@ -146,17 +157,18 @@ def matrix_bytes(path: Path) -> int:
 
 def compare(folder: Path, case: Case) -> None:
     """Print the rows of one checkpoint."""
-    ids = case.ids()
-    expected = reference_logits(case, ids)
+    sequences = case.sequences()
+    expected = reference_logits(case, sequences)
     for variant in VARIANTS:
         name = f"{case.name}-{VARIANTS.index(variant)}{'' if variant.ours else '.gguf'}"
         path = folder / "accuracy" / name
         path.parent.mkdir(exist_ok=True)
         compute = our_logits if variant.ours else lambda *given: llama_logits(folder, *given)
-        distance = compare_logits(expected, compute(case, variant, ids, path), expected.shape[1])
+        distance = compare_logits(expected, compute(case, variant, sequences, path), expected.shape[1])
         bits = 8 * matrix_bytes(path) / case.weights()
         print(
             f"| {case.name} | {variant.name} | {variant.head} | {bits:.2f} | {distance.kl.mean():.5f} "
+            f"+- {distance.kl.std() / math.sqrt(len(distance.kl)):.5f} "
             f"| {distance.kl.max():.4f} | {distance.top1.mean():.1%} |",
             flush=True,
         )
@@ -167,10 +179,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder.resolve()
-    tiny = REPOSITORY / "examples" / "tiny" / "dense"
-    print("| checkpoint | engine | embedding and head | bits a weight | mean KL | greatest KL | same top token |")
-    print("|---|---|---|---|---|---|---|")
-    compare(folder, Case("tiny, trained", "tiny-dense", tiny, text=True))
+    titles = ("checkpoint", "engine", "embedding and head", "bits a weight", "mean KL", "greatest KL", "same top token")
+    print(f"| {' | '.join(titles)} |")
+    print(f"{'|---' * len(titles)}|")
+    compare(folder, Case("tiny, trained", "tiny-dense", TINY / "dense", text=True))
     compare(folder, Case("0.6B, synthetic", "qwen3-0.6b", checkpoint_path(folder, "dense"), text=False))
 
 

@@ -26,6 +26,7 @@ class Environment:
         module: proves that it is complete when it can be imported.
         packages: pip's requirements. PyTorch is held to one version so that no exporter pulls another in.
         options: of pip.
+        removed: packages that the others pulled in and that break them.
         variables: of pip.
     """
 
@@ -33,6 +34,7 @@ class Environment:
     module: str
     packages: tuple[str, ...]
     options: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
     variables: dict[str, str] = field(default_factory=dict)
 
 
@@ -43,6 +45,7 @@ ENVIRONMENTS: dict[EngineName, Environment] = {
         "llama_cpp, gguf",
         ("llama-cpp-python==0.3.36", "gguf==0.19.*"),
         ("--no-binary", "llama-cpp-python"),
+        (),
         {"CMAKE_ARGS": "-DGGML_NATIVE=ON"},
     ),
     "onnxruntime-genai": Environment(
@@ -54,6 +57,7 @@ ENVIRONMENTS: dict[EngineName, Environment] = {
         "openvino",
         "openvino_genai, optimum.intel, nncf",
         ("openvino-genai==2026.4.*", "optimum-intel[openvino]==2.2.*", "torch==2.13.*"),
+        removed=("torchvision",),  # built for CUDA; beside a PyTorch for CPU it cannot be imported
     ),
 }
 
@@ -95,9 +99,14 @@ def make_environment(engine: EngineName, folder: Path) -> None:
     log = folder / f"{environment.folder}-pip.log"
     print(f"{engine}: installing {' '.join(environment.packages)} into {home}", flush=True)
     started = time.monotonic()
-    install = [str(home / "bin" / "python"), "-m", "pip", "install", *environment.options, *environment.packages]
+    pip = [str(home / "bin" / "python"), "-m", "pip"]
+    commands = [
+        [sys.executable, "-m", "venv", str(home)],
+        [*pip, "install", *environment.options, *environment.packages],
+        *([*pip, "uninstall", "--yes", package] for package in environment.removed),
+    ]
     with log.open("w", encoding="utf-8") as file:
-        for command in ([sys.executable, "-m", "venv", str(home)], install):
+        for command in commands:
             done = subprocess.run(
                 command, stdout=file, stderr=file, env={**os.environ, **environment.variables}, check=False
             )
