@@ -42,9 +42,10 @@ def heading(results: Results) -> str:
     """On what, by how many threads, in how many rounds, of which versions."""
     machine = results.machine
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items() if name != "ours")
-    return (
+    warning = "A quick run, to try the path: these figures mean nothing.\n\n" if results.quick else ""
+    return warning + (
         f"{machine['processor']}, {machine['cores']} cores ({machine['instructions']}), {results.threads} threads; "
-        f"medians of {len(results.rounds)} rounds, in brackets the least and the greatest. {versions}.\n"
+        f"medians of {len(results.rounds)} round(s), in brackets the least and the greatest. {versions}.\n"
         f"Read bandwidth {_spread(results, MACHINE, 'read_bandwidth', 1e9)} GB/s, "
         f"int8 throughput {_spread(results, MACHINE, 'int8_throughput', 1e9)} GOP/s."
     )

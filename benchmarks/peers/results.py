@@ -28,6 +28,7 @@ class Results:
         model_bytes: size of each contender's model on disk.
         rounds: in each round the figures of every contender that ran, and of `MACHINE`.
         failures: what went wrong, in words.
+        quick: whether the lengths were only for trying the path, and the figures mean nothing.
     """
 
     threads: int
@@ -36,6 +37,7 @@ class Results:
     model_bytes: dict[str, int] = field(default_factory=dict)
     rounds: list[dict[str, Figures]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    quick: bool = False
 
     def values(self, name: str, figure: str) -> list[float]:
         """A figure of one contender in all rounds that have it."""

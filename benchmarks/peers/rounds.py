@@ -46,7 +46,7 @@ def run_rounds(
 
     A contender that fails in a round has no figures in it; why is printed and kept.
     """
-    results = Results(threads=threads, machine=describe(), versions=versions(folder, contenders))
+    results = Results(threads=threads, machine=describe(), versions=versions(folder, contenders), quick=quick)
     results.model_bytes = {one.name: size_on_disk(model_path(folder, one)) for one in contenders}
     for number in range(rounds):
         started = time.monotonic()
