@@ -1,0 +1,51 @@
+"""What the machine gives in the same round: read bandwidth, int8 arithmetic; and what it is."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import re
+from pathlib import Path
+
+from kernels import best_and_median, linear_call
+
+from qwen3_compile.bench import read_bandwidth
+from qwen3_plugins.ort import library_path, why_missing
+
+ROWS, INPUTS, OUTPUTS = 512, 1024, 4096
+SECONDS = 1.0
+
+
+def ceilings(threads: int) -> dict[str, float]:
+    """Bytes a second read in sequence, and int8 operations a second (two a multiply-add) of our prefill kernel."""
+    return {"read_bandwidth": read_bandwidth(threads), "int8_throughput": int8_throughput(threads)}
+
+
+def int8_throughput(threads: int) -> float:
+    """Operations a second of a large product of int8 activations and int8 weights, one scale a row; the best run.
+
+    Raises:
+        RuntimeError: the operator library is missing.
+    """
+    path = library_path()
+    if path is None:
+        raise RuntimeError(why_missing())
+    native = ctypes.CDLL(str(path))
+    native.qwen3_linear.restype = ctypes.c_char_p
+    run, _ = linear_call(native, native.qwen3_instructions(), threads, "int8", 0, OUTPUTS, INPUTS, ROWS)
+    best, _ = best_and_median(run, SECONDS)
+    return 2 * ROWS * INPUTS * OUTPUTS / best
+
+
+def describe() -> dict[str, str]:
+    """The processor, its vector instructions and the system, for the head of a report (Linux)."""
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    flags = set(re.findall(r"^flags\s*: (.*)$", text, re.MULTILINE)[0].split())
+    vectors = [name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8") if name in flags]
+    return {
+        "processor": re.findall(r"^model name\s*: (.*)$", text, re.MULTILINE)[0],
+        "cores": str(len(os.sched_getaffinity(0))),
+        "instructions": ", ".join(vectors),
+        "system": platform.platform(),
+    }

@@ -1,0 +1,142 @@
+"""Measures this project's engine: python -m peers.our_worker ENGINE [--batch 8].
+
+Generation goes through the public `Engine`: scheduler, sampling and book-keeping are in every figure.
+"""
+
+from __future__ import annotations
+
+import time
+
+STARTED = time.perf_counter()  # before anything else is imported: opening to the first token counts from here
+
+import statistics  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
+
+import onnxruntime  # noqa: E402, F401 - part of what opening an engine imports
+
+from peers.measuring import (  # noqa: E402
+    FIRST,
+    SHORT,
+    WARM_UP,
+    Durations,
+    Lengths,
+    Prompts,
+    measure,
+    peak_memory,
+    print_result,
+    worker_arguments,
+)
+from qwen3_runtime import Engine, Request, Sampling  # noqa: E402
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from qwen3_runtime import Completion
+
+IMPORTED = time.perf_counter()
+
+
+class OurModel:
+    """An engine directory; a `Model`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def generate(self, prompt: NDArray[np.int64], new: int) -> Durations:
+        """Continue a prompt greedily; see `Model`."""
+        (done,) = self.complete([prompt], new)
+        first = done.timings.time_to_first_token or 0.0
+        return Durations(first, done.timings.total - first)
+
+    def complete(self, prompts: list[NDArray[np.int64]], new: int) -> list[Completion]:
+        """Continue prompts together, each by `new` tokens."""
+        greedy = Sampling(temperature=0.0)
+        done = self.engine.generate([Request(prompt=ids.tolist(), max_tokens=new, sampling=greedy) for ids in prompts])
+        for one in done:
+            if len(one.tokens) != new:
+                message = f"expected {new} tokens, found {len(one.tokens)} ({one.finish_reason})"
+                raise RuntimeError(message)
+        return done
+
+    def together(self, prompts: list[NDArray[np.int64]], new: int) -> float:
+        """Tokens a second of all sequences while they decode together."""
+        rates = [one.timings.decode_tokens_per_second for one in self.complete(prompts, new)]
+        return sum(rate for rate in rates if rate is not None)
+
+
+class TimedSession:
+    """Stands in for an ONNX Runtime session and adds up the seconds of its calls."""
+
+    def __init__(self, session: Any) -> None:  # noqa: ANN401 - onnxruntime has no types
+        self._session = session
+        self.seconds: list[float] = []
+
+    def run_with_iobinding(self, binding: Any) -> None:  # noqa: ANN401
+        """Run and time a call."""
+        start = time.perf_counter()
+        self._session.run_with_iobinding(binding)
+        self.seconds.append(time.perf_counter() - start)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._session, name)
+
+
+def share_outside(model: OurModel, prompts: Prompts, decoded: int) -> float:
+    """The part of a decode step that is not spent inside ONNX Runtime: Python, sampling, book-keeping."""
+    backend: Any = model.engine.backend
+    session = backend._session
+    backend._session = timed = TimedSession(session)
+    try:
+        seconds = model.generate(prompts.draw(SHORT), decoded + 1).others
+    finally:
+        backend._session = session
+    return 1 - sum(timed.seconds[-decoded:]) / seconds
+
+
+def bytes_per_token(engine: Engine, path: Path, lengths: Lengths) -> dict[str, float]:
+    """Bytes of weights and cache that one decoded token reads, on average over what `measure` decodes."""
+    from qwen3_compile.cli.bench import token_sizes  # late: the compiler's imports are not the runtime's
+
+    sizes = token_sizes(engine, path)
+    depths = {
+        "bytes_short": SHORT + lengths.short_decoded / 2,
+        "bytes_long": lengths.long + lengths.long_decoded / 2,
+    }
+    return {name: sizes.weights + sizes.cache_per_token * depth for name, depth in depths.items()}
+
+
+def main() -> None:
+    """Measure the engine that the arguments name."""
+    parser = worker_arguments()
+    parser.add_argument("--batch", type=int, default=1, help="sequences to decode together as well")
+    arguments = parser.parse_args()
+    prompts, lengths = Prompts(arguments.seed), arguments.lengths
+    opening = time.perf_counter()
+    engine = Engine.open(
+        arguments.model, threads=arguments.threads, max_sequences=arguments.batch, max_context=lengths.context
+    )
+    opened = time.perf_counter()
+    model = OurModel(engine)
+    model.generate(prompts.draw(FIRST), 1)
+    first = time.perf_counter()
+    result = {
+        "import_seconds": IMPORTED - STARTED,
+        "load_seconds": opened - opening,
+        "first_token_seconds": first - opened,
+        **measure(model, prompts, lengths),
+        "outside_session": statistics.median(share_outside(model, prompts, lengths.short_decoded) for _ in range(3)),
+        "peak_rss": peak_memory(),
+    }
+    if arguments.batch > 1:
+        warm, timed = ([prompts.draw(SHORT) for _ in range(arguments.batch)] for _ in range(2))
+        model.together(warm, WARM_UP)
+        result["decode_together"] = model.together(timed, lengths.short_decoded + 1)
+    print_result({**result, **bytes_per_token(engine, arguments.model, lengths)})
+    engine.close()
+
+
+if __name__ == "__main__":
+    main()
