@@ -1,4 +1,4 @@
-"""Symmetric round-to-nearest in groups, with the scale of least squared error (int8 and int4).
+"""Symmetric round-to-nearest in groups or rows, with the scale of least squared error (int8 and int4).
 
 A value is code * scale; there is no zero point. The scale may be negative: the codes reach one further below
 zero than above it, so turning the sign lets the largest element of the group, whichever way it points, have the
@@ -51,7 +51,7 @@ class Quantized:
     Attributes:
         codes: int8 [N, K_padded]; K_padded is K rounded up to whole groups, and the padding is zero.
         scales: float32 [N, K_padded / group_size], of either sign, never zero (1 for a group of zeros).
-        group_size: consecutive inputs that share a scale.
+        group_size: consecutive inputs that share a scale; K where a row has one.
     """
 
     codes: npt.NDArray[np.int8]
@@ -70,7 +70,7 @@ def quantize(weight: Array, fmt: WeightFormat, *, threads: int = 1) -> Quantized
 
     Args:
         weight: [N, K] of any floating type; converted to float32 a block at a time.
-        fmt: `int8` or `int4` with its group size.
+        fmt: `int8` or `int4` with its group size; int8 may have 0, for one scale a row.
         threads: rows are shared among so many threads. The result does not depend on it.
 
     Returns:
@@ -81,11 +81,11 @@ def quantize(weight: Array, fmt: WeightFormat, *, threads: int = 1) -> Quantized
         CheckpointError: a value is NaN or infinite.
         UnsupportedError: the format is not an integer one.
     """
-    if fmt.kind not in CODE_RANGE or fmt.group_size <= 0:
+    if fmt.kind not in CODE_RANGE or fmt.group_size < (0 if fmt.kind == "int8" else 1):
         msg = f"cannot quantise to {fmt.kind} with group size {fmt.group_size}: int8 or int4 in groups is expected"
         raise UnsupportedError(msg)
     rows, columns = weight.shape
-    size = fmt.group_size
+    size = fmt.group_size or columns
     groups = -(-columns // size)
     codes = np.empty((rows, groups * size), np.int8)
     scales = np.empty((rows, groups), np.float32)

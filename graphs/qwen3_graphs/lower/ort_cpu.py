@@ -3,7 +3,7 @@
 A layer becomes four operators: queries, keys and values as one Linear with the norm inside; Attention; the output
 projection with the residual; and MoE with norm and residual, or gate and up as one SwiGLU Linear and the down
 projection with the residual. The head is one operator. Attention writes its cache in place, so there are no outputs
-for caches. Integer matrices use int8 activations unless the attribute `precise` is set.
+for caches. Integer matrices round their inputs to int8 unless the precision says `precise`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 TARGET = "ort-cpu"
 CACHE_TYPES = {"fp16": ir.DataType.FLOAT16, "int8": ir.DataType.INT8}
-GROUP_SIZES = (32, 64, 128)
+GROUP_SIZES: dict[str, tuple[int, ...]] = {"int8": (0, 32, 64, 128), "int4": (32, 64, 128), "fp8": (0, 128)}
 
 
 def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
@@ -160,7 +160,7 @@ class _Lowering:
             format=down.format.kind,
             group_size=down.format.group_size,
             epsilon=norm.epsilon,
-            precise=0,
+            precise=int(self.precision.precise),
         )
 
     def head(self, output: ir.Value) -> ir.Value:
@@ -177,7 +177,7 @@ class _Lowering:
             packed.scales,
             name=str(output.name),
             epsilon=norm.epsilon,
-            precise=0,
+            precise=int(self.precision.precise),
             **packed.attributes(),
         )
 
@@ -210,7 +210,15 @@ class _Lowering:
             residual,
         ]
         epsilon = {"epsilon": norm.epsilon} if norm else {}
-        return self.op("Linear", *inputs, name=name, activation=activation, precise=0, **epsilon, **matrix.attributes())
+        return self.op(
+            "Linear",
+            *inputs,
+            name=name,
+            activation=activation,
+            precise=int(self.precision.precise),
+            **epsilon,
+            **matrix.attributes(),
+        )
 
     def op(self, op_type: str, *inputs: ir.Value | None, name: str, **attributes: Attribute) -> ir.Value:
         while inputs and inputs[-1] is None:
