@@ -40,6 +40,9 @@ _TARGETS: dict[str, tuple[float, ...]] = {
 # Elements quantised at a time by one thread: its float32 temporaries stay in the second-level cache.
 _BLOCK = 1 << 16
 
+# But at least so many groups: where a group is a whole row, loops over fewer would be too short to be fast.
+_WIDTH = 128
+
 # Below this a group counts as zero: its scale would be a subnormal number, which kernels flush.
 _SMALLEST = np.float32(1e-35)
 
@@ -89,7 +92,7 @@ def quantize(weight: Array, fmt: WeightFormat, *, threads: int = 1) -> Quantized
     groups = -(-columns // size)
     codes = np.empty((rows, groups * size), np.int8)
     scales = np.empty((rows, groups), np.float32)
-    step = max(1, _BLOCK // max(1, groups * size))
+    step = max(_BLOCK // max(1, groups * size), -(-_WIDTH // max(1, groups)))
 
     def block(start: int) -> None:
         part = slice(start, min(start + step, rows))
