@@ -196,7 +196,7 @@ def _write(descriptor: int, array: Array, offset: int) -> None:
 def _finite(name: str, tensor: Source) -> Source:
     """Return `tensor` unless it holds NaN or infinity; looked at block by block, through the exponent's bits."""
     if isinstance(tensor, Float8):
-        _finite(f"the scale of {name}", tensor.scales)
+        _finite(f"{name}_scale", tensor.scales)
         rows = max(1, (1 << 20) // max(1, tensor.shape[1]))
         for start in range(0, len(tensor.codes), rows):
             if (tensor.codes[start : start + rows] & _E4M3_NAN == _E4M3_NAN).any():
