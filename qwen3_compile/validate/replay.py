@@ -77,7 +77,7 @@ def replay(backend: Backend, sequences: Sequence[NDArray[np.int64]], schedules: 
                 block_table=tables[[i for i, _ in active]],
                 logits_rows=np.arange(starts[-1], dtype=np.int32),
             )
-        )
+        ).values
         for (i, size), at in zip(active, starts, strict=False):
             yield Rows(i, done[i], values[at : at + size])
             done[i] += size
@@ -100,7 +100,7 @@ def greedy(
                 block_table=table,
                 logits_rows=np.array([len(chunk) - 1], dtype=np.int32),
             )
-        )
+        ).values
         at += len(chunk)
         if pending:
             continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -12,12 +11,10 @@ from qwen3_runtime.text.reasoning import Delta, Part, ThinkingStart
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from qwen3_runtime.budget import ThinkingBudget
     from qwen3_runtime.sampling import Sampler
     from qwen3_runtime.sequence import Interruption
+    from qwen3_runtime.step import Output
 
 
 class Reply(Protocol):
@@ -135,9 +132,14 @@ class Generation:
         if self._started is None:
             self._started = now
 
-    def take(self, row: NDArray[np.float32], now: float) -> tuple[int, ...]:
+    @property
+    def top_k(self) -> int:
+        """How many of the largest logits the sampler wants."""
+        return self._sampler.top_k
+
+    def take(self, output: Output, now: float) -> tuple[int, ...]:
         """Sample the next token from logits float32 [vocab_size]; returns what to feed next, or () at the end."""
-        token = self._sample(row)
+        token = self._sample(output)
         self._last = now
         if self._first is None:
             self._first = now
@@ -165,10 +167,10 @@ class Generation:
         """Pass the backend's error on."""
         self._on_error(error)
 
-    def _sample(self, row: NDArray[np.float32]) -> int:
+    def _sample(self, output: Output) -> int:
         if self._budget.spent and self._plan.open_id is not None:
-            row[self._plan.open_id] = -math.inf
-        token = self._sampler.sample(row)
+            self._sampler.forbid(self._plan.open_id)
+        token = self._sampler.sample(output.values, output.top)
         self._sampler.accept(token)  # sampled tokens only: the stop sentence is nothing that a penalty should act on
         self._sampled += 1
         return token

@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qwen3_runtime.sequence import Interruption
+    from qwen3_runtime.step import Output
 
 
 class LastRow:
     """Keeps the output at the last token of one sequence; the scheduler's `Consumer`."""
+
+    top_k = 0
 
     def __init__(self) -> None:
         self._row: NDArray[np.float32] | None = None
@@ -23,9 +26,9 @@ class LastRow:
     def started(self, now: float) -> None:
         """Nothing is measured."""
 
-    def take(self, row: NDArray[np.float32], now: float) -> tuple[int, ...]:  # noqa: ARG002 - the protocol's
+    def take(self, output: Output, now: float) -> tuple[int, ...]:  # noqa: ARG002 - the protocol's
         """Keep the output float32 [hidden_size] or [vocab_size] of the last token."""
-        self._row = row.copy()
+        self._row = output.values.copy()
         return ()
 
     def interrupt(self, reason: Interruption, now: float) -> None:  # noqa: ARG002 - the protocol's

@@ -11,7 +11,7 @@ from qwen3_runtime.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1: engines of ort-cpu whose head gave nothing but all logits
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_FILES = 64
 # Far above any released model, far below what would make the runtime's own arithmetic or allocations misbehave.
@@ -88,7 +88,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """An engine's manifest, schema version 1. `spec`, `source` and `tools` are kept as read: records, not settings.
+    """An engine's manifest, schema version 2. `spec`, `source` and `tools` are kept as read: records, not settings.
 
     `verified` says whether the build compared the engine with PyTorch and its accuracy contract held.
     """
@@ -107,7 +107,7 @@ class Manifest:
 
 
 def parse_manifest(raw: bytes, where: str = "manifest.json") -> Manifest:
-    """Read a manifest, refusing whatever schema version 1 does not define.
+    """Read a manifest, refusing whatever schema version 2 does not define.
 
     Args:
         raw: the bytes of `manifest.json`.

@@ -10,31 +10,45 @@ The order of operations, equal to transformers' processors and warpers:
 5. top-k: logits below the k-th largest are dropped, so equals of the k-th stay;
 6. top-p: the most probable tokens until their mass reaches `top_p`, always at least one;
 7. min-p: tokens less probable than `min_p` times the most probable are dropped;
-8. one uniform number in [0, 1) from PCG64(seed) picks a token by inverse transform.
+8. one uniform number in [0, 1) from PCG64(seed) picks a token by inverse transform, the most probable first.
 
 Each `sample` consumes exactly one number (none at temperature 0), so a sequence's tokens depend on its seed and its
 logits alone, never on the batch it ran in.
+
+Nearly always the largest logits decide, so a step may hand them over apart (`Top`). They are used where they leave no
+doubt which token all logits would give, and only then: the outcome never depends on whether they were there.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qwen3_runtime.errors import EngineError, RequestError
+from qwen3_runtime.penalties import Penalties
+from qwen3_runtime.ranking import check_largest, rank_row, rank_top, weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
-# Block maxima narrow the search for the k largest: 64 vectorised passes instead of a partition of the vocabulary.
-_ROWS = 64
+    from qwen3_runtime.ranking import Ranking
+    from qwen3_runtime.step import Top
+
+# Without top-k and top-p, so many tokens are in order of their probability, the rest in order of their ids: nearly
+# every draw falls among the former, and sorting 150,000 takes long.
+_FRONT = 128
 # Top-p without top-k sorts this many candidates first, then all: a nucleus is rarely larger.
-_NUCLEUS_SIZES = (1024, 16_384)
+_NUCLEUS_SIZES = (_FRONT, 1024, 16_384)
+# More than this are not asked for apart.
+_MOST = 1024
+# Penalties move some of the largest logits away: so many more are asked for, at most.
+_SPARE = 64
+# Weights are summed in blocks, so that only one block needs all its partial sums.
+_BLOCK = 1024
 
 
 def _check_number(name: str, value: object, low: float, high: float, *, above_low: bool = False) -> None:
@@ -112,36 +126,47 @@ class Sampler:
     def __init__(self, sampling: Sampling, live_vocab_size: int, prompt_ids: Iterable[int] = ()) -> None:
         self.sampling = sampling
         self._live = live_vocab_size
+        self._limit = sampling.top_k if sampling.top_k < live_vocab_size else 0
         self._random = np.random.Generator(np.random.PCG64(sampling.seed))
-        self._generated = _Tally() if sampling.presence_penalty or sampling.frequency_penalty else None
-        self._seen = _Tally() if sampling.repetition_penalty != 1 else None
-        if self._seen is not None:
-            for token_id in prompt_ids:
-                self._count(self._seen, token_id)
+        self._penalties = Penalties(sampling, live_vocab_size)
+        for token_id in prompt_ids:
+            self._penalties.see(token_id)
 
-    def sample(self, logits: NDArray[np.float32]) -> int:
+    @property
+    def top_k(self) -> int:
+        """How many of the largest logits `sample` would like to have apart; 0 where they would seldom decide."""
+        if self.sampling.greedy:
+            return 0  # the largest of all is found in less time than it takes to find and sum them for `Top`
+        if not self._limit and self.sampling.temperature > 1 and self.sampling.min_p == 0:
+            return 0  # a high temperature makes the many matter
+        wanted = self._limit or _FRONT
+        if wanted > _MOST:
+            return 0
+        # One more, to see that the last of them has no equal.
+        return min(wanted + 1 + min(len(self._penalties), _SPARE), self._live)
+
+    def sample(self, logits: NDArray[np.float32], top: Top | None = None) -> int:
         """The next token.
 
         Args:
             logits: float32 [V], V at least `live_vocab_size`; left unchanged. -inf forbids a token.
+            top: the largest of the first `live_vocab_size` of them, if known: the same token, found sooner.
 
         Raises:
             EngineError: logits of another shape, NaN or +inf among them, or no token left to choose.
         """
-        ids, probabilities = self.distribution(logits)
-        if self.sampling.greedy:
-            return int(ids[0])
-        cumulative = np.cumsum(probabilities)
-        threshold = self._random.random() * cumulative[-1]
-        index = int(np.searchsorted(cumulative, threshold, side="right"))
-        return int(ids[min(index, len(ids) - 1)])
+        self._check(logits)
+        number = 0.0 if self.sampling.greedy else self._random.random()
+        token = None if top is None else self._pick_from_top(top, logits, number)
+        return self._pick_from_all(self._scores(logits), number) if token is None else token
 
     def accept(self, token_id: int) -> None:
         """Count a token that now belongs to the sequence, for the penalties. Constant time."""
-        if self._generated is not None:
-            self._count(self._generated, token_id)
-        if self._seen is not None:
-            self._count(self._seen, token_id)
+        self._penalties.count(token_id)
+
+    def forbid(self, token_id: int) -> None:
+        """Never choose a token from now on."""
+        self._penalties.forbid(token_id)
 
     def distribution(self, logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """The tokens that can be chosen and their probabilities.
@@ -149,133 +174,125 @@ class Sampler:
         Arguments and errors as for `sample`.
 
         Returns:
-            ids int64 [N] and probabilities float64 [N], which add up to 1: most probable first (ids ascending among
-            equals) under top-k or top-p, else by ascending id. Under temperature 0 one token.
+            ids int64 [N] and probabilities float64 [N], which add up to 1: most probable first, ids ascending among
+            equals; without top-k and top-p, those behind the front by ascending id. Under temperature 0 one token.
         """
-        sampling = self.sampling
+        self._check(logits)
         scores = self._scores(logits)
-        if sampling.greedy:
-            best = int(np.argmax(scores))
-            _check_largest(scores[best])
-            return np.array([best], np.int64), np.ones(1)
-        if 0 < sampling.top_k < len(scores):
-            ids, weights = _by_weight(scores, _largest(scores, sampling.top_k), sampling.temperature)
-            total = float(weights.sum())
-        elif sampling.top_p < 1:
-            ids, weights, total = _head(scores, sampling.temperature, sampling.top_p)
-        else:
-            ids, weights = np.arange(len(scores)), _weights(scores, scores.max(), sampling.temperature)
-        keep = weights >= max(sampling.min_p * weights.max(), np.finfo(np.float64).tiny)
-        if sampling.top_p < 1:
-            heavier = np.cumsum(weights) - weights
-            keep &= heavier < sampling.top_p * total
-        ids, weights = ids[keep], weights[keep]
-        return ids, weights / weights.sum()
+        if self.sampling.greedy:
+            return np.array([self._pick_from_all(scores, 0)], np.int64), np.ones(1)
+        everything = self._weigh_all(scores)
+        for ranking in self._rankings(scores, everything):
+            _, kept = self._cut(ranking)
+            if kept is not None:
+                probable = weights(ranking.scores[:kept], ranking.scores[0], self.sampling.temperature)
+                return ranking.ids[:kept], probable / probable.sum()
+        others = everything.copy()
+        others[ranking.ids] = 0
+        ids = np.concatenate([ranking.ids[everything[ranking.ids] > 0], np.flatnonzero(others)])
+        return ids, everything[ids] / everything[ids].sum()
 
-    @np.errstate(over="ignore")  # an overflow is found where the largest score is looked at
-    def _scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits of the live vocabulary after all penalties; a view of `logits` where there are none."""
+    def _check(self, logits: NDArray[np.float32]) -> None:
         if logits.ndim != 1 or len(logits) < self._live:
             raise EngineError(f"expected logits of shape [V] with V >= {self._live}, found {list(logits.shape)}")
+
+    @property
+    def _cuts_nothing(self) -> bool:
+        return not self._limit and self.sampling.top_p == 1
+
+    def _pick_from_top(self, top: Top, logits: NDArray[np.float32], number: float) -> int | None:
+        """The token that all logits would give; None where only they can tell."""
+        wanted = self.top_k  # a step that others take part in may bring more
+        if not wanted:
+            return None
+        weighed = None if self._limit else self.sampling.temperature
+        ranking = rank_top(top.first(wanted), logits, self._penalties, self._live, weighed)
+        if ranking is not None and self._cuts_nothing:
+            ranking = ranking.first(_FRONT)
+        return None if ranking is None else self._pick(ranking, number)
+
+    def _pick_from_all(self, scores: NDArray[np.float32], number: float) -> int:
+        if self.sampling.greedy:
+            best = int(np.argmax(scores))
+            check_largest(scores[best])
+            return best
+        everything = np.zeros(0) if self._limit else self._weigh_all(scores)
+        for ranking in self._rankings(scores, everything):
+            token = self._pick(ranking, number)
+            if token is not None:
+                return token
+        return _pick_by_id(ranking.ids, everything, number)
+
+    def _pick(self, ranking: Ranking, number: float) -> int | None:
+        """The token at `number` of the kept weight; None where that may lie behind the ranking."""
+        cumulative, kept = self._cut(ranking)
+        if kept is not None:
+            place = int(np.searchsorted(cumulative[:kept], number * cumulative[kept - 1], side="right"))
+            return int(ranking.ids[min(place, kept - 1)])
+        if not self._cuts_nothing or self.sampling.min_p > 0:
+            return None
+        low, high = np.searchsorted(cumulative, number * np.array(ranking.total), side="right")
+        return int(ranking.ids[low]) if low == high < len(cumulative) else None
+
+    def _cut(self, ranking: Ranking) -> tuple[NDArray[np.float64], int | None]:
+        """Sums of the weights so far, and how many tokens are kept; None where that may be more than are ranked."""
+        sampling, scores, closed = self.sampling, ranking.scores, ranking.complete
+        if len(scores) >= self._limit > 0:
+            scores, closed = scores[: np.count_nonzero(scores >= scores[self._limit - 1])], True
+        elif self._limit and not closed:
+            return np.zeros(0), None
+        own = weights(scores, scores[0], sampling.temperature)
+        cumulative = np.cumsum(own)
+        kept = int(np.count_nonzero(own >= max(sampling.min_p, np.finfo(np.float64).tiny)))
+        if sampling.top_p < 1:
+            heavier = cumulative - own
+            least, most = (cumulative[-1], cumulative[-1]) if self._limit else ranking.total
+            nucleus = int(np.count_nonzero(heavier < sampling.top_p * least))
+            if nucleus != np.count_nonzero(heavier < sampling.top_p * most):
+                return cumulative, None
+            kept = min(kept, nucleus)
+        return cumulative, kept if closed or kept < len(own) else None
+
+    def _rankings(self, scores: NDArray[np.float32], everything: NDArray[np.float64]) -> Iterator[Ranking]:
+        """Longer and longer rankings, the last of which is enough for any cut."""
+        sizes: tuple[int, ...] = (_FRONT,)
+        if self._limit:
+            sizes = (self._limit,)
+        elif self.sampling.top_p < 1:
+            sizes = (*_NUCLEUS_SIZES, len(scores))
+        total = float(everything.sum())
+        return (rank_row(scores, size, total) for size in sizes)
+
+    def _weigh_all(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The weight of each token; where min-p is the only cut, none for those that it drops."""
+        peak = scores.max()
+        check_largest(peak)
+        everything = weights(scores, peak, self.sampling.temperature)
+        if self._cuts_nothing and self.sampling.min_p > 0:
+            everything[everything < self.sampling.min_p] = 0
+        return everything
+
+    def _scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits of the live vocabulary after all penalties; a view of `logits` where there are none."""
         scores = logits[: self._live]
-        if self._seen is None and self._generated is None:
-            return scores
-        scores = scores.copy()
-        if self._seen is not None:
-            ids, _ = self._seen.entries()
-            penalty = np.float32(self.sampling.repetition_penalty)
-            seen = scores[ids]
-            scores[ids] = np.where(seen < 0, seen * penalty, seen / penalty)
-        if self._generated is not None:
-            ids, counts = self._generated.entries()
-            scores[ids] -= self.sampling.presence_penalty + self.sampling.frequency_penalty * counts
+        if len(self._penalties):
+            scores = scores.copy()
+            scores[self._penalties.ids] = self._penalties.scores(logits)
         return scores
 
-    def _count(self, tally: _Tally, token_id: int) -> None:
-        if 0 <= token_id < self._live:
-            tally.add(token_id)
 
-
-class _Tally:
-    """How often each token occurred, as arrays that index the logits."""
-
-    def __init__(self) -> None:
-        self._slot: dict[int, int] = {}
-        self._ids = np.zeros(64, np.int64)
-        self._counts = np.zeros(64, np.float32)
-
-    def add(self, token_id: int) -> None:
-        slot = self._slot.setdefault(token_id, len(self._slot))
-        if slot == len(self._ids):
-            self._ids = np.concatenate([self._ids, np.zeros_like(self._ids)])
-            self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
-        self._ids[slot] = token_id
-        self._counts[slot] += 1
-
-    def entries(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Ids, each once, and their counts."""
-        return self._ids[: len(self._slot)], self._counts[: len(self._slot)]
-
-
-def _largest(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Ids, ascending, of all scores that reach the k-th largest; more than k among equals, none of them -inf.
-
-    The k largest lie in blocks whose maximum reaches the k-th largest block maximum. Blocks are columns of the
-    scores laid out in rows, so that the maxima are a few long vector operations.
-    """
-    columns = len(scores) // _ROWS
-    if columns <= k:
-        candidates = np.arange(len(scores))
-    else:
-        maxima = scores[: _ROWS * columns].reshape(_ROWS, columns).max(axis=0)
-        _check_largest(maxima.max(), allow_none=True)
-        bound = np.partition(maxima, columns - k)[columns - k]
-        blocks = np.flatnonzero((maxima >= bound) & (maxima > -np.inf))
-        inside = (np.arange(0, _ROWS * columns, columns)[:, None] + blocks).ravel()
-        candidates = np.concatenate([inside, np.arange(_ROWS * columns, len(scores))])
-    values = scores[candidates]
-    if len(values):
-        _check_largest(values.max(), allow_none=True)
-    if len(values) > k:
-        bound = np.partition(values, len(values) - k)[len(values) - k]
-        candidates = candidates[values >= bound]
-    return candidates[scores[candidates] > -np.inf]
-
-
-def _head(
-    scores: NDArray[np.float32], temperature: float, top_p: float
-) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
-    """Ids and weights that contain the nucleus of mass `top_p`, heaviest first, and the mass of all scores."""
-    total = float(_weights(scores, scores.max(), temperature).sum())
-    for size in _NUCLEUS_SIZES:
-        ids, weights = _by_weight(scores, _largest(scores, size), temperature)
-        if weights.sum() >= top_p * total:
-            return ids, weights, total
-    ids, weights = _by_weight(scores, np.flatnonzero(scores > -np.inf), temperature)
-    return ids, weights, float(weights.sum())
-
-
-def _by_weight(
-    scores: NDArray[np.float32], ids: NDArray[np.int64], temperature: float
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """`ids` (ascending) with their weights, heaviest first, ascending ids among equals."""
-    values = scores[ids]
-    order = np.argsort(-values, kind="stable")
-    ids, values = ids[order], values[order]
-    return ids, _weights(values, values[0] if len(values) else -np.inf, temperature)
-
-
-def _weights(scores: NDArray[np.float32], peak: np.float32 | float, temperature: float) -> NDArray[np.float64]:
-    """Unnormalised probabilities, 1 for the most probable token."""
-    _check_largest(peak)
-    with np.errstate(over="ignore"):  # a tiny temperature sends all but the largest to -inf, which is weight 0
-        return np.exp((scores.astype(np.float64) - float(peak)) / temperature)
-
-
-def _check_largest(value: np.float32 | float, *, allow_none: bool = False) -> None:
-    if value == -np.inf:
-        if allow_none:
-            return
-        raise EngineError("every token is forbidden: the logits of the vocabulary are all -inf")
-    if not math.isfinite(value):
-        raise EngineError(f"expected finite logits, found {value}: the engine's numbers overflowed")
+def _pick_by_id(front: NDArray[np.int64], everything: NDArray[np.float64], number: float) -> int:
+    """The token at `number` of all weight, those in `front` coming first, the others by ascending id."""
+    threshold = number * everything.sum()
+    cumulative = np.cumsum(everything[front])
+    others = everything.copy()
+    others[front] = 0
+    sums = np.add.reduceat(others, np.arange(0, len(others), _BLOCK))
+    if threshold < cumulative[-1] or not sums.any():
+        place = int(np.searchsorted(cumulative, threshold, side="right"))
+        return int(front[min(place, np.flatnonzero(everything[front])[-1])])
+    ends = cumulative[-1] + np.cumsum(sums)
+    block = min(int(np.searchsorted(ends, threshold, side="right")), int(np.flatnonzero(sums)[-1]))
+    inside = others[block * _BLOCK : (block + 1) * _BLOCK]
+    place = int(np.searchsorted(ends[block] - sums[block] + np.cumsum(inside), threshold, side="right"))
+    return block * _BLOCK + min(place, int(np.flatnonzero(inside)[-1]))

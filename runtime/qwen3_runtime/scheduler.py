@@ -86,13 +86,13 @@ class Scheduler:
         if not batch:
             return
         step, finishing = _pack(batch)
-        rows = self._backend.run(step)
+        output = self._backend.run(step)
         now = self._clock()
         for sequence, count in batch:
             sequence.cached += count
-        for sequence, row in zip(finishing, rows, strict=True):
+        for row, sequence in enumerate(finishing):
             try:
-                following = sequence.consumer.take(row, now)
+                following = sequence.consumer.take(output[row], now)
             except RuntimeFault as error:
                 self._leave(sequence)
                 sequence.consumer.fail(error)
@@ -218,5 +218,6 @@ def _pack(batch: list[tuple[Sequence, int]]) -> tuple[Step, list[Sequence]]:
         context_len=np.array([sequence.cached for sequence, _ in batch], np.int32),
         block_table=np.stack([table.row[:width] for table in tables]),
         logits_rows=np.array(rows, np.int32),
+        top_k=max((sequence.consumer.top_k for sequence in finishing), default=0),
     )
     return step, finishing

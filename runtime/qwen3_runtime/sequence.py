@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from qwen3_runtime.cache import BlockTable
+    from qwen3_runtime.step import Output
 
 Interruption = Literal["deadline", "context", "cancelled"]
 
@@ -16,11 +14,15 @@ Interruption = Literal["deadline", "context", "cancelled"]
 class Consumer(Protocol):
     """Turns a sequence's outputs into its next tokens."""
 
-    def take(self, row: NDArray[np.float32], now: float) -> tuple[int, ...]:
+    @property
+    def top_k(self) -> int:
+        """How many of the largest logits `take` wants beside all of them."""
+
+    def take(self, output: Output, now: float) -> tuple[int, ...]:
         """Use the model's output after the sequence's last token.
 
         Args:
-            row: float32 [vocab_size] logits (or [hidden_size]); may be changed in place, valid during the call only.
+            output: of that row; valid during the call only.
             now: seconds, on the scheduler's clock.
 
         Returns:

@@ -24,6 +24,7 @@ class Step:
         context_len: int32 [B], tokens of each sequence that are already in the cache.
         block_table: int32 [B, M], the cache blocks of each sequence, in order; unused entries are -1.
         logits_rows: int32 [R], rows of `input_ids` whose logits are wanted (usually the last of a sequence).
+        top_k: how many of the largest logits of each row are wanted beside all of them; 0 for none.
     """
 
     input_ids: NDArray[np.int64]
@@ -31,6 +32,44 @@ class Step:
     context_len: NDArray[np.int32]
     block_table: NDArray[np.int32]
     logits_rows: NDArray[np.int32]
+    top_k: int = 0
+
+
+@dataclass(frozen=True)
+class Top:
+    """The largest logits of the live vocabulary in R rows; of a single row, the same without the first axis.
+
+    Attributes:
+        values: float32 [R, k], largest first.
+        ids: int32 [R, k], their tokens; ascending among equal values.
+        log_sum_exp: float32 [R], over all live logits; NaN or infinite where a logit is NaN or +inf.
+    """
+
+    values: NDArray[np.float32]
+    ids: NDArray[np.int32]
+    log_sum_exp: NDArray[np.float32]
+
+    def first(self, count: int) -> Top:
+        """The `count` largest of them, or all where there are fewer."""
+        return Top(self.values[..., :count], self.ids[..., :count], self.log_sum_exp)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a step gives for its R rows; `output[i]` is that of a single row, without the first axis.
+
+    Attributes:
+        values: float32 [R, vocab_size], the logits; of an embedding model [R, hidden_size].
+        top: the largest of them, where the step asked for them and the backend finds them. It says nothing that
+            `values` does not, but to look at 20 logits costs less than to look at all.
+    """
+
+    values: NDArray[np.float32]
+    top: Top | None = None
+
+    def __getitem__(self, row: int) -> Output:
+        top = self.top
+        return Output(self.values[row], top and Top(top.values[row], top.ids[row], top.log_sum_exp[row]))
 
 
 @dataclass(frozen=True)
@@ -56,8 +95,8 @@ class Backend(Protocol):
     def cache(self) -> CacheGeometry:
         """The cache that block tables refer to."""
 
-    def run(self, step: Step) -> NDArray[np.float32]:
-        """Run one step: writes its keys and values to the cache, returns logits float32 [R, vocab_size]."""
+    def run(self, step: Step) -> Output:
+        """Run one step: writes its keys and values to the cache, returns what it gives for its `logits_rows`."""
 
     def close(self) -> None:
         """Free the session and the cache. The backend must not be used afterwards."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qwen3_compile.bench import Sizes, measure, read_bandwidth
-from qwen3_runtime.step import CacheGeometry
+from qwen3_runtime.step import CacheGeometry, Output
 
 
 class SlowBackend:
@@ -23,7 +23,7 @@ class SlowBackend:
     def run(self, step):
         self.steps.append((step.context_len[0], step.input_ids.size, step.block_table.shape[1]))
         time.sleep(self.seconds * step.input_ids.size)
-        return np.zeros((step.logits_rows.size, 10), np.float32)
+        return Output(np.zeros((step.logits_rows.size, 10), np.float32))
 
     def close(self):
         pass
@@ -42,10 +42,10 @@ def test_rates_are_those_of_the_backend():
 def test_peak_memory_is_that_of_the_engine_not_of_the_bandwidth_probe():
     code = (
         "import numpy as np\nfrom qwen3_compile import bench\n"
-        "from qwen3_runtime.step import CacheGeometry\n"
+        "from qwen3_runtime.step import CacheGeometry, Output\n"
         "class Idle:\n"
         "    cache = CacheGeometry(num_blocks=8, block_size=16, bytes_per_token=64)\n"
-        "    def run(self, step): return np.zeros((1, 10), np.float32)\n"
+        "    def run(self, step): return Output(np.zeros((1, 10), np.float32))\n"
         "found = bench.measure(Idle(), bench.Sizes(1, 1), vocab=10, step_tokens=8, threads=2, prompt=8, decode=2,"
         " repeats=1)\n"
         "print(found.peak_memory, bench.READ_BYTES)"

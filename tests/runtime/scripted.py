@@ -14,7 +14,7 @@ import numpy as np
 from qwen3_runtime.admission import Model
 from qwen3_runtime.engine import Engine
 from qwen3_runtime.manifest import ChatDefaults, Contract, Manifest, Target
-from qwen3_runtime.step import CacheGeometry
+from qwen3_runtime.step import CacheGeometry, Output, Top
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,17 +41,18 @@ class ScriptedBackend:
         num_blocks: int = 4,
         block_size: int = 4096,
         vocab: int = VOCAB,
+        live: int = LIVE,
     ) -> None:
         self.cache = CacheGeometry(num_blocks=num_blocks, block_size=block_size, bytes_per_token=8)
         self.slots = np.full(num_blocks * block_size, -1, np.int64)
         self.script = script
         self.logits = logits
-        self.vocab = vocab
+        self.vocab, self.live = vocab, min(live, vocab)
         self.steps: list[Step] = []
         self.closed = False
         self.before_step: Callable[[], None] = lambda: None
 
-    def run(self, step: Step) -> NDArray[np.float32]:
+    def run(self, step: Step) -> Output:
         self.before_step()
         self.steps.append(step)
         size = self.cache.block_size
@@ -72,7 +73,8 @@ class ScriptedBackend:
             for row in step.logits_rows:
                 if start <= row < end:
                     rows[int(row)] = self._row(tokens[: context + int(row) - start + 1])
-        return np.array([rows[int(row)] for row in step.logits_rows], np.float32).reshape(-1, self.vocab)
+        values = np.array([rows[int(row)] for row in step.logits_rows], np.float32).reshape(-1, self.vocab)
+        return Output(values, largest(values[:, : self.live], step.top_k) if step.top_k else None)
 
     def close(self) -> None:
         self.closed = True
@@ -84,6 +86,15 @@ class ScriptedBackend:
         row = background(self.vocab)
         row[self.script(tokens)] = 100.0
         return row
+
+
+def largest(live: NDArray[np.float32], k: int) -> Top:
+    """The k largest logits of each row, as a backend gives them; there are no equals among them."""
+    ids = np.argpartition(-live, k - 1, axis=1)[:, :k]
+    ids = np.take_along_axis(ids, np.argsort(-np.take_along_axis(live, ids, 1), axis=1), 1)
+    peaks = live.max(1, keepdims=True).astype(np.float64)
+    sums = np.log(np.exp(live - peaks).sum(1)) + peaks[:, 0]
+    return Top(np.take_along_axis(live, ids, 1), ids.astype(np.int32), sums.astype(np.float32))
 
 
 def background(vocab: int) -> NDArray[np.float32]:

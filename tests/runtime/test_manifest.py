@@ -15,7 +15,7 @@ from qwen3_runtime.manifest import MAX_FILES, MAX_MANIFEST_BYTES, parse_manifest
 
 HASH = "0123456789abcdef" * 4
 GOOD: dict[str, Any] = {
-    "schema_version": 1,
+    "schema_version": 2,
     "name": "qwen3-0.6b",
     "verified": True,
     "spec": {"anything": [1, 2]},
@@ -109,7 +109,8 @@ def test_an_unknown_field_is_named(place: str) -> None:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("schema_version", 2, "schema_version is 2, this runtime reads 1; rebuild"),
+        ("schema_version", 1, "schema_version is 1, this runtime reads 2; rebuild"),
+        ("schema_version", 3, "schema_version is 3, this runtime reads 2; rebuild"),
         ("schema_version", True, "schema_version is True"),
         ("schema_version", "1", "schema_version is '1'"),
         ("name", "", "name must be a non-empty string"),

@@ -68,7 +68,7 @@ def test_logits_of_any_schedule_are_the_references(built: tuple[Path, PreTrained
                 block_table=blocks[chosen].astype(np.int32)[:, None],
                 logits_rows=np.arange(sum(sizes), dtype=np.int32),
             )
-            found = engine.backend.run(step)
+            found = engine.backend.run(step).values
             wanted = np.concatenate(
                 [expected[i][done[i] : done[i] + size] for i, size in zip(chosen, sizes, strict=True)]
             )
@@ -89,7 +89,7 @@ def test_a_step_without_wanted_rows_only_fills_the_cache(built: tuple[Path, PreT
                 block_table=np.zeros((1, 1), np.int32),
                 logits_rows=np.array([0] if start else [], np.int32),
             )
-            rows = engine.backend.run(step)
+            rows = engine.backend.run(step).values
             assert rows.shape == (1 if start else 0, VOCAB)
         np.testing.assert_allclose(rows[0], reference_rows(model, tokens[:6])[-1], atol=2e-2)
 

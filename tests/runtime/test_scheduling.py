@@ -181,6 +181,6 @@ def test_logits_that_were_never_trained_are_not_sampled() -> None:
         row[30:] = 1000
         return row
 
-    stage = ScriptedBackend(logits=tempting, vocab=WORDS)
+    stage = ScriptedBackend(logits=tempting, vocab=WORDS, live=30)
     engine = open_engine(stage, live_vocab_size=30, max_context=256)
     assert max(engine.generate([make_request(1, 5, 60)])[0].tokens) < 30

@@ -2,8 +2,9 @@
 
 A layer becomes four operators: queries, keys and values as one Linear with the norm inside; Attention; the output
 projection with the residual; and MoE with norm and residual, or gate and up as one SwiGLU Linear and the down
-projection with the residual. The head is one operator. Attention writes its cache in place, so there are no outputs
-for caches. Integer matrices round their inputs to int8 unless the precision says `precise`.
+projection with the residual. The head is one operator; beside the logits it gives the largest of each row, as many as
+the input `top_k` asks for, so that a runtime need not look at the rest. Attention writes its cache in place, so there
+are no outputs for caches. Integer matrices round their inputs to int8 unless the precision says `precise`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
 TARGET = "ort-cpu"
 CACHE_TYPES = {"fp16": ir.DataType.FLOAT16, "int8": ir.DataType.INT8}
 GROUP_SIZES: dict[str, tuple[int, ...]] = {"int8": (0, 32, 64, 128), "int4": (32, 64, 128), "fp8": (0, 128)}
+# Of the head: numbers that it is given with each step, and its outputs beside the logits.
+NUMBERS = ("live_vocab", "top_k")
+TOP = {
+    "top_values": (ir.DataType.FLOAT, ["R", "top_k"]),
+    "top_ids": (ir.DataType.INT32, ["R", "top_k"]),
+    "log_sum_exp": (ir.DataType.FLOAT, ["summed"]),
+}
 
 
 def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
@@ -61,12 +69,12 @@ class _Lowering:
             if handler is not None:
                 self.values[node.outputs[0]] = handler(node)
         output = self.graph.outputs[0]
-        result = self.head(output) if output.name == "logits" else self.normalised_rows(output)
+        results = self.head(output) if output.name == "logits" else [self.normalised_rows(output)]
         self.reader.check_all_read(self.graph)
-        result.type, result.shape = ir.TensorType(ir.DataType.FLOAT), output.shape
+        results[0].type, results[0].shape = ir.TensorType(ir.DataType.FLOAT), output.shape
         graph = ir.Graph(
             [*self.inputs.values(), *self.scales.values()],
-            [result],
+            results,
             nodes=self.writer.nodes,
             initializers=self.writer.initializers,
             opset_imports={"": schemas.OPSET, schemas.DOMAIN: schemas.VERSION},
@@ -163,23 +171,34 @@ class _Lowering:
             precise=int(self.precision.precise),
         )
 
-    def head(self, output: ir.Value) -> ir.Value:
+    def head(self, output: ir.Value) -> Sequence[ir.Value]:
+        """Write the head, whose two numbers are the runtime's to choose; returns logits and what `TOP` names."""
         x, matrix = self.reader.linear(output)
         norm = self.reader.norm(x)
         rows = self.input("logits_rows")
+        for name in NUMBERS:
+            self.inputs[name] = ir.Value(name=name, type=ir.TensorType(ir.DataType.INT32), shape=ir.Shape([]))
         packed = panels.stacked_rows(self.writer, self.precision.lm_head, [matrix])
-        return self.op(
-            "Head",
+        inputs = [
             self.lowered(self.reader.gathered(norm.x, rows)),
             self.lowered(rows),
+            *(self.inputs[name] for name in NUMBERS),
             weights.vector(self.writer, norm.weight),
             packed.codes,
             packed.scales,
-            name=str(output.name),
+        ]
+        results = self.writer.op_with_outputs(
+            "Head",
+            *_without_absent_end(inputs),
+            names=[str(output.name), *TOP],
+            domain=schemas.DOMAIN,
             epsilon=norm.epsilon,
             precise=int(self.precision.precise),
             **packed.attributes(),
         )
+        for result, (dtype, shape) in zip(results[1:], TOP.values(), strict=True):
+            result.type, result.shape = ir.TensorType(dtype), ir.Shape(shape)
+        return results
 
     def normalised_rows(self, output: ir.Value) -> ir.Value:
         """Write an embedding model's end: the rows asked for and the final norm, by standard operators."""
@@ -221,9 +240,7 @@ class _Lowering:
         )
 
     def op(self, op_type: str, *inputs: ir.Value | None, name: str, **attributes: Attribute) -> ir.Value:
-        while inputs and inputs[-1] is None:
-            inputs = inputs[:-1]
-        return self.writer.op(op_type, *inputs, name=name, domain=schemas.DOMAIN, **attributes)
+        return self.writer.op(op_type, *_without_absent_end(inputs), name=name, domain=schemas.DOMAIN, **attributes)
 
     def input(self, name: str) -> ir.Value:
         """Return an input of the semantic graph."""
@@ -240,6 +257,12 @@ def _input(value: ir.Value, precision: Precision) -> ir.Value:
     is_cache = str(value.name).startswith("kv.")
     dtype = CACHE_TYPES[precision.kv_cache] if is_cache else value.dtype
     return ir.Value(name=value.name, type=ir.TensorType(dtype or ir.DataType.UNDEFINED), shape=value.shape)
+
+
+def _without_absent_end(inputs: Sequence[ir.Value | None]) -> Sequence[ir.Value | None]:
+    while inputs and inputs[-1] is None:
+        inputs = inputs[:-1]
+    return inputs
 
 
 def _name(node: ir.Node) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from qwen3_runtime.backends.padding import PaddedCall, split_step
 from qwen3_runtime.backends.session import CACHE_TYPES, check_signature, first_line, no_cache_memory, open_session
 from qwen3_runtime.errors import EngineError
-from qwen3_runtime.step import CacheGeometry
+from qwen3_runtime.step import CacheGeometry, Output
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,8 +73,8 @@ class OrtBackend:
         """One block a sequence."""
         return self._geometry
 
-    def run(self, step: Step) -> NDArray[np.float32]:
-        """Run one step; see `Backend.run`.
+    def run(self, step: Step) -> Output:
+        """Run one step; see `Backend.run`. The output is without `top`: these operators give all logits.
 
         Raises:
             EngineError: a sequence has more than one block or outgrows it, or ONNX Runtime failed.
@@ -91,7 +91,7 @@ class OrtBackend:
             else:
                 results[call.results] = output[: len(call.results)]
         self._filled[step.block_table[:, 0]] = ends
-        return results
+        return Output(results)
 
     def close(self) -> None:
         """Free the session and the cache."""

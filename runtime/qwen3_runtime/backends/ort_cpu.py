@@ -9,7 +9,7 @@ import numpy as np
 from qwen3_runtime.backends.session import CACHE_TYPES, check_signature, first_line, no_cache_memory, open_session
 from qwen3_runtime.cache import blocks_for
 from qwen3_runtime.errors import EngineError
-from qwen3_runtime.step import CacheGeometry
+from qwen3_runtime.step import CacheGeometry, Output, Top
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +29,9 @@ _STEP_INPUTS = {
     "block_table": ("tensor(int32)", np.int32),
     "logits_rows": ("tensor(int32)", np.int32),
 }
+# Of a head: numbers that it is given, and what it gives beside the logits.
+_HEAD_INPUTS = {"live_vocab": "tensor(int32)", "top_k": "tensor(int32)"}
+_HEAD_OUTPUTS = {"top_values": "tensor(float)", "top_ids": "tensor(int32)", "log_sum_exp": "tensor(float)"}
 
 
 class OrtCpuBackend:
@@ -58,7 +61,8 @@ class OrtCpuBackend:
         if contract.cache_dtype not in ("float16", "int8"):
             raise EngineError(f"the engine's cache is {contract.cache_dtype}; this backend has float16 and int8")
         self._output = contract.output
-        self._width = contract.vocab_size if contract.output == "logits" else contract.hidden_size
+        self._has_head = contract.output == "logits"
+        self._width = contract.vocab_size if self._has_head else contract.hidden_size
         self._session: Any = open_session(engine_dir / "model.onnx", "CPUExecutionProvider", threads, _library())
         _check_session(self._session, contract)
         blocks = max_sequences * blocks_for(max_context, BLOCK_SIZE)
@@ -72,6 +76,8 @@ class OrtCpuBackend:
         for name, array in self._cache.items():
             self._bind(name, array)
         self._inputs: dict[str, NDArray[Any]] = {}
+        if self._has_head:
+            self._feed("live_vocab", np.array(contract.live_vocab_size, np.int32))
         self._closed = False
 
     @property
@@ -79,7 +85,7 @@ class OrtCpuBackend:
         """A pool of blocks, any of which any sequence may hold."""
         return self._geometry
 
-    def run(self, step: Step) -> NDArray[np.float32]:
+    def run(self, step: Step) -> Output:
         """Run one step; see `Backend.run`.
 
         Raises:
@@ -89,9 +95,10 @@ class OrtCpuBackend:
             raise EngineError("the backend is closed")
         for name, (_, dtype) in _STEP_INPUTS.items():
             self._feed(name, np.asarray(getattr(step, name), dtype))
-        output = np.empty((len(step.logits_rows), self._width), np.float32)
+        if self._has_head:
+            self._feed("top_k", np.array(step.top_k, np.int32))
         try:
-            self._binding.bind_output(self._output, "cpu", 0, np.float32, output.shape, output.ctypes.data)
+            output = self._bound_output(len(step.logits_rows), step.top_k)
             self._session.run_with_iobinding(self._binding)
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed in a step: {first_line(error)}") from error
@@ -103,6 +110,21 @@ class OrtCpuBackend:
         self._binding = self._session = None
         self._cache.clear()
         self._inputs.clear()
+
+    def _bound_output(self, rows: int, top_k: int) -> Output:
+        """Memory that the step will write to; what is not bound is not fetched."""
+        self._binding.clear_binding_outputs()
+        values = self._receive(self._output, (rows, self._width), np.float32)
+        if not (self._has_head and top_k):
+            return Output(values)
+        top_values = self._receive("top_values", (rows, top_k), np.float32)
+        ids = self._receive("top_ids", (rows, top_k), np.int32)
+        return Output(values, Top(top_values, ids, self._receive("log_sum_exp", (rows,), np.float32)))
+
+    def _receive(self, name: str, shape: tuple[int, ...], dtype: type[Any]) -> NDArray[Any]:
+        array = np.empty(shape, dtype)
+        self._binding.bind_output(name, "cpu", 0, dtype, shape, array.ctypes.data)
+        return array
 
     def _feed(self, name: str, values: NDArray[Any]) -> None:
         held = self._inputs.get(name)
@@ -132,6 +154,10 @@ def _library() -> Path:
 def _check_session(session: Any, contract: Contract) -> None:  # noqa: ANN401 - onnxruntime has no types
     """Hold the graph to the manifest."""
     inputs = {name: kind for name, (kind, _) in _STEP_INPUTS.items()}
+    outputs: dict[str, str] = {contract.output: "tensor(float)"}
+    if contract.output == "logits":
+        inputs |= _HEAD_INPUTS
+        outputs |= _HEAD_OUTPUTS
     width = contract.vocab_size if contract.output == "logits" else contract.hidden_size
     widths: dict[str, dict[int, int]] = {contract.output: {-1: width}}
     for layer in range(contract.layers):
@@ -140,7 +166,7 @@ def _check_session(session: Any, contract: Contract) -> None:  # noqa: ANN401 - 
         if contract.cache_dtype == "int8":
             inputs[f"kv_scales.{layer}"] = "tensor(float)"
             widths[f"kv_scales.{layer}"] = {1: 2, 2: contract.kv_heads}
-    check_signature(session, inputs, {contract.output: "tensor(float)"}, widths)
+    check_signature(session, inputs, outputs, widths)
 
 
 def _allocate(contract: Contract, blocks: int) -> dict[str, NDArray[Any]]:

@@ -35,6 +35,8 @@ def engine_logits(folder, ids):
             "context_len": np.array([0], np.int32),
             "block_table": np.array([[2, 0, 1]], np.int32),
             "logits_rows": np.arange(count, dtype=np.int32),
+            "live_vocab": np.array(session.get_outputs()[0].shape[1], np.int32),
+            "top_k": np.array(0, np.int32),
         }
         for value in session.get_inputs():
             if value.name.startswith("kv."):

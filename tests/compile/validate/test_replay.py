@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen3_compile.validate import replay
-from qwen3_runtime.step import CacheGeometry
+from qwen3_runtime.step import CacheGeometry, Output
 
 
 class Recorder:
@@ -32,7 +32,7 @@ class Recorder:
                     for p in range(position + 1)
                 ]
                 rows.append([position, sum(seen)])
-        return np.array(rows, np.float32)[step.logits_rows]
+        return Output(np.array(rows, np.float32)[step.logits_rows])
 
 
 @settings(max_examples=60, deadline=None)
@@ -67,7 +67,7 @@ def test_greedy_follows_the_argmax_and_ends_at_a_stop_token():
             logits = np.zeros((1, 12), np.float32)
             logits[0, (step.input_ids[-1] + 1) % 10] = 1
             logits[0, 11] = 9  # beyond the live vocabulary
-            return logits
+            return Output(logits)
 
     backend = Counter()
     tokens = replay.greedy(backend, np.array([1, 2, 3, 4]), 20, live=11, limit=3, stops=frozenset({9}))

@@ -44,12 +44,21 @@ class PackedEngine:
 
     def run(self, step: PackedStep, caches: dict[str, np.ndarray]) -> np.ndarray:
         """Outputs of the step's `logits_rows`."""
+        return self.run_all(step, caches, top_k=0)[0]
+
+    def run_all(self, step: PackedStep, caches: dict[str, np.ndarray], *, top_k: int) -> list[np.ndarray]:
+        """All outputs; of a head: logits, the largest of them, their ids, and the log-sum-exp."""
+        given = {name: getattr(step, name) for name in STEP} | caches
+        if len(self.session.get_outputs()) > 1:
+            numbers = {"live_vocab": self.architecture.vocab_size, "top_k": top_k}
+            given |= {name: np.array(value, np.int32) for name, value in numbers.items()}
         binding = self.session.io_binding()
-        for name, array in {**{name: getattr(step, name) for name in STEP}, **caches}.items():
+        for name, array in given.items():
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        binding.bind_output(self.session.get_outputs()[0].name)
+        for output in self.session.get_outputs():
+            binding.bind_output(output.name)
         self.session.run_with_iobinding(binding)
-        return binding.get_outputs()[0].numpy()
+        return [output.numpy() for output in binding.get_outputs()]
 
     def feed(
         self, sequences: Sequence[np.ndarray], *, block_size: int, seed: int, largest_chunk: int

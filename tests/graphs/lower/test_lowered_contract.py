@@ -78,10 +78,17 @@ def test_inputs_and_outputs_of_ort_cpu_are_the_packed_contract(kind: str, dtype:
         "context_len": ("INT32", ["B"]),
         "block_table": ("INT32", ["B", "M"]),
         "logits_rows": ("INT32", ["R"]),
+        "live_vocab": ("INT32", []),
+        "top_k": ("INT32", []),
         **{f"kv.{layer}": (dtype, ["blocks", 2, 2, "block", 32]) for layer in (0, 1)},
         **(scales if kind == "int8" else {}),
     }
-    assert described(graph.output) == {"logits": ("FLOAT", ["R", 90])}
+    assert described(graph.output) == {
+        "logits": ("FLOAT", ["R", 90]),
+        "top_values": ("FLOAT", ["R", "top_k"]),
+        "top_ids": ("INT32", ["R", "top_k"]),
+        "log_sum_exp": ("FLOAT", ["summed"]),
+    }
 
 
 @every_target

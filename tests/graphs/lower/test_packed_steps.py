@@ -157,6 +157,18 @@ def test_blocks_of_queries_and_keys_that_meet_in_a_panel_are_refused() -> None:
     assert stacked_rows(GraphWriter(), WeightFormat("fp8"), matrices).n == 32
 
 
+@pytest.mark.parametrize("top_k", [1, 7, 90])
+def test_the_head_gives_the_largest_logits_when_asked(top_k: int) -> None:
+    engine = packed_engine(DENSE, formats(WeightFormat("int4", 32)))
+    step, paging = whole(SEQUENCES, 16)
+    alone = engine.run(step, engine.caches(paging))
+    logits, values, ids, log_sum_exp = engine.run_all(step, engine.caches(paging), top_k=top_k)
+    np.testing.assert_array_equal(logits, alone)
+    np.testing.assert_array_equal(ids, np.argsort(-logits, axis=1, kind="stable")[:, :top_k])
+    np.testing.assert_array_equal(values, np.take_along_axis(logits, ids.astype(np.int64), 1))
+    np.testing.assert_allclose(log_sum_exp, np.log(np.exp(logits.astype(np.float64)).sum(1)), atol=1e-5)
+
+
 def test_a_layer_is_four_operators() -> None:
     for architecture, layer in (
         (DENSE, ["Linear", "Attention", "Linear", "Linear", "Linear"]),

@@ -1,4 +1,4 @@
-// qwen3::Head: the rows asked for, final RMSNorm, and the language model head: all logits, or the largest of each row.
+// qwen3::Head: the rows asked for, final RMSNorm, the language model head, and the largest logits of each row.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -17,31 +17,28 @@ namespace {
 class Head {
  public:
   static constexpr const char* kName = "Head";
-  enum Input { kX, kLogitsRows, kNormWeight, kCodes, kScales };
+  enum Input { kX, kLogitsRows, kLiveVocab, kTopK, kNormWeight, kCodes, kScales };
   static constexpr Port kInputs[] = {{"x", Element::f32},
                                      {"logits_rows", Element::i32},
+                                     {"live_vocab", Element::i32},  // logits from here on are -inf
+                                     {"top_k", Element::i32},       // 0: the other outputs are empty
                                      {"norm_weight", Element::f32},
                                      {"codes", Element::u8},
                                      {"scales", Element::any, true}};
-  // Without top_k, the first output is the logits and there are no others.
-  static constexpr Port kOutputs[] = {
-      {"values", Element::f32}, {"ids", Element::i32, true}, {"log_sum_exp", Element::f32, true}};
+  static constexpr Port kOutputs[] = {{"logits", Element::f32},
+                                      {"values", Element::f32},
+                                      {"ids", Element::i32},
+                                      {"log_sum_exp", Element::f32}};
 
   explicit Head(const Attributes& attributes)
       : layout_(linear::weights_of(attributes.text("format", ""), attributes.integer("n"), attributes.integer("k"),
                                    attributes.integer("group_size", 0))),
-        live_(attributes.integer("live_vocab", layout_.n)),
-        top_k_(attributes.integer("top_k", 0)),
         epsilon_(attributes.real("epsilon", 1e-6f)),
-        precise_(attributes.integer("precise", 0) != 0) {
-    if (live_ < 1 || live_ > layout_.n)
-      throw Refused("live_vocab is " + std::to_string(live_) + ", expected 1 to " + std::to_string(layout_.n));
-    if (top_k_ < 0 || top_k_ > live_)
-      throw Refused("top_k is " + std::to_string(top_k_) + ", expected 0 (all logits) to " + std::to_string(live_));
-  }
+        precise_(attributes.integer("precise", 0) != 0) {}
 
   void compute(Context& context) const {
     const Tensor x = context.input(kX), rows = context.input(kLogitsRows), norm = context.input(kNormWeight);
+    const int64_t live = number(context, kLiveVocab, 1, layout_.n), top_k = number(context, kTopK, 0, live);
     require_shape(x, "x", {-1, layout_.k});
     require_shape(rows, "logits_rows", {-1});
     require_shape(norm, "norm_weight", {layout_.k});
@@ -60,10 +57,25 @@ class Head {
     call.norm_weight = norm.as<const float>();
     call.epsilon = epsilon_;
     call.precise = precise_;
-    top_k_ == 0 ? give_logits(context, call) : give_top(context, call, weights);
+    call.y = context.output(0, {count, layout_.n}).as<float>();
+    linear::run(call, context.parallel(), instructions());
+    for (int64_t row = 0; row < count; ++row)
+      std::fill(call.y + row * layout_.n + live, call.y + (row + 1) * layout_.n, -INFINITY);
+    give_top(context, call.y, count, live, top_k);
   }
 
  private:
+  static int64_t number(Context& context, Input input, int64_t lowest, int64_t highest) {
+    const char* name = kInputs[input].name;
+    const Tensor tensor = context.input(input);
+    require_shape(tensor, name, {});
+    const int32_t value = *tensor.as<const int32_t>();
+    if (value < lowest || value > highest)
+      throw Refused(std::string(name) + " is " + std::to_string(value) + ", expected " + std::to_string(lowest) +
+                    " to " + std::to_string(highest));
+    return value;
+  }
+
   void gather(const Tensor& x, const Tensor& rows, float* to) const {
     for (int64_t i = 0; i < rows.shape[0]; ++i, to += layout_.k) {
       const int32_t row = rows.as<const int32_t>()[i];
@@ -73,29 +85,17 @@ class Head {
     }
   }
 
-  void give_logits(Context& context, linear::Call& call) const {
-    float* logits = context.output(0, {call.rows, layout_.n}).as<float>();
-    call.y = logits;
-    linear::run(call, context.parallel(), instructions());
-    for (int64_t row = 0; row < call.rows; ++row)
-      std::fill(logits + row * layout_.n + live_, logits + (row + 1) * layout_.n, -INFINITY);
-  }
-
-  void give_top(Context& context, linear::Call& call, linear::Weights& weights) const {
-    weights.n = live_;  // rows beyond are not even read
-    Scratch<float> logits(static_cast<size_t>(call.rows * live_));
-    call.y = logits.get();
-    float* values = context.output(0, {call.rows, top_k_}).as<float>();
-    int32_t* ids = context.output(1, {call.rows, top_k_}).as<int32_t>();
-    float* log_sum_exp = context.output(2, {call.rows}).as<float>();
-    if (call.rows == 0) return;
-    if (ids == nullptr || log_sum_exp == nullptr) throw Refused("with top_k, the outputs are values, ids and log_sum_exp");
-    linear::run(call, context.parallel(), instructions());
-    head::find_top(logits.get(), call.rows, live_, top_k_, values, ids, log_sum_exp, context.parallel(), instructions());
+  void give_top(Context& context, const float* logits, int64_t rows, int64_t live, int64_t top_k) const {
+    const int64_t summed = top_k > 0 ? rows : 0;
+    const Parallel parallel = context.parallel();
+    float* values = context.output(1, {rows, top_k}).as<float>();
+    int32_t* ids = context.output(2, {rows, top_k}).as<int32_t>();
+    float* log_sum_exp = context.output(3, {summed}).as<float>();
+    if (summed > 0)
+      head::find_top(logits, rows, layout_.n, live, top_k, values, ids, log_sum_exp, parallel, instructions());
   }
 
   linear::Weights layout_;
-  int64_t live_, top_k_;
   float epsilon_;
   bool precise_;
   mutable std::atomic<const void*> checked_{nullptr};  // scales that were found finite

@@ -3,8 +3,6 @@
 
 namespace qwen3::head {
 
-void scan_avx2(const float* logits, int64_t count, int32_t first, int64_t k, Part& part) {
-  scan(logits, count, first, k, part);
-}
+const Scan& scan_avx2() { return kScan; }
 
 }  // namespace qwen3::head

@@ -15,7 +15,6 @@ constexpr int64_t kLanes = QWEN3_VECTOR_BYTES / 4;
 typedef float Floats __attribute__((vector_size(QWEN3_VECTOR_BYTES)));
 typedef float Loaded __attribute__((vector_size(QWEN3_VECTOR_BYTES), aligned(4), may_alias));
 typedef uint32_t Bits __attribute__((vector_size(QWEN3_VECTOR_BYTES)));
-constexpr int64_t kStride = 128;  // logits that are compared with the weakest candidate at a time
 
 // Whether a is to come after b: the order of a heap with the weakest in front.
 inline bool weaker(const Candidate& a, const Candidate& b) {
@@ -35,15 +34,15 @@ void sink(Candidate* heap, int64_t size, int64_t at) {
   }
 }
 
-void offer(Part& part, int64_t k, float value, int32_t id) {
-  if (part.found < k) {
-    part.best[part.found++] = {value, id};
-    if (part.found == k) {
-      for (int64_t i = k / 2 - 1; i >= 0; --i) sink(part.best, k, i);
+void offer(Best& best, float value, int32_t id) {
+  if (best.found < best.k) {
+    best.heap[best.found++] = {value, id};
+    if (best.found == best.k) {
+      for (int64_t i = best.k / 2 - 1; i >= 0; --i) sink(best.heap, best.k, i);
     }
-  } else if (value > part.best[0].value) {
-    part.best[0] = {value, id};
-    sink(part.best, k, 0);
+  } else if (value > best.heap[0].value) {
+    best.heap[0] = {value, id};
+    sink(best.heap, best.k, 0);
   }
 }
 
@@ -112,23 +111,25 @@ double sum_of_exponentials(const float* values, int64_t count, float maximum) {
   return total;
 }
 
-void scan(const float* logits, int64_t count, int32_t first, int64_t k, Part& part) {
-  part.found = 0;
-  part.maximum = -INFINITY;
+void find_maxima(const float* logits, int64_t count, float* maxima) {
   for (int64_t i = 0; i < count; i += kStride) {
-    const int64_t some = count - i < kStride ? count - i : kStride;
-    const float top = highest(logits + i, some);
-    part.maximum = top > part.maximum ? top : part.maximum;
-    if (part.found == k && !(top > part.best[0].value)) continue;
-    for (int64_t j = i; j < i + some; ++j) {
+    *maxima++ = highest(logits + i, count - i < kStride ? count - i : kStride);
+  }
+}
+
+void collect(const float* logits, int64_t count, const float* maxima, float bound, int32_t first, Best& best) {
+  for (int64_t i = 0; i < count; i += kStride) {
+    if (maxima[i / kStride] < bound) continue;
+    const int64_t end = count - i < kStride ? count : i + kStride;
+    for (int64_t j = i; j < end; ++j) {
       // NaN has no place in an order; log_sum_exp tells of it.
       const float value = logits[j] == logits[j] ? logits[j] : -INFINITY;
-      offer(part, k, value, first + static_cast<int32_t>(j));
+      if (value >= bound) offer(best, value, first + static_cast<int32_t>(j));
     }
   }
-  const float base = part.maximum == -INFINITY ? 0.0f : part.maximum;
-  part.sum = sum_of_exponentials(logits, count, base);
 }
+
+constexpr Scan kScan = {find_maxima, collect, sum_of_exponentials};
 
 }  // namespace
 }  // namespace qwen3::head

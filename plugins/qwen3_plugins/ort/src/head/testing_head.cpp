@@ -8,6 +8,6 @@ extern "C" __attribute__((visibility("default"))) void qwen3_test_top(const floa
                                                                       float* log_sum_exp, int instructions,
                                                                       int threads) {
   qwen3::TestThreads pool(threads);
-  qwen3::head::find_top(logits, rows, width, k, values, ids, log_sum_exp, pool.parallel(),
+  qwen3::head::find_top(logits, rows, width, width, k, values, ids, log_sum_exp, pool.parallel(),
                         static_cast<qwen3::InstructionSet>(instructions));
 }
