@@ -18,7 +18,7 @@ SHARED = "embedding and head"
 # The first pattern found in an initialiser's name says which part of the model it belongs to.
 PARTS = (
     # A tied head in another format than the embedding is a second form of the same tensor, named by its format.
-    ("head", r"lm_head|embed_tokens.*\.(fp32|fp16|bf16|int8|int4)(_\d+)?$"),
+    ("head", r"lm_head|embed_tokens.*\.(fp32|fp16|bf16|fp8|int8|int4)(_\d+)?$"),
     ("embedding", r"embed_tokens"),
     ("experts", r"\.experts\."),
     ("router", r"\.mlp\.gate\."),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 FloatKind = Literal["fp32", "fp16", "bf16"]
-WeightKind = Literal["fp32", "fp16", "bf16", "int8", "int4"]
+WeightKind = Literal["fp32", "fp16", "bf16", "fp8", "int8", "int4"]
 CacheKind = Literal["fp32", "fp16", "bf16", "int8"]
 
 
@@ -22,8 +22,10 @@ class WeightFormat:
     """How the elements of a matrix are stored.
 
     Attributes:
-        kind: element type. `int8` and `int4` are symmetric: code * scale, no zero point.
-        group_size: consecutive inputs that share a scale; 0 for the floating-point kinds.
+        kind: element type. `int8` and `int4` are symmetric: code * scale, no zero point. `fp8` is E4M3 (without
+            infinities) times a scale.
+        group_size: consecutive inputs that share a scale. 0 is one scale a row for int8 and fp8, none for the wider
+            kinds. For fp8, 128 means blocks of 128 x 128, as released checkpoints have them.
     """
 
     kind: WeightKind
@@ -41,6 +43,8 @@ class Precision:
             share the same bytes.
         activations: type of everything between matrices. Norm weights and the router take it too.
         kv_cache: type of the stored keys and values.
+        precise: whether integer matrices are multiplied with float32 inputs; otherwise inputs are rounded to int8 in
+            groups, which is several times as fast for many tokens at once.
     """
 
     weights: WeightFormat
@@ -48,6 +52,7 @@ class Precision:
     embedding: WeightFormat
     activations: FloatKind
     kv_cache: CacheKind
+    precise: bool = False
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,8 @@ def pack_fp8(codes: npt.NDArray[np.uint8], scales: Array) -> tuple[Blob, npt.NDA
     Args:
         codes: uint8 [N, K], the bits of the values.
         scales: [ceil(N / 128), ceil(K / 128)] for blocks of 128 x 128, as released checkpoints have them
-            (`weight_scale_inv`), or [N] for one scale a row. With N <= 128 the number of axes tells which.
+            (`weight_scale_inv`); [ceil(N / 16), ceil(K / 128)], the same of each panel, where matrices were joined; or
+            [N] for one scale a row. The number of axes tells the last from the others.
 
     Returns:
         The blob, uint8 [panels * 16 * padded K], and scales: float32 [panels, groups] or [panels, 16].
@@ -117,10 +118,12 @@ def pack_fp8(codes: npt.NDArray[np.uint8], scales: Array) -> tuple[Blob, npt.NDA
         return _blob(panels.transpose(0, 2, 1)), _row_scales(scales)
     rows, columns = codes.shape
     expected = (-(-rows // 128), -(-columns // 128))
-    if scales.shape != expected:
-        raise ValueError(f"block scales are {scales.shape}, expected {expected} for a matrix of {codes.shape}")
     panels = _panels(codes, fill=0, step=128)
-    by_panel = np.repeat(np.asarray(scales, np.float32), 128 // PANEL, axis=0)[: len(panels)]
+    if scales.shape not in (expected, (len(panels), expected[1])):
+        raise ValueError(f"block scales are {scales.shape}, expected {expected} for a matrix of {codes.shape}")
+    by_panel = np.asarray(scales, np.float32)
+    if len(by_panel) != len(panels):
+        by_panel = np.repeat(by_panel, 128 // PANEL, axis=0)[: len(panels)]
     return _blob(panels.transpose(0, 2, 1)), _finite(np.ascontiguousarray(by_panel))
 
 

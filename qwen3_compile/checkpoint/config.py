@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from qwen3_compile.checkpoint.float8 import check_quantization
 from qwen3_compile.checkpoint.json_file import read_json_object
 from qwen3_compile.errors import CheckpointError
 from qwen3_graphs.architecture import Architecture, YarnScaling
@@ -136,13 +137,8 @@ def _with_experts(dense: Architecture, config: _Section) -> Architecture:
 
 
 def _refuse_unsupported(config: _Section) -> None:
-    quantization = config.section("quantization_config")
-    if quantization is not None:
-        method = quantization.values.get("quant_method", "unknown")
-        raise CheckpointError(
-            f"{config.where}: the weights are quantised ({method!r}), which is not supported yet;"
-            " use the bfloat16 release and let the spec's precision quantise it"
-        )
+    if (quantization := config.section("quantization_config")) is not None:
+        check_quantization(quantization.values, where=config.where)
     for key, off, feature in _UNSUPPORTED:
         if key in config.values and config.values[key] not in off:
             raise CheckpointError(f"{config.where}: {key} is {config.values[key]!r}: {feature} is not supported")

@@ -12,6 +12,7 @@ import numpy as np
 from qwen3_compile.checkpoint.config import check_expected, read_architecture
 from qwen3_compile.checkpoint.contract import SourceFile, TensorInfo
 from qwen3_compile.checkpoint.digest import source_file
+from qwen3_compile.checkpoint.float8 import StoredFloat8, take_scales
 from qwen3_compile.checkpoint.json_file import read_json_object
 from qwen3_compile.checkpoint.names import (
     EMBEDDING,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from qwen3_compile.quantize import Float8
     from qwen3_graphs.architecture import Architecture
 
 CONFIG = "config.json"
@@ -50,6 +52,7 @@ class DirectoryCheckpoint:
     revision: str | None
     architecture: Architecture
     stored: Mapping[str, StoredTensor]
+    float8: Mapping[str, StoredFloat8]
     paths: tuple[Path, ...]
     asset_paths: Mapping[str, Path]
 
@@ -62,8 +65,10 @@ class DirectoryCheckpoint:
         infos = {name: TensorInfo(t.shape, NUMPY_TYPES[t.dtype].name) for name, t in self.stored.items()}
         return MappingProxyType(infos)
 
-    def read(self, name: str) -> NDArray[Any]:
-        """A read-only view of the tensor `name` in its file."""
+    def read(self, name: str) -> NDArray[Any] | Float8:
+        """A read-only view of the tensor `name` in its file; of a matrix in E4M3, its codes and scales."""
+        if name in self.float8:
+            return self.float8[name].read()
         tensor = self.stored.get(name)
         if tensor is None:
             raise CheckpointError(f"{self.uri}: no tensor is named {name!r}")
@@ -102,6 +107,7 @@ def open_directory(
     weights, paths = _read_weights(folder)
     has_head = not lacks_model_prefix(weights)
     tensors = {name: t for name, t in canonical_tensors(weights).items() if not is_rotary_buffer(name)}
+    float8 = take_scales(tensors)
     if architecture.tie_word_embeddings:
         _drop_tied_head(tensors)
     shapes = expected_tensors(architecture, has_head=has_head)
@@ -111,6 +117,7 @@ def open_directory(
         revision=revision,
         architecture=architecture,
         stored=MappingProxyType({name: tensors[name] for name in shapes}),
+        float8=MappingProxyType(float8),
         paths=(config, *paths),
         asset_paths=MappingProxyType(find_assets(folder, TOKENIZER_ASSETS + MODEL_ASSETS)),
     )

@@ -40,7 +40,7 @@ def list_specs(as_json: bool) -> None:
         print_json(rows)
         return
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in ("name", "task", "family"):
+    for column in ("name", "task"):
         table.add_column(column, overflow="fold")
     for column in ("params", "active", "context", "weights"):
         table.add_column(column, justify="right", overflow="fold")
@@ -48,9 +48,8 @@ def list_specs(as_json: bool) -> None:
         table.add_row(
             escape(row["name"]),
             row["task"],
-            row["family"],
             _short(row["parameters"]),
-            _short(row["active_parameters"]),
+            _short(row["active_parameters"]) if row["family"] == "moe" else "",  # of a mixture, those of one token
             f"{row['max_position_embeddings']:,}",
             _size(row["weight_bytes"]),
         )

@@ -19,11 +19,13 @@ import onnx_ir as ir
 
 from qwen3_compile.errors import CheckpointError
 from qwen3_compile.pack.layouts import pack
+from qwen3_compile.quantize import Float8
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from qwen3_compile.pack.layouts.rows import Source
     from qwen3_graphs.lowered import TensorSlot, WeightRecipe
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -32,6 +34,7 @@ ALIGNMENT = 4096  # a page: external data at such offsets is mapped, not copied
 
 _WRITE_BYTES = 64 << 20
 # Exponent bits of the floating types, by item size and name: all ones mean NaN or infinity.
+_E4M3_NAN = np.uint8(0x7F)
 _EXPONENT = {"float16": 0x7C00, "bfloat16": 0x7F80, "float32": 0x7F800000, "float64": 0x7FF0000000000000}
 
 
@@ -97,7 +100,7 @@ def slot_bytes(slot: TensorSlot) -> int:
 
 def write_weights(
     placement: Placement,
-    read: Callable[[str], Array],
+    read: Callable[[str], Source],
     path: Path,
     *,
     tables: Mapping[str, Array] | None = None,
@@ -108,7 +111,7 @@ def write_weights(
 
     Args:
         placement: what `place` returned.
-        read: gives a source tensor by canonical name, in its stored type.
+        read: gives a source tensor by canonical name, as it is stored.
         path: the file, which must not exist.
         tables: arrays that are computed, not read, by the layout of their recipe (which has no sources).
         threads: entries packed at the same time; memory grows with it, the bytes do not change.
@@ -190,9 +193,15 @@ def _write(descriptor: int, array: Array, offset: int) -> None:
         position += os.pwrite(descriptor, data[position : position + _WRITE_BYTES], offset + position)
 
 
-def _finite(name: str, tensor: Array) -> Array:
+def _finite(name: str, tensor: Source) -> Source:
     """Return `tensor` unless it holds NaN or infinity; looked at block by block, through the exponent's bits."""
-    if tensor.dtype.name in _EXPONENT:
+    if isinstance(tensor, Float8):
+        _finite(f"{name}_scale", tensor.scales)
+        rows = max(1, (1 << 20) // max(1, tensor.shape[1]))
+        for start in range(0, len(tensor.codes), rows):
+            if (tensor.codes[start : start + rows] & _E4M3_NAN == _E4M3_NAN).any():
+                raise CheckpointError(f"tensor {name} holds NaN: the checkpoint is damaged")
+    elif tensor.dtype.name in _EXPONENT:
         exponent = _EXPONENT[tensor.dtype.name]
         bits = tensor.reshape(-1).view(f"u{tensor.dtype.itemsize}")
         block = (1 << 20) // tensor.dtype.itemsize

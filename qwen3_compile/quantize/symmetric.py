@@ -1,4 +1,4 @@
-"""Symmetric round-to-nearest in groups, with the scale of least squared error (int8 and int4).
+"""Symmetric round-to-nearest in groups or rows, with the scale of least squared error (int8 and int4).
 
 A value is code * scale; there is no zero point. The scale may be negative: the codes reach one further below
 zero than above it, so turning the sign lets the largest element of the group, whichever way it points, have the
@@ -40,6 +40,9 @@ _TARGETS: dict[str, tuple[float, ...]] = {
 # Elements quantised at a time by one thread: its float32 temporaries stay in the second-level cache.
 _BLOCK = 1 << 16
 
+# But at least so many groups: where a group is a whole row, loops over fewer would be too short to be fast.
+_WIDTH = 128
+
 # Below this a group counts as zero: its scale would be a subnormal number, which kernels flush.
 _SMALLEST = np.float32(1e-35)
 
@@ -51,7 +54,7 @@ class Quantized:
     Attributes:
         codes: int8 [N, K_padded]; K_padded is K rounded up to whole groups, and the padding is zero.
         scales: float32 [N, K_padded / group_size], of either sign, never zero (1 for a group of zeros).
-        group_size: consecutive inputs that share a scale.
+        group_size: consecutive inputs that share a scale; K where a row has one.
     """
 
     codes: npt.NDArray[np.int8]
@@ -70,7 +73,7 @@ def quantize(weight: Array, fmt: WeightFormat, *, threads: int = 1) -> Quantized
 
     Args:
         weight: [N, K] of any floating type; converted to float32 a block at a time.
-        fmt: `int8` or `int4` with its group size.
+        fmt: `int8` or `int4` with its group size; int8 may have 0, for one scale a row.
         threads: rows are shared among so many threads. The result does not depend on it.
 
     Returns:
@@ -81,15 +84,15 @@ def quantize(weight: Array, fmt: WeightFormat, *, threads: int = 1) -> Quantized
         CheckpointError: a value is NaN or infinite.
         UnsupportedError: the format is not an integer one.
     """
-    if fmt.kind not in CODE_RANGE or fmt.group_size <= 0:
+    if fmt.kind not in CODE_RANGE or fmt.group_size < (0 if fmt.kind == "int8" else 1):
         msg = f"cannot quantise to {fmt.kind} with group size {fmt.group_size}: int8 or int4 in groups is expected"
         raise UnsupportedError(msg)
     rows, columns = weight.shape
-    size = fmt.group_size
+    size = fmt.group_size or columns
     groups = -(-columns // size)
     codes = np.empty((rows, groups * size), np.int8)
     scales = np.empty((rows, groups), np.float32)
-    step = max(1, _BLOCK // max(1, groups * size))
+    step = max(_BLOCK // max(1, groups * size), -(-_WIDTH // max(1, groups)))
 
     def block(start: int) -> None:
         part = slice(start, min(start + step, rows))

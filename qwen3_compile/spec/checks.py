@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from qwen3_compile.spec.defaults import ABSENT
 from qwen3_compile.spec.problems import Problem
-from qwen3_compile.spec.schema import QUANTISED
+from qwen3_compile.spec.schema import INTEGER
 from qwen3_compile.spec.source import HubSource, SyntheticSource, parse_source
 from qwen3_compile.spec.support import SUPPORT
 from qwen3_runtime.request import ANSWER_RESERVE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from qwen3_compile.spec.schema import Chat, Spec
 
@@ -63,10 +63,39 @@ def _experts(spec: Spec) -> Iterator[Problem]:
 
 def _precision(spec: Spec) -> Iterator[Problem]:
     precision = spec.precision
-    if precision.group_size and QUANTISED.isdisjoint({precision.weights, precision.lm_head, precision.embedding}):
+    kinds = {key: getattr(precision, key) for key in ("weights", "lm_head", "embedding")}
+    if precision.group_size and INTEGER.isdisjoint(kinds.values()):
         yield Problem(
             ("precision", "group_size"),
             f"only int8 and int4 have groups, found {precision.group_size} for {precision.weights}: leave it out",
+        )
+    if precision.fp8_scales and "fp8" not in kinds.values():
+        yield Problem(
+            ("precision", "fp8_scales"),
+            f"no format is fp8, found {precision.fp8_scales!r} for {precision.weights}: leave it out",
+        )
+    fours = [key for key, kind in kinds.items() if kind == "int4"]
+    if fours and precision.group_size == "channel":
+        found = f"int4 ({', '.join(fours)}) needs 32, 64 or 128, found 'channel'"
+        yield Problem(("precision", "group_size"), found)
+    if precision.activation_quantization == "int8" and INTEGER.isdisjoint({precision.weights, precision.lm_head}):
+        yield Problem(
+            ("precision", "activation_quantization"),
+            f"only int8 and int4 matrices round their inputs, found 'int8' for {precision.weights}: leave it out",
+        )
+    yield from _whole_panels(spec)
+
+
+def _whole_panels(spec: Spec) -> Iterator[Problem]:
+    """Queries and keys are one matrix in the engine, of which 16 rows share the scale of an fp8 block."""
+    architecture, precision = spec.model.architecture, spec.precision
+    if precision.weights != "fp8" or precision.fp8_scales != "block":
+        return
+    rows = architecture.num_key_value_heads * architecture.head_dim
+    if rows % 16:
+        yield Problem(
+            ("precision", "fp8_scales"),
+            f"block needs num_key_value_heads * head_dim ({rows}) to be a multiple of 16: take channel",
         )
 
 
@@ -78,21 +107,47 @@ def _support(spec: Spec) -> Iterator[Problem]:
         yield Problem(("target",), f"no backend {backend} on {provider} yet; there are: {pairs}")
         return
     for key in ("weights", "lm_head", "embedding", "activations", "kv_cache"):
-        found, allowed = getattr(spec.precision, key), getattr(accepted, key)
-        if found not in allowed:
-            yield Problem(
-                ("precision", key),
-                f"backend {backend} on {provider} computes {' or '.join(allowed)}, found {found!r}",
-            )
+        yield from _accepted(spec, key, getattr(accepted, key))
+    if spec.precision.group_size is not None:
+        yield from _accepted(spec, "group_size", accepted.group_sizes)
+    if (rounding := spec.precision.activation_quantization) and not accepted.activation_quantization:
+        yield Problem(
+            ("precision", "activation_quantization"),
+            f"backend {backend} leaves it to the tool that runs the engine, found {rounding!r}: leave it out",
+        )
+    if accepted.rounded_int8_experts:
+        yield from _rounded_int8_experts(spec)
     if accepted.whole_expert_groups:
         yield from _whole_expert_groups(spec)
     if accepted.even_int4_outputs:
         yield from _even_int4_outputs(spec)
 
 
+def _accepted(spec: Spec, key: str, allowed: Sequence[int | str]) -> Iterator[Problem]:
+    found, target = getattr(spec.precision, key), spec.target
+    if found in allowed:
+        return
+    field = "group_sizes" if key == "group_size" else key
+    others = [backend for (backend, _), other in SUPPORT.items() if found in getattr(other, field)]
+    hint = f" (which backend {' or '.join(others)} does)" if others else ""
+    kinds = " or ".join(map(str, allowed))
+    yield Problem(
+        ("precision", key), f"backend {target.backend} on {target.provider} computes {kinds}, found {found!r}{hint}"
+    )
+
+
+def _rounded_int8_experts(spec: Spec) -> Iterator[Problem]:
+    experts, rounding = spec.model.architecture.num_experts, spec.precision.activation_quantization
+    if experts and spec.precision.weights == "int8" and rounding == "none":
+        yield Problem(
+            ("precision", "activation_quantization"),
+            f"backend {spec.target.backend} always rounds the inputs of int8 experts: take int8, or int4 weights",
+        )
+
+
 def _whole_expert_groups(spec: Spec) -> Iterator[Problem]:
     architecture, group = spec.model.architecture, spec.precision.group_size
-    if not architecture.num_experts or spec.precision.weights not in QUANTISED or group is None:
+    if not architecture.num_experts or spec.precision.weights not in INTEGER or not isinstance(group, int):
         return
     for name in ("hidden_size", "moe_intermediate_size"):
         if (size := getattr(architecture, name)) % group:

@@ -46,9 +46,15 @@ def _precision(section: dict[str, Any], *, tied: bool, backend: object) -> dict[
     cache = "fp16" if backend == "ort-cpu" else section.get("activations", "fp32")
     filled = {"lm_head": weights, "kv_cache": cache} | section
     filled.setdefault("embedding", filled["lm_head"] if tied else weights)
-    integer = any(filled[key] in ("int8", "int4") for key in ("weights", "lm_head", "embedding"))
+    kinds = [filled[key] for key in ("weights", "lm_head", "embedding")]
+    integer = [kind in ("int8", "int4") for kind in kinds]
     if filled.get("group_size") is None:
-        filled["group_size"] = 32 if integer else None
+        filled["group_size"] = 32 if any(integer) else None
+    if filled.get("fp8_scales") is None:
+        filled["fp8_scales"] = "block" if "fp8" in kinds else None
+    if filled.get("activation_quantization") is None:
+        rounding = "int8" if any(integer[:2]) else "none"
+        filled["activation_quantization"] = None if backend == "onnx" else rounding
     return filled
 
 

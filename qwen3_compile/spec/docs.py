@@ -105,11 +105,16 @@ def _default(field: FieldInfo) -> str:
 
 def _support() -> Iterator[str]:
     yield "## What each target accepts\n"
-    yield "| backend | provider | weights | lm_head | embedding | activations | kv_cache |"
-    yield "|---|---|---|---|---|---|---|"
+    keys = ("weights", "lm_head", "embedding", "group_sizes", "activations", "activation_quantization", "kv_cache")
+    yield f"| backend | provider | {' | '.join(keys)} |"
+    yield "|---" * (2 + len(keys)) + "|"
     for (backend, provider), accepted in SUPPORT.items():
-        formats = (accepted.weights, accepted.lm_head, accepted.embedding, accepted.activations, accepted.kv_cache)
-        yield f"| `{backend}` | `{provider}` | " + " | ".join(", ".join(kinds) for kinds in formats) + " |"
+        formats = (getattr(accepted, key) for key in keys)
+        yield (
+            f"| `{backend}` | `{provider}` | "
+            + " | ".join(", ".join(map(str, kinds)) or "null" for kinds in formats)
+            + " |"
+        )
     yield ""
 
 

@@ -15,7 +15,9 @@ from qwen3_graphs.lowered import Limits as GraphLimits
 from qwen3_graphs.lowered import Precision as GraphPrecision
 from qwen3_graphs.lowered import WeightFormat
 
-WeightKind: TypeAlias = Literal["fp32", "fp16", "bf16", "int8", "int4"]
+WeightKind: TypeAlias = Literal["fp32", "fp16", "bf16", "fp8", "int8", "int4"]
+GroupSize: TypeAlias = Literal[32, 64, 128, "channel"]
+BlockScale: TypeAlias = Literal["block", "channel"]
 FloatKind: TypeAlias = Literal["fp32", "fp16", "bf16"]
 CacheKind: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
 Task: TypeAlias = Literal["chat", "completion", "embedding", "reranker"]
@@ -26,7 +28,8 @@ Thinking: TypeAlias = Literal["hybrid", "always", "never"]
 SourceText: TypeAlias = Annotated[str, AfterValidator(normal_source)]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
-QUANTISED: frozenset[WeightKind] = frozenset({"int8", "int4"})
+INTEGER: frozenset[WeightKind] = frozenset({"int8", "int4"})
+FP8_BLOCK = 128  # rows and columns of the released checkpoints' blocks
 
 
 def _derived(description: str, default: str) -> Any:  # noqa: ANN401 - stands for a value of the annotated type
@@ -78,12 +81,23 @@ class Precision(Section):
     """The number formats of the engine."""
 
     weights: WeightKind = Field(description="projections and experts")
-    group_size: Literal[32, 128] | None = _derived(
-        "consecutive inputs that share a scale, for int8 and int4", "32 with an integer format, else null"
+    group_size: GroupSize | None = _derived(
+        "consecutive inputs that share a scale, for int8 and int4; `channel`, for int8: one scale a row",
+        "32 with an integer format, else null",
+    )
+    fp8_scales: BlockScale | None = _derived(
+        "weights that share a scale, for fp8 (E4M3); `block`: 128 x 128, as in the released FP8 checkpoints "
+        "(`weight_block_size: [128, 128]`), `channel`: a row",
+        "block with an fp8 format, else null",
     )
     lm_head: WeightKind = _derived("output matrix", "same as weights")
     embedding: WeightKind = _derived("input matrix", "same as lm_head where tied, else same as weights")
     activations: FloatKind = Field(default="fp32", description="everything between matrices")
+    activation_quantization: Literal["int8", "none"] | None = _derived(
+        "what the inputs of int8 and int4 matrices are rounded to, in groups and as they come; `none` is slower, "
+        "above all for prompts, and exact; null: left to the tool that runs the engine",
+        "int8 with an integer weights or lm_head, else none; null for backend onnx",
+    )
     kv_cache: CacheKind = _derived("stored keys and values", "fp16 for backend ort-cpu, else same as activations")
 
 
@@ -217,9 +231,11 @@ class Spec(Section):
     def graph_precision(self) -> GraphPrecision:
         """Return the number formats as the graphs package wants them."""
         precision = self.precision
+        group = precision.group_size if isinstance(precision.group_size, int) else 0
+        block = FP8_BLOCK if precision.fp8_scales == "block" else 0
 
         def weight_format(kind: WeightKind) -> WeightFormat:
-            return WeightFormat(kind, (precision.group_size or 0) if kind in QUANTISED else 0)
+            return WeightFormat(kind, group if kind in INTEGER else block if kind == "fp8" else 0)
 
         return GraphPrecision(
             weights=weight_format(precision.weights),
@@ -227,6 +243,7 @@ class Spec(Section):
             embedding=weight_format(precision.embedding),
             activations=precision.activations,
             kv_cache=precision.kv_cache,
+            precise=precision.activation_quantization == "none",
         )
 
     def graph_limits(self) -> GraphLimits:

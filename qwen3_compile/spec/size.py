@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from qwen3_graphs.architecture import Architecture
     from qwen3_graphs.lowered import Precision, WeightFormat
 
-_ELEMENT_BITS = {"fp32": 32, "fp16": 16, "bf16": 16, "int8": 8, "int4": 4}
+_ELEMENT_BITS = {"fp32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8, "int4": 4}
 _SCALE_BITS = 32  # scales take the type of the activations, at most float32
+_SHARED = {"fp8": 768, "int8": 768}  # weights with a scale, where that is a row or a block: no released row is shorter
 
 
 @dataclass(frozen=True)
@@ -76,5 +77,7 @@ def weight_bytes(architecture: Architecture, precision: Precision, *, has_head: 
 
 
 def _bits(weight_format: WeightFormat) -> float:
-    bits = _ELEMENT_BITS[weight_format.kind]
-    return bits + _SCALE_BITS / weight_format.group_size if weight_format.group_size else bits
+    bits, kind = _ELEMENT_BITS[weight_format.kind], weight_format.kind
+    shared = weight_format.group_size if kind in ("int8", "int4") else 0
+    shared = shared or _SHARED.get(kind, 0)
+    return bits + _SCALE_BITS / shared if shared else bits

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from qwen3_compile.quantize import values
 from qwen3_graphs import reference
 
 if TYPE_CHECKING:
@@ -61,10 +62,10 @@ class Reference:
     def _load(self, name: str) -> Tensor:
         """Read a weight; the experts of a layer, which checkpoints name one by one, come stacked."""
         if ".mlp.experts." not in name:
-            return to_torch(self._checkpoint.read(name))
+            return to_torch(values(self._checkpoint.read(name)))
         before, after = name.split(".mlp.experts.")
         experts = (f"{before}.mlp.experts.{index}.{after}" for index in range(self._architecture.num_experts))
-        return torch.stack([to_torch(self._checkpoint.read(expert)) for expert in experts])
+        return torch.stack([to_torch(values(self._checkpoint.read(expert))) for expert in experts])
 
 
 def to_torch(array: NDArray[Any]) -> Tensor:

@@ -26,7 +26,7 @@ def dequantized_rows(
 
     Args:
         writer: receives the nodes.
-        fmt: `int8` or `int4` with its group size.
+        fmt: `int8` or `int4` with its group size; int8 may have one scale a row.
         table: codes uint8 [M, ..., K_padded * bits / 8] and scales float32 [M, ..., groups].
         index: integer scalar or [n], entries of the first axis.
         width: K, what remains of a row after its padding is cut off.
@@ -35,7 +35,7 @@ def dequantized_rows(
     Returns:
         float32 [rows, width]; leading axes are flattened into one.
     """
-    size, zero = fmt.group_size, {"int8": 128, "int4": 8}[fmt.kind]
+    size, zero = fmt.group_size or width, {"int8": 128, "int4": 8}[fmt.kind]
     codes, scales = (
         writer.op("Gather", part, index, name=f"{name}.{what}", axis=0)
         for part, what in zip(table, ("codes", "scales"), strict=True)

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from qwen3_graphs.lowered import Limits, Lowered, Precision
 
 OPSET = 24  # the first with TensorScatter
+GROUP_SIZES: dict[str, tuple[int, ...]] = {"int8": (0, 16, 32, 64, 128, 256), "int4": (16, 32, 64, 128, 256)}
 
 
 def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
     """Lower to standard operators; see `qwen3_graphs.lower.lower`."""
     del limits  # nothing in these operators depends on the sizes
-    weights.check_formats(precision, "onnx", ("fp32", "fp16"))
+    weights.check_formats(precision, "onnx", ("fp32", "fp16"), GROUP_SIZES)
     handlers = {"Embedding": _embedding, "Linear": _linear, "Attention": _attention, "MoE": expert_loop}
     return lower_padded(semantic, precision, handlers, {"": OPSET})
 
@@ -52,12 +53,15 @@ def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
         return weights.multiplied(writer, fmt, source, (outputs, inputs), x, name)
     if fmt.kind == "int4" and outputs % 2:
         raise LoweringError(f"target onnx: int4 needs an even number of outputs, found {outputs} in {source}")
+    # One scale a row is what DequantizeLinear calls per axis: that of the outputs, here the second.
+    axis = 0 if fmt.group_size else 1
+    scale_shape = (weights.groups(fmt, inputs), outputs) if fmt.group_size else (outputs,)
     slots = [
         TensorSlot(f"{source}.columns", fmt.kind.upper(), (inputs, outputs)),
-        TensorSlot(f"{source}.column_scales", "FLOAT", (weights.groups(fmt, inputs), outputs)),
+        TensorSlot(f"{source}.column_scales", "FLOAT", scale_shape),
     ]
     codes, scales = writer.weight("signed_columns", fmt, ((source,),), slots)
-    matrix = writer.op("DequantizeLinear", codes, scales, name=f"{name}.weight", axis=0, block_size=fmt.group_size)
+    matrix = writer.op("DequantizeLinear", codes, scales, name=f"{name}.weight", axis=axis, block_size=fmt.group_size)
     return writer.op("MatMul", x, matrix, name=name)
 
 

@@ -1,8 +1,8 @@
 """Target `ort`: operators that ship inside ONNX Runtime's CPU provider.
 
-Integer matrices use int8 activations in groups (accuracy level 4): on CPU that is the only fast kernel for
-8-bit weights, and three to four times as fast as float32 activations for 4-bit ones. Weights stored in fp16 or
-bf16 are widened when a session opens: the arithmetic is float32.
+Integer matrices use int8 activations in groups (accuracy level 4) unless the precision says `precise`: on CPU that is
+the only fast kernel for 8-bit weights, and three to four times as fast as float32 activations for 4-bit ones. Weights
+stored in fp16 or bf16 are widened when a session opens: the arithmetic is float32.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from qwen3_graphs.lower import weights
 from qwen3_graphs.lower.ort_attention import grouped_query_attention
 from qwen3_graphs.lower.ort_experts import experts
-from qwen3_graphs.lower.ort_operators import ACCURACY_LEVEL, CONTRIB
+from qwen3_graphs.lower.ort_operators import CONTRIB, accuracy_level
 from qwen3_graphs.lower.padded import PaddedStep, lower_padded
 from qwen3_graphs.lowered import TensorSlot
 
@@ -77,7 +77,7 @@ def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
         N=outputs,
         bits=weights.BITS[fmt.kind],
         block_size=fmt.group_size,
-        accuracy_level=ACCURACY_LEVEL,
+        accuracy_level=accuracy_level(step.precision),
     )
 
 

@@ -4,7 +4,7 @@ A layer becomes four operators: queries, keys and values as one Linear with the 
 projection with the residual; and MoE with norm and residual, or gate and up as one SwiGLU Linear and the down
 projection with the residual. The head is one operator; beside the logits it gives the largest of each row, as many as
 the input `top_k` asks for, so that a runtime need not look at the rest. Attention writes its cache in place, so there
-are no outputs for caches. Integer matrices use int8 activations unless the attribute `precise` is set.
+are no outputs for caches. Integer matrices round their inputs to int8 unless the precision says `precise`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TARGET = "ort-cpu"
 CACHE_TYPES = {"fp16": ir.DataType.FLOAT16, "int8": ir.DataType.INT8}
-GROUP_SIZES = (32, 64, 128)
+GROUP_SIZES: dict[str, tuple[int, ...]] = {"int8": (0, 32, 64, 128), "int4": (32, 64, 128), "fp8": (0, 128)}
 # Of the head: numbers that it is given with each step, and its outputs beside the logits.
 NUMBERS = ("live_vocab", "top_k")
 TOP = {
@@ -168,7 +168,7 @@ class _Lowering:
             format=down.format.kind,
             group_size=down.format.group_size,
             epsilon=norm.epsilon,
-            precise=0,
+            precise=int(self.precision.precise),
         )
 
     def head(self, output: ir.Value) -> Sequence[ir.Value]:
@@ -193,7 +193,7 @@ class _Lowering:
             names=[str(output.name), *TOP],
             domain=schemas.DOMAIN,
             epsilon=norm.epsilon,
-            precise=0,
+            precise=int(self.precision.precise),
             **packed.attributes(),
         )
         for result, (dtype, shape) in zip(results[1:], TOP.values(), strict=True):
@@ -229,7 +229,15 @@ class _Lowering:
             residual,
         ]
         epsilon = {"epsilon": norm.epsilon} if norm else {}
-        return self.op("Linear", *inputs, name=name, activation=activation, precise=0, **epsilon, **matrix.attributes())
+        return self.op(
+            "Linear",
+            *inputs,
+            name=name,
+            activation=activation,
+            precise=int(self.precision.precise),
+            **epsilon,
+            **matrix.attributes(),
+        )
 
     def op(self, op_type: str, *inputs: ir.Value | None, name: str, **attributes: Attribute) -> ir.Value:
         return self.writer.op(op_type, *_without_absent_end(inputs), name=name, domain=schemas.DOMAIN, **attributes)

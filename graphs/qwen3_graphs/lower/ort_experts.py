@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.lower import weights
-from qwen3_graphs.lower.ort_operators import ACCURACY_LEVEL, CONTRIB
+from qwen3_graphs.lower.ort_operators import CONTRIB, accuracy_level
 from qwen3_graphs.lowered import TensorSlot
 
 if TYPE_CHECKING:
@@ -25,9 +25,11 @@ def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::MoE` of x [B*S, H].
 
     Raises:
-        LoweringError: integer experts whose inputs are not whole groups.
+        LoweringError: integer experts whose inputs are not whole groups, or eight-bit ones with float32 inputs.
     """
     writer, fmt, name = step.writer, step.precision.weights, str(node.outputs[0].name)
+    if fmt.kind == "int8" and step.precision.precise:
+        raise LoweringError("target ort: int8 experts always round their inputs to int8, found precise")
     top_k, normalize = node.attributes["top_k"].as_int(), node.attributes["normalize"].as_int()
     router = weights.vector(writer, node.inputs[1])
     logits = writer.op("Gemm", x, router, name=f"{name}.router", transB=1)
@@ -63,7 +65,7 @@ def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
         domain=CONTRIB,
         expert_weight_bits=weights.BITS[fmt.kind],
         block_size=fmt.group_size,
-        accuracy_level=ACCURACY_LEVEL,
+        accuracy_level=accuracy_level(step.precision),
         **attributes,
     )
 

@@ -2,10 +2,11 @@
 
 | layout | initialisers |
 |---|---|
-| `panels` | the entry's matrices, one below the other: a blob of codes, uint8; scales of int8 and int4, float16 |
+| `panels` | the entry's matrices, one below the other: a blob of codes, uint8; scales of int8, int4 and fp8 |
 | `gate_up_panels` | the entry's gate and up in turns, panel by panel; the same initialisers |
 
-Stacked entries (the experts) follow each other along the first axis.
+Scales are float16 in groups, float32 where there is one a row or a block. Stacked entries (the experts) follow each
+other along the first axis.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from qwen3_graphs.lower.writer import Attribute, GraphWriter, Sources
 
-BITS = {"fp32": 32, "fp16": 16, "bf16": 16, "int8": 8, "int4": 4}
+BITS = {"fp32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8, "int4": 4}
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def stacked_rows(writer: GraphWriter, fmt: WeightFormat, matrices: Sequence[ir.V
     """Return matrices [N_i, K] one below the other, as one matrix [sum of N_i, K].
 
     Raises:
-        LoweringError: they have different numbers of inputs.
+        LoweringError: they have different numbers of inputs, or blocks of fp8 would meet within a panel.
     """
     shapes = [weights.dims(matrix) for matrix in matrices]
     inputs = {shape[1] for shape in shapes}
@@ -55,6 +56,11 @@ def stacked_rows(writer: GraphWriter, fmt: WeightFormat, matrices: Sequence[ir.V
         raise LoweringError(f"target ort-cpu: {_stem(matrices)} should have equal inputs, found {shapes}")
     sources = (tuple(weights.source(matrix) for matrix in matrices),)
     outputs = sum(shape[0] for shape in shapes)
+    if _in_blocks(fmt) and any(shape[0] % PANEL for shape in shapes[:-1]):
+        raise LoweringError(
+            f"target ort-cpu: {_stem(matrices)} have {[shape[0] for shape in shapes]} outputs; fp8 with block scales "
+            f"needs multiples of {PANEL}: use one scale a channel"
+        )
     return _packed(writer, "panels", fmt, sources, _stem(matrices), outputs, inputs.pop())
 
 
@@ -91,11 +97,25 @@ def _packed(writer: GraphWriter, layout: str, fmt: WeightFormat, sources: Source
     count = 2 * -(-n // 2 // PANEL) if layout == "gate_up_panels" else -(-n // PANEL)
     width = padded_inputs(fmt.kind, k, fmt.group_size)
     slots = [TensorSlot(f"{stem}.codes", "UINT8", (len(sources), count * PANEL * width * BITS[fmt.kind] // 8))]
-    if weights.is_quantized(fmt):
-        shape = (len(sources), count, width // fmt.group_size, PANEL)
-        slots.append(TensorSlot(f"{stem}.scales", "FLOAT16", shape))
-    codes, *scales = writer.weight(layout, fmt, sources, slots)
-    return Panels(codes, scales[0] if scales else None, fmt, n, k)
+    if scales := _scales(fmt, count, width):
+        dtype, shape = scales
+        slots.append(TensorSlot(f"{stem}.scales", dtype, (len(sources), *shape)))
+    codes, *rest = writer.weight(layout, fmt, sources, slots)
+    return Panels(codes, rest[0] if rest else None, fmt, n, k)
+
+
+def _scales(fmt: WeightFormat, panels: int, width: int) -> tuple[str, tuple[int, ...]] | None:
+    """Type and shape of one entry's scales."""
+    if fmt.kind not in ("fp8", "int8", "int4"):
+        return None
+    if not fmt.group_size:
+        return "FLOAT", (panels, PANEL)
+    groups = width // fmt.group_size
+    return ("FLOAT", (panels, groups)) if _in_blocks(fmt) else ("FLOAT16", (panels, groups, PANEL))
+
+
+def _in_blocks(fmt: WeightFormat) -> bool:
+    return fmt.kind == "fp8" and fmt.group_size > 0
 
 
 def _equal_dims(first: ir.Value | None, second: ir.Value | None) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ Layouts (see `qwen3_compile.pack.layouts`), for a matrix [N, K] in groups of g i
 | `nbit_rows` | codes, offset so that they are not negative, uint8, low half of a byte first; scales float32 |
 | `nbit_blocks` | the same bytes; codes are [N, groups, bytes of a group] |
 | `interleaved_nbit_rows` | as `nbit_rows`, of two matrices in turns |
-| `signed_columns` | codes int8 or int4 [K, N], scales float32 [ceil(K/g), N] |
+| `signed_columns` | codes int8 or int4 [K, N], scales float32 [ceil(K/g), N], or [N] with one scale a row |
 | `rope_cos`, `rope_sin` | computed from the architecture, without sources |
 """
 
@@ -23,7 +23,7 @@ from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.lowered import TensorSlot, WeightFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from qwen3_graphs.lower.writer import GraphWriter, Sources
     from qwen3_graphs.lowered import Precision
@@ -33,7 +33,7 @@ FLOAT_TYPES = {"fp32": "FLOAT", "fp16": "FLOAT16", "bf16": "BFLOAT16"}
 BITS = {"int8": 8, "int4": 4}
 
 _ROPE_LAYOUTS = {"rope.cos": "rope_cos", "rope.sin": "rope_sin"}
-_GROUP_SIZES = (16, 32, 64, 128, 256)  # what MatMulNBits takes
+_GROUP_SIZES = dict.fromkeys(("int8", "int4"), (16, 32, 64, 128, 256))  # what MatMulNBits takes
 
 
 def is_quantized(fmt: WeightFormat) -> bool:
@@ -42,8 +42,13 @@ def is_quantized(fmt: WeightFormat) -> bool:
 
 
 def groups(fmt: WeightFormat, inputs: int) -> int:
-    """Return how many groups `inputs` make, the last one padded."""
-    return -(-inputs // fmt.group_size)
+    """Return how many groups `inputs` make, the last one padded; a format without groups has one for a row."""
+    return -(-inputs // fmt.group_size) if fmt.group_size else 1
+
+
+def padded_inputs(fmt: WeightFormat, inputs: int) -> int:
+    """Return the codes of a row of `inputs`, filled up to whole groups."""
+    return groups(fmt, inputs) * (fmt.group_size or inputs)
 
 
 def dims(value: ir.Value | None) -> tuple[int, ...]:
@@ -94,7 +99,7 @@ def nbit_rows(
     *leading, inputs = shape
     count = groups(fmt, inputs)
     slots = [
-        TensorSlot(f"{name}.codes", "UINT8", (*leading, count * fmt.group_size * BITS[fmt.kind] // 8)),
+        TensorSlot(f"{name}.codes", "UINT8", (*leading, padded_inputs(fmt, inputs) * BITS[fmt.kind] // 8)),
         TensorSlot(f"{name}.scales", "FLOAT", (*leading, count)),
     ]
     return writer.weight("nbit_rows", fmt, sources, slots)
@@ -124,9 +129,18 @@ def multiplied(
 
 
 def check_formats(
-    precision: Precision, target: str, cache_kinds: Sequence[str], group_sizes: Sequence[int] = _GROUP_SIZES
+    precision: Precision,
+    target: str,
+    cache_kinds: Sequence[str],
+    group_sizes: Mapping[str, Sequence[int]] = _GROUP_SIZES,
 ) -> None:
     """Refuse formats that a target does not compute.
+
+    Args:
+        precision: what is asked for.
+        target: for the message.
+        cache_kinds: types of keys and values that the target stores.
+        group_sizes: by kind of scaled weights, the group sizes that the target computes; 0 is one scale a row.
 
     Raises:
         LoweringError: naming the field, what was asked for and what the target takes.
@@ -137,6 +151,13 @@ def check_formats(
         raise LoweringError(f"target {target}: kv_cache is {' or '.join(cache_kinds)}, found {precision.kv_cache}")
     for field in ("weights", "lm_head", "embedding"):
         fmt: WeightFormat = getattr(precision, field)
-        if is_quantized(fmt) and fmt.group_size not in group_sizes:
-            sizes = ", ".join(map(str, group_sizes))
-            raise LoweringError(f"target {target}: {field} group_size is one of {sizes}, found {fmt.group_size}")
+        if fmt.kind in FLOAT_TYPES:
+            continue
+        if fmt.kind not in group_sizes:
+            kinds = ", ".join((*FLOAT_TYPES, *group_sizes))
+            raise LoweringError(f"target {target}: {field} is one of {kinds}, found {fmt.kind}")
+        if fmt.group_size not in group_sizes[fmt.kind]:
+            sizes = ", ".join(str(size) if size else "0 (one scale a row)" for size in group_sizes[fmt.kind])
+            raise LoweringError(
+                f"target {target}: {field} group_size of {fmt.kind} is one of {sizes}, found {fmt.group_size}"
+            )

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from qwen3_compile.errors import UnsupportedError
 from qwen3_compile.pack.layouts import nbit_rows, panels, rows, signed_columns
+from qwen3_compile.quantize import values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from qwen3_compile.pack.layouts.rows import Array
+    from qwen3_compile.pack.layouts.rows import Array, Source
     from qwen3_graphs.lowered import WeightFormat
 
 LAYOUTS: Mapping[str, Callable[[tuple[Array, ...], WeightFormat], tuple[Array, ...]]] = {
@@ -29,13 +30,19 @@ LAYOUTS: Mapping[str, Callable[[tuple[Array, ...], WeightFormat], tuple[Array, .
     "gate_up_panels": panels.pack_gate_up,
 }
 
+FLOAT8_LAYOUTS: Mapping[str, Callable[[tuple[Source, ...], WeightFormat], tuple[Array, ...]]] = {
+    "panels": panels.pack,
+    "gate_up_panels": panels.pack_gate_up,
+}
 
-def pack(layout: str, sources: tuple[Array, ...], fmt: WeightFormat) -> tuple[Array, ...]:
+
+def pack(layout: str, sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[Array, ...]:
     """Arrange one entry of a recipe.
 
     Args:
         layout: a key of `LAYOUTS`.
-        sources: the entry's checkpoint tensors, in a floating-point type.
+        sources: the entry's checkpoint tensors: in a floating-point type, or E4M3 codes with their scales. Those reach
+            an fp8 format with the same kind of scales bit for bit; for any other they are dequantised first.
         fmt: the number format to write.
 
     Returns:
@@ -48,4 +55,8 @@ def pack(layout: str, sources: tuple[Array, ...], fmt: WeightFormat) -> tuple[Ar
     """
     if layout not in LAYOUTS:
         raise UnsupportedError(f"unknown weight layout {layout!r}: expected one of {', '.join(sorted(LAYOUTS))}")
-    return LAYOUTS[layout](sources, fmt)
+    if fmt.kind == "fp8":
+        if layout not in FLOAT8_LAYOUTS:
+            raise UnsupportedError(f"layout {layout} does not hold fp8: {' and '.join(FLOAT8_LAYOUTS)} do")
+        return FLOAT8_LAYOUTS[layout](sources, fmt)
+    return LAYOUTS[layout](tuple(values(source) for source in sources), fmt)

@@ -1,6 +1,7 @@
 """Panels of 16 rows, for the operators of the ONNX Runtime plugin (`qwen3_plugins.layouts` describes the bytes).
 
-Integer codes keep their scales in float16, half of what float32 would add to what a decoded token reads.
+Integer codes in groups keep their scales in float16, half of what float32 would add to what a decoded token reads.
+Scales of rows and blocks are so few that they stay float32.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from qwen3_compile.errors import UnsupportedError
 from qwen3_compile.pack.layouts.rows import pack as as_float
-from qwen3_compile.quantize import CODE_RANGE, Quantized, quantize
+from qwen3_compile.quantize import CODE_RANGE, Float8, Quantized, as_float8, quantize
 from qwen3_plugins import layouts
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from qwen3_compile.pack.layouts.rows import Array
+    from qwen3_compile.pack.layouts.rows import Array, Source
     from qwen3_graphs.lowered import WeightFormat
 
 _LARGEST = float(np.finfo(np.float16).max)
@@ -33,24 +34,36 @@ _WRITERS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def pack(sources: tuple[Array, ...], fmt: WeightFormat) -> tuple[Array, ...]:
-    """Pack matrices [N_i, K], one below the other: a blob uint8, and for integers scales float16 [panels, groups, 16].
+def pack(sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[Array, ...]:
+    """Pack matrices [N_i, K], one below the other: a blob uint8, and scales where the format has them.
+
+    Scales of groups are float16 [panels, groups, 16], those of rows float32 [panels, 16], those of blocks float32
+    [panels, groups].
 
     Raises:
-        UnsupportedError: a value or a scale is too large for its format.
+        UnsupportedError: a value or a scale is too large for its format, or blocks of two matrices meet in a panel.
     """
+    if fmt.kind == "fp8" and fmt.group_size and any(source.shape[0] % layouts.PANEL for source in sources[:-1]):
+        raise UnsupportedError(
+            f"fp8 blocks of matrices of {[source.shape[0] for source in sources]} rows meet within a panel of "
+            f"{layouts.PANEL}: use one scale a channel"
+        )
     return _packed([_parts(source, fmt) for source in sources], fmt, np.concatenate)
 
 
-def pack_gate_up(sources: tuple[Array, ...], fmt: WeightFormat) -> tuple[Array, ...]:
+def pack_gate_up(sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[Array, ...]:
     """Pack a gate and an up matrix [I, K] in turns, panel by panel; the same arrays and errors as `pack`."""
     return _packed([_parts(source, fmt) for source in sources], fmt, lambda pair: layouts.interleave_gate_up(*pair))
 
 
-def _parts(source: Array, fmt: WeightFormat) -> tuple[Array, ...]:
-    """What is packed of a matrix: codes and scales, or its values in their own type."""
+def _parts(source: Source, fmt: WeightFormat) -> tuple[Array, ...]:
+    """What is packed of a matrix: codes and scales, both by row, or its values in their own type."""
+    if fmt.kind == "fp8" or isinstance(source, Float8):
+        stored = as_float8(source, fmt)
+        return stored.codes, stored.row_scales()
     if fmt.kind in CODE_RANGE:
-        return half_scales(source, quantize(source, fmt), fmt)
+        quantized = quantize(source, fmt)
+        return half_scales(source, quantized, fmt) if fmt.group_size else (quantized.codes, quantized.scales[:, 0])
     (values,) = as_float((source,), fmt)
     return (values.view(np.uint16) if values.dtype == ml_dtypes.bfloat16 else values,)
 
@@ -59,6 +72,10 @@ def _packed(
     matrices: list[tuple[Array, ...]], fmt: WeightFormat, join: Callable[[tuple[Array, ...]], Array]
 ) -> tuple[Array, ...]:
     joined = [parts[0] if len(parts) == 1 else join(parts) for parts in zip(*matrices, strict=True)]
+    if fmt.kind == "fp8":
+        codes, scales = joined
+        # A panel lies within a block: its first row's scales are those of all.
+        return layouts.pack_fp8(codes, scales[:: layouts.PANEL] if fmt.group_size else scales)
     if fmt.kind in CODE_RANGE:
         return (layouts.pack_int4 if fmt.kind == "int4" else layouts.pack_int8)(*joined)
     return (_WRITERS[fmt.kind](*joined),)

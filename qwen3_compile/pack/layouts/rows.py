@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from qwen3_compile.errors import UnsupportedError
+from qwen3_compile.quantize import Float8
 from qwen3_graphs.lowered import WeightFormat  # noqa: TC001 - part of the signature that callers inspect
 
 Array: TypeAlias = npt.NDArray[Any]
+Source: TypeAlias = Array | Float8
 
 _TYPES: dict[str, Any] = {"fp32": np.float32, "fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 

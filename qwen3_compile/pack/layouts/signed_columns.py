@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def pack(sources: tuple[Array, ...], fmt: WeightFormat) -> tuple[Array, ...]:
-    """Quantise a matrix [N, K]: codes [K, N], scales float32 [groups, N].
+    """Quantise a matrix [N, K]: codes [K, N], scales float32 [groups, N], or [N] with one scale a row.
 
     Codes are int8, or for int4 uint8 [K, N / 2] with two in a byte, the earlier one in the low half. Unlike
     rows, columns are not padded: the last group of a column may be short.
@@ -27,7 +27,7 @@ def pack(sources: tuple[Array, ...], fmt: WeightFormat) -> tuple[Array, ...]:
     outputs, inputs = source.shape
     quantized = quantize(source, fmt)
     codes = np.ascontiguousarray(quantized.codes[:, :inputs].T)
-    scales = np.ascontiguousarray(quantized.scales.T)
+    scales = np.ascontiguousarray(quantized.scales.T if fmt.group_size else quantized.scales[:, 0])
     if fmt.kind == "int8":
         return codes, scales
     if outputs % 2:

@@ -57,6 +57,24 @@ MOE = DENSE | {
     "num_key_value_heads": 4,
     "tie_word_embeddings": False,
 }
+FP8 = {  # of the released FP8 checkpoints
+    "activation_scheme": "dynamic",
+    "fmt": "e4m3",
+    "modules_to_not_convert": ["lm_head", "model.layers.0.input_layernorm", "model.layers.0.mlp.gate"],
+    "quant_method": "fp8",
+    "weight_block_size": [128, 128],
+}
+
+
+def compressed(**changes):
+    """What llm-compressor writes for its scheme FP8_DYNAMIC, with changes to the scheme of the weights."""
+    weights = {"num_bits": 8, "type": "float", "strategy": "channel", "symmetric": True, "dynamic": False}
+    inputs = {"num_bits": 8, "type": "float", "strategy": "token", "symmetric": True, "dynamic": True}
+    group = {"targets": ["Linear"], "weights": weights | changes, "input_activations": inputs}
+    scheme = {"config_groups": {"group_0": group}, "format": "float-quantized", "ignore": ["lm_head"]}
+    return scheme | {"quant_method": "compressed-tensors"}
+
+
 CODER = MOE | {
     "qkv_bias": False,
     "use_qk_norm": True,
@@ -182,7 +200,15 @@ def test_the_released_dimensions_of_the_smallest_model(read):
         ({"rope_parameters": {"full_attention": {"rope_theta": 1e6}}}, "full_attention"),
         ({"rope_parameters": YARN | {"factor": 2.0}, "rope_scaling": YARN}, "rope_parameters and rope_scaling differ"),
         ({"rope_scaling": "yarn"}, "rope_scaling"),
-        ({"quantization_config": {"quant_method": "fp8"}}, "'fp8'"),
+        ({"quantization_config": FP8 | {"weight_block_size": [64, 128]}}, "weight_block_size"),
+        ({"quantization_config": FP8 | {"activation_scheme": "static"}}, "activation_scheme"),
+        ({"quantization_config": FP8 | {"fmt": "e5m2"}}, "fmt"),
+        ({"quantization_config": compressed(num_bits=4)}, "num_bits"),
+        ({"quantization_config": compressed(type="int")}, "type"),
+        ({"quantization_config": compressed(strategy="group")}, "strategy"),
+        ({"quantization_config": compressed(strategy="block", block_structure=[64, 64])}, "block_structure"),
+        ({"quantization_config": compressed() | {"config_groups": {}}}, "config_groups"),
+        ({"quantization_config": {"quant_method": "compressed-tensors", "config_groups": {"g": 3}}}, "g: weights"),
         ({"quantization_config": {"quant_method": "awq"}}, "'awq'"),
         ({"quantization_config": {"quant_method": "gptq"}}, "'gptq'"),
         ({"hidden_size": None}, "hidden_size"),
@@ -206,6 +232,14 @@ def test_what_is_not_supported_is_refused_by_name(read, tmp_path, change, named)
     assert named in message
     assert str(tmp_path / "config.json") in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [FP8, FP8 | {"weight_block_size": None}, compressed(), compressed(strategy="tensor"), compressed(strategy="block")],
+)
+def test_weights_in_e4m3_are_the_same_architecture(read, scheme):
+    assert read(MOE | {"quantization_config": scheme}) == read(MOE)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

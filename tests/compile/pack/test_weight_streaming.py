@@ -14,6 +14,7 @@ import pytest
 from qwen3_compile.errors import CheckpointError
 from qwen3_compile.pack import stream
 from qwen3_compile.pack.stream import ALIGNMENT, attach, place, serialize, slot_bytes, write_weights
+from qwen3_compile.quantize import Float8, as_float8
 from qwen3_graphs.lowered import TensorSlot, WeightFormat, WeightRecipe
 
 FP32, FP16, BF16 = WeightFormat("fp32"), WeightFormat("fp16"), WeightFormat("bf16")
@@ -154,6 +155,18 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path, value, dtype):
     source["norm"][23] = value
     with pytest.raises(CheckpointError, match="tensor norm holds NaN or infinity"):
         written(tmp_path, source=source, threads=2)
+
+
+@pytest.mark.parametrize("place", ["codes", "scales"])
+@pytest.mark.parametrize("recipe", [RECIPES[1], RECIPES[3]], ids=["bf16", "int4"])
+def test_e4m3_that_is_not_finite_is_named(tmp_path, recipe, place):
+    stored = as_float8(tensors()["matrix"], WeightFormat("fp8", 128))
+    written(tmp_path, (recipe,), source={"matrix": stored})
+    (tmp_path / "weights.bin").unlink()
+    broken = {"codes": stored.codes.copy(), "scales": stored.scales.copy()}
+    broken[place].reshape(-1)[-1] = 0xFF if place == "codes" else np.nan
+    with pytest.raises(CheckpointError, match=r"tensor matrix holds NaN|tensor matrix_scale holds NaN"):
+        written(tmp_path, (recipe,), source={"matrix": Float8(**broken)})
 
 
 def test_largest_finite_values_are_not_mistaken_for_infinity(tmp_path):

@@ -13,10 +13,11 @@ from onnx import TensorProto, helper
 
 from qwen3_compile.errors import UnsupportedError
 from qwen3_compile.pack.layouts import pack
-from qwen3_compile.quantize import quantize
+from qwen3_compile.quantize import Float8, as_float8, quantize
 from qwen3_graphs.lowered import WeightFormat
 
-formats = st.builds(WeightFormat, st.sampled_from(["int8", "int4"]), st.sampled_from([16, 32, 64, 128]))
+groups = st.builds(WeightFormat, st.sampled_from(["int8", "int4"]), st.sampled_from([16, 32, 64, 128]))
+formats = groups | st.just(WeightFormat("int8"))  # one scale a row
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 150))
 small = settings(max_examples=40, deadline=None)
 
@@ -39,7 +40,7 @@ def read_rows(codes: Array, scales: Array, fmt: WeightFormat) -> Array:
     for row, column in np.ndindex(values.shape):
         byte = int(codes[row, column // per_byte])
         code = (byte >> (bits * (column % per_byte))) & ((1 << bits) - 1)
-        values[row, column] = np.float32(code - zero) * scales[row, column // fmt.group_size]
+        values[row, column] = np.float32(code - zero) * scales[row, column // (fmt.group_size or values.shape[1])]
     return values
 
 
@@ -53,7 +54,7 @@ def test_nbit_rows_hold_offset_codes_padded_to_whole_groups(shape: tuple[int, in
     values = read_rows(codes, scales, fmt)
     np.testing.assert_array_equal(values[:, : shape[1]], worth(source, fmt))
     assert not values[:, shape[1] :].any()
-    assert values.shape[1] % fmt.group_size == 0
+    assert values.shape[1] % (fmt.group_size or shape[1]) == 0
 
 
 @small
@@ -61,7 +62,7 @@ def test_nbit_rows_hold_offset_codes_padded_to_whole_groups(shape: tuple[int, in
 def test_nbit_blocks_are_the_same_bytes_by_group(shape: tuple[int, int], fmt: WeightFormat) -> None:
     codes, scales = pack("nbit_rows", (matrix(*shape),), fmt)
     blocks, same = pack("nbit_blocks", (matrix(*shape),), fmt)
-    assert blocks.shape == (*scales.shape, fmt.group_size * {"int8": 8, "int4": 4}[fmt.kind] // 8)
+    assert blocks.shape == (*scales.shape, (fmt.group_size or shape[1]) * {"int8": 8, "int4": 4}[fmt.kind] // 8)
     assert blocks.tobytes() == codes.tobytes()
     np.testing.assert_array_equal(scales, same)
 
@@ -85,7 +86,8 @@ def test_signed_columns_are_what_dequantize_linear_reads(shape: tuple[int, int],
     codes, scales = pack("signed_columns", (source,), fmt)
     dtype = {"int8": TensorProto.INT8, "int4": TensorProto.INT4}[fmt.kind]
     weight = onnx.TensorProto(name="w", data_type=dtype, dims=(shape[1], shape[0]), raw_data=codes.tobytes())
-    node = helper.make_node("DequantizeLinear", ["w", "s"], ["y"], axis=0, block_size=fmt.group_size)
+    axis = 0 if fmt.group_size else 1
+    node = helper.make_node("DequantizeLinear", ["w", "s"], ["y"], axis=axis, block_size=fmt.group_size)
     found = run(node, [weight, onnx.numpy_helper.from_array(scales, "s")], {})
     np.testing.assert_array_equal(found, worth(source, fmt).T)
 
@@ -159,6 +161,21 @@ def test_an_unknown_layout_is_named() -> None:
 def test_an_integer_format_in_a_floating_layout_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="layout rows holds fp32, fp16, bf16, found int8"):
         pack("rows", (matrix(2, 2),), WeightFormat("int8", 32))
+
+
+@pytest.mark.parametrize("layout", ["rows", "nbit_rows", "signed_columns"])
+def test_fp8_in_another_layout_than_panels_is_refused(layout: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"layout {layout} does not hold fp8: panels and gate_up_panels do"):
+        pack(layout, (matrix(2, 2),), WeightFormat("fp8", 128))
+
+
+@pytest.mark.parametrize("fmt", [WeightFormat("fp32"), WeightFormat("bf16"), WeightFormat("int4", 32)])
+def test_a_checkpoints_e4m3_is_dequantised_for_other_formats(fmt: WeightFormat) -> None:
+    stored = as_float8(matrix(40, 200), WeightFormat("fp8", 128))
+    for layout in ("panels", "rows" if fmt.kind != "int4" else "nbit_rows"):
+        found = pack(layout, (stored,), fmt)
+        for array, expected in zip(found, pack(layout, (stored.dequantize(),), fmt), strict=True):
+            np.testing.assert_array_equal(array, expected)
 
 
 def read_panels(blob: Array, scales: Array, shape: tuple[int, int], fmt: WeightFormat) -> Array:
@@ -237,3 +254,81 @@ def test_panels_of_floats_hold_the_values_in_their_type(kind: str, dtype: type) 
         panel, c = divmod(row, 16)
         place = 32 * (k // 2) + 2 * c + k % 2 if kind == "bf16" else 16 * k + c
         assert values[panel, place] == dtype(source[row, k])
+
+
+SHARED = [WeightFormat("fp8", 128), WeightFormat("fp8"), WeightFormat("int8")]  # one scale a block, or a row
+
+
+def read_shared(blob: Array, scales: Array, fmt: WeightFormat) -> tuple[Array, Array]:
+    """Codes uint8 [16 * panels, padded K] and each one's scale, by the layout's description, an element at a time."""
+    width = len(blob) // (16 * len(scales))
+    codes = np.empty((16 * len(scales), width), np.uint8)
+    spread = np.empty(codes.shape, np.float32)
+    for row, k in np.ndindex(codes.shape):
+        panel, c = divmod(row, 16)
+        codes[row, k] = blob[panel * 16 * width + (16 * k + c if fmt.kind == "fp8" else k // 4 * 64 + 4 * c + k % 4)]
+        spread[row, k] = scales[panel, k // 128 if fmt.group_size else c]
+    return codes, spread
+
+
+def worth_shared(source: Array, fmt: WeightFormat) -> Array:
+    return as_float8(source, fmt).dequantize() if fmt.kind == "fp8" else worth(source, fmt)
+
+
+def values_shared(blob: Array, scales: Array, fmt: WeightFormat) -> Array:
+    assert scales.dtype == np.float32
+    codes, spread = read_shared(blob, scales, fmt)
+    plain = (
+        codes.view(ml_dtypes.float8_e4m3fn).astype(np.float32) if fmt.kind == "fp8" else codes.astype(np.int16) - 128
+    )
+    return (plain * spread).astype(np.float32)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    st.integers(1, 150),
+    st.integers(1, 150),
+    st.sampled_from(SHARED),
+)
+def test_matrices_with_a_scale_a_row_or_a_block_lie_one_below_the_other(
+    above: list[int], last: int, columns: int, fmt: WeightFormat
+) -> None:
+    rows = [*(16 * count for count in above), last]
+    sources = tuple(matrix(count, columns, seed) for seed, count in enumerate(rows))
+    found = values_shared(*pack("panels", sources, fmt), fmt)
+    expected = np.concatenate([worth_shared(source, fmt) for source in sources])
+    np.testing.assert_array_equal(found[: sum(rows), :columns], expected)
+    assert not found[sum(rows) :].any()
+    assert not found[:, columns:].any()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 150), st.integers(1, 150), st.sampled_from(SHARED))
+def test_gate_and_up_with_a_scale_a_row_or_a_block_take_turns(rows: int, columns: int, fmt: WeightFormat) -> None:
+    gate, up = matrix(rows, columns, 1), matrix(rows, columns, 2)
+    found = values_shared(*pack("gate_up_panels", (gate, up), fmt), fmt)[:, :columns]
+    halves = found.reshape(len(found) // 32, 2, 16, columns)
+    for place, source in enumerate((gate, up)):
+        part = halves[:, place].reshape(-1, columns)
+        np.testing.assert_array_equal(part[:rows], worth_shared(source, fmt))
+        assert not part[rows:].any()
+
+
+@pytest.mark.parametrize("fmt", SHARED[:2])
+def test_a_checkpoints_e4m3_reaches_the_panels_bit_for_bit(fmt: WeightFormat) -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 127, (208, 300), dtype=np.uint8) | rng.integers(0, 2, (208, 300), dtype=np.uint8) << 7
+    scales = rng.uniform(1e-5, 1e-2, (2, 3) if fmt.group_size else 208).astype(np.float32)
+    stored = Float8(codes.astype(np.uint8), scales)
+    found, spread = read_shared(*pack("panels", (stored,), fmt), fmt)
+    np.testing.assert_array_equal(found[:208, :300], codes)
+    expected = np.kron(scales, np.ones((128, 128), np.float32))[:208, :300] if fmt.group_size else scales[:, None]
+    np.testing.assert_array_equal(spread[:208, :300], np.broadcast_to(expected, codes.shape))
+
+
+def test_blocks_of_two_matrices_that_meet_in_a_panel_are_refused() -> None:
+    sources = (matrix(24, 40), matrix(16, 40))
+    with pytest.raises(UnsupportedError, match=r"matrices of \[24, 16\] rows meet within a panel of 16"):
+        pack("panels", sources, WeightFormat("fp8", 128))
+    pack("panels", sources[::-1], WeightFormat("fp8", 128))

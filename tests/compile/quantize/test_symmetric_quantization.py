@@ -50,16 +50,18 @@ def best_error(groups, kind):
 @given(
     rows=st.integers(1, 9),
     columns=st.integers(1, 300),
-    size=st.sampled_from([32, 128]),
-    kind=st.sampled_from(KINDS),
+    fmt=st.sampled_from(
+        [WeightFormat(kind, size) for kind in KINDS for size in (32, 64, 128)] + [WeightFormat("int8")]
+    ),
     heavy=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_every_group_is_at_least_as_good_as_plain_absmax(rows, columns, size, kind, heavy, seed):
+def test_every_group_is_at_least_as_good_as_plain_absmax(rows, columns, fmt, heavy, seed):
+    kind, size = fmt.kind, fmt.group_size or columns
     rng = np.random.default_rng(seed)
     draw = rng.standard_t(3, (rows, columns)) if heavy else rng.standard_normal((rows, columns))
     weight = draw.astype(np.float32)
-    quantized = quantize(weight, WeightFormat(kind, size))
+    quantized = quantize(weight, fmt)
     groups = -(-columns // size)
     assert quantized.codes.shape == (rows, groups * size)
     assert quantized.scales.shape == (rows, groups)

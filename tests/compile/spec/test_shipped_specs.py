@@ -9,6 +9,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3Moe
 
 from qwen3_compile.spec import HubSource, load_spec, parse_source, shipped_specs
 from qwen3_compile.spec.size import count_parameters, parameter_counts, weight_bytes
+from qwen3_graphs.lowered import WeightFormat
 
 SPECS = {name: path for name, path in shipped_specs().items() if not name.startswith("tiny-")}
 NAMES = sorted(SPECS)
@@ -39,6 +40,8 @@ RELEASED = {
     *(f"qwen3-coder-{size}-instruct" for size in ("30b-a3b", "480b-a35b")),
     *(f"qwen3-{kind}-{size}" for kind in ("embedding", "reranker") for size in ("0.6b", "4b", "8b")),
 }
+# Every chat model is released in E4M3 too.
+RELEASED |= {f"{name}-fp8" for name in RELEASED if not re.search("base|embedding|reranker", name)}
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -157,6 +160,16 @@ def test_every_figure_of_the_architecture_names_its_source(shipped):
         assert cited in sources
     assert ("not verified" in block) <= ('# Figures marked "not verified"' in text)
     assert text.startswith("# yaml-language-server: $schema=../docs/spec.schema.json\n")
+
+
+def test_releases_in_e4m3_are_compiled_as_they_are(shipped):
+    precision = shipped.graph_precision()
+    as_released = (WeightFormat("fp8", 128), WeightFormat("bf16"), WeightFormat("bf16"))
+    assert ((precision.weights, precision.lm_head, precision.embedding) == as_released) == shipped.name.endswith("-fp8")
+    if shipped.name.endswith("-fp8"):
+        plain = load_spec(SPECS[shipped.name.removesuffix("-fp8")])
+        assert shipped.model.architecture == plain.model.architecture
+        assert (shipped.limits, shipped.chat) == (plain.limits, plain.chat)
 
 
 def test_a_weight_count_by_format_adds_up():

@@ -68,9 +68,11 @@ def test_fills_every_default():
     assert resolved["precision"] == {
         "weights": "int4",
         "group_size": 32,
+        "fp8_scales": None,
         "lm_head": "int4",
         "embedding": "int4",
         "activations": "fp32",
+        "activation_quantization": "int8",
         "kv_cache": "fp16",
     }
     assert resolved["target"] == {"backend": "ort-cpu", "provider": "cpu"}
@@ -132,7 +134,7 @@ def test_lists_every_error_with_its_line():
     assert errors(text=text) == [
         "dir/tiny.yaml:5: model.architecture.hidden_size: required, and missing",
         "dir/tiny.yaml:7: model.architecture.hidden_sise: unknown key; did you mean hidden_size?",
-        "dir/tiny.yaml:18: precision.weights: expected 'fp32', 'fp16', 'bf16', 'int8' or 'int4', found 'int5'",
+        "dir/tiny.yaml:18: precision.weights: expected 'fp32', 'fp16', 'bf16', 'fp8', 'int8' or 'int4', found 'int5'",
     ]
 
 

@@ -13,7 +13,7 @@ import onnxruntime as ort
 import torch
 
 from qwen3_compile.pack.layouts import pack
-from qwen3_compile.quantize import quantize
+from qwen3_compile.quantize import as_float8, quantize
 from qwen3_graphs.architecture import Architecture
 from qwen3_graphs.lower import lower
 from qwen3_graphs.lowered import Limits, Lowered, Precision, WeightFormat
@@ -101,10 +101,12 @@ def checkpoint(architecture: Architecture) -> dict[str, np.ndarray]:
 
 
 def stored(array: np.ndarray, fmt: WeightFormat, *, half_scales: bool = False) -> np.ndarray:
-    """What a matrix is worth once stored in a format, float32; its scales may be stored as float16."""
+    """What a matrix is worth once stored in a format, float32; scales of groups may be stored as float16."""
+    if fmt.kind == "fp8":
+        return as_float8(array, fmt).dequantize()
     if fmt.kind in ("int8", "int4"):
         quantized = quantize(array, fmt)
-        if half_scales:
+        if half_scales and fmt.group_size:
             quantized = replace(quantized, scales=quantized.scales.astype(np.float16).astype(np.float32))
         return quantized.dequantize()[:, : array.shape[1]]
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[fmt.kind]

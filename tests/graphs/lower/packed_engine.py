@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,11 +80,8 @@ def packed_engine(
     """Lower, pack and open; `precise` computes integer matrices with float32 activations."""
     library = library_path()
     assert library is not None, why_missing()
-    proto = attach(lower(semantic(architecture, output), "ort-cpu", formats, LIMITS), architecture)
-    for node in proto.graph.node:
-        for attribute in node.attribute:
-            if attribute.name == "precise":
-                attribute.i = int(precise)
+    asked = replace(formats, precise=precise)
+    proto = attach(lower(semantic(architecture, output), "ort-cpu", asked, LIMITS), architecture)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4

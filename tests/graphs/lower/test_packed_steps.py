@@ -28,6 +28,8 @@ from packed_engine import PackedEngine, packed_engine, whole
 from qwen3_graphs.architecture import YarnScaling
 from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.lower import lower
+from qwen3_graphs.lower.panels import stacked_rows
+from qwen3_graphs.lower.writer import GraphWriter
 from qwen3_graphs.lowered import WeightFormat
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ INT8_ACTIVATIONS = 0.08
 ROUTED_ALIKE = 0.95
 
 FLOATS = [WeightFormat("fp32"), WeightFormat("fp16"), WeightFormat("bf16")]
-INTEGERS = [WeightFormat(kind, size) for kind in ("int8", "int4") for size in (32, 64, 128)]
+INTEGERS = [WeightFormat(kind, size) for kind in ("int8", "int4") for size in (32, 64, 128)] + [WeightFormat("int8")]
+FLOAT8 = [WeightFormat("fp8", 128), WeightFormat("fp8")]
 LENGTHS = (CONTEXT, 1, 17, 33)
 SEQUENCES = [np.random.default_rng(seed).integers(0, 90, length) for seed, length in enumerate(LENGTHS)]
 
@@ -98,7 +101,7 @@ def test_any_schedule_over_permuted_blocks(architecture: Architecture, block_siz
 
 
 @pytest.mark.parametrize("architecture", [DENSE, TIED, MOE, ODD], ids=["untied", "tied", "moe", "odd"])
-@pytest.mark.parametrize("fmt", FLOATS + INTEGERS, ids=name)
+@pytest.mark.parametrize("fmt", FLOATS + FLOAT8 + INTEGERS, ids=name)
 def test_each_format_computes_with_the_values_it_stores(architecture: Architecture, fmt: WeightFormat) -> None:
     assert error(packed_engine(architecture, formats(fmt), precise=True)) < HALF_CACHE
 
@@ -117,8 +120,10 @@ def test_integer_activations_stay_near(architecture: Architecture, fmt: WeightFo
         formats(WeightFormat("int4", 32), lm_head=WeightFormat("int8", 32), embedding=WeightFormat("bf16")),
         formats(WeightFormat("int8", 128), lm_head=FLOAT, embedding=WeightFormat("int4", 128)),
         formats(WeightFormat("bf16"), lm_head=WeightFormat("fp16"), embedding=WeightFormat("bf16")),
+        formats(WeightFormat("fp8", 128), lm_head=WeightFormat("bf16"), embedding=WeightFormat("fp8")),
+        formats(WeightFormat("int8"), lm_head=WeightFormat("fp8", 128), embedding=WeightFormat("int8")),
     ],
-    ids=["int4-int8-bf16", "int8-fp32-int4", "bf16-fp16-bf16"],
+    ids=["int4-int8-bf16", "int8-fp32-int4", "bf16-fp16-bf16", "fp8-bf16-fp8", "int8-fp8-int8"],
 )
 def test_matrix_head_and_embedding_have_formats_of_their_own(architecture: Architecture, mixed: Precision) -> None:
     assert error(packed_engine(architecture, mixed, precise=True)) < HALF_CACHE
@@ -141,6 +146,15 @@ def test_a_sequence_does_not_depend_on_its_neighbours(fmt: WeightFormat) -> None
     for tokens, beside in zip(SEQUENCES, together, strict=True):
         alone, own = whole([tokens], 16)
         np.testing.assert_allclose(engine.run(alone, engine.caches(own)), beside, rtol=0, atol=1e-4)
+
+
+def test_blocks_of_queries_and_keys_that_meet_in_a_panel_are_refused() -> None:
+    matrices = [
+        ir.Value(name=f"{part}_proj.weight", shape=ir.Shape([rows, 64])) for part, rows in (("q", 24), ("k", 8))
+    ]
+    with pytest.raises(LoweringError, match=r"\[24, 8\] outputs.* multiples of 16: use one scale a channel"):
+        stacked_rows(GraphWriter(), WeightFormat("fp8", 128), matrices)
+    assert stacked_rows(GraphWriter(), WeightFormat("fp8"), matrices).n == 32
 
 
 @pytest.mark.parametrize("top_k", [1, 7, 90])
@@ -213,7 +227,9 @@ def test_a_graph_of_another_shape_is_refused(change: Callable[[ir.Graph], None],
     [
         (replace(formats(), activations="bf16"), "activations are fp32, found bf16"),
         (formats(kv_cache="fp32"), "kv_cache is fp16 or int8, found fp32"),
-        (formats(WeightFormat("int4", 16)), "weights group_size is one of 32, 64, 128, found 16"),
+        (formats(WeightFormat("int4", 16)), "weights group_size of int4 is one of 32, 64, 128, found 16"),
+        (formats(WeightFormat("int4")), "weights group_size of int4 is one of 32, 64, 128, found 0"),
+        (formats(lm_head=WeightFormat("fp8", 64)), r"lm_head group_size of fp8 is one of 0 \(one scale a row\), 128"),
     ],
 )
 def test_what_no_operator_computes_is_refused(wanted: Precision, message: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from lowered_engine import (
     DENSE,
     FLOAT,
+    LIMITS,
     MOE,
     ODD,
     SHALLOW,
@@ -20,8 +21,11 @@ from lowered_engine import (
     precision,
     reference,
     relative_error,
+    semantic,
 )
 
+from qwen3_graphs.errors import LoweringError
+from qwen3_graphs.lower import lower
 from qwen3_graphs.lowered import WeightFormat
 
 if TYPE_CHECKING:
@@ -40,6 +44,7 @@ FORMATS = [
     WeightFormat("int8", 32),
     WeightFormat("int8", 128),
     WeightFormat("int4", 32),
+    WeightFormat("int4", 64),
     WeightFormat("int4", 128),
 ]
 INTEGER = [fmt for fmt in FORMATS if fmt.group_size]
@@ -80,6 +85,30 @@ def test_each_format(target: str, architecture: Architecture, fmt: WeightFormat)
 def test_integer_activations_stay_near(target: str, fmt: WeightFormat) -> None:
     found = error(engine(DENSE, target, precision(fmt)))
     assert STORED < found < INT8_ACTIVATIONS
+
+
+@pytest.mark.parametrize("architecture", [DENSE, TIED, MOE, ODD], ids=["untied", "tied", "moe", "odd"])
+def test_onnx_takes_one_int8_scale_a_row(architecture: Architecture) -> None:
+    assert error(engine(architecture, "onnx", precision(WeightFormat("int8")), exact=True)) < STORED
+
+
+@pytest.mark.parametrize("fmt", INTEGER, ids=name)
+def test_ort_does_not_round_what_should_stay_exact(fmt: WeightFormat) -> None:
+    assert error(engine(DENSE, "ort", replace(precision(fmt), precise=True))) < STORED
+
+
+@pytest.mark.parametrize(
+    ("target", "formats", "message"),
+    [
+        ("ort", precision(WeightFormat("int8")), "weights group_size of int8 is one of 16, 32, 64, 128, 256, found 0"),
+        ("ort", precision(WeightFormat("fp8", 128)), "weights is one of fp32, fp16, bf16, int8, int4, found fp8"),
+        ("onnx", precision(lm_head=WeightFormat("fp8")), "lm_head is one of fp32, fp16, bf16, int8, int4, found fp8"),
+        ("ort", replace(precision(WeightFormat("int8", 32)), precise=True), "int8 experts always round their inputs"),
+    ],
+)
+def test_what_a_target_cannot_compute_is_refused(target: str, formats: Precision, message: str) -> None:
+    with pytest.raises(LoweringError, match=f"target {target}: {message}"):
+        lower(semantic(MOE), target, formats, LIMITS)
 
 
 @pytest.mark.parametrize("target", ["ort", "onnx"])

@@ -1,0 +1,74 @@
+"""Which number formats, scales and roundings a spec may combine, and what the graphs package is told of them."""
+
+import pytest
+from test_spec_rules import MOE, error, spec
+
+from qwen3_graphs.lowered import WeightFormat
+
+
+@pytest.mark.parametrize(
+    ("overrides", "weights", "head", "precise"),
+    [
+        (["weights=fp8"], WeightFormat("fp8", 128), WeightFormat("fp8", 128), True),
+        (["weights=fp8", "fp8_scales=channel", "lm_head=bf16"], WeightFormat("fp8"), WeightFormat("bf16"), True),
+        (["weights=fp8", "lm_head=int8"], WeightFormat("fp8", 128), WeightFormat("int8", 32), False),
+        (["weights=int8", "group_size=channel"], WeightFormat("int8"), WeightFormat("int8"), False),
+        (["weights=int8", "group_size=64"], WeightFormat("int8", 64), WeightFormat("int8", 64), False),
+        (["activation_quantization=none"], WeightFormat("int4", 32), WeightFormat("int4", 32), True),
+        (["weights=fp32"], WeightFormat("fp32"), WeightFormat("fp32"), True),
+    ],
+)
+def test_scales_and_rounding_reach_the_graphs_package(overrides, weights, head, precise):
+    found = spec(*(f"precision.{override}" for override in overrides)).graph_precision()
+    assert (found.weights, found.lm_head, found.precise) == (weights, head, precise)
+
+
+def test_what_runs_a_standard_graph_decides_on_rounding():
+    assert spec("target.backend=onnx").precision.activation_quantization is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "words"),
+    [
+        (
+            ["precision.group_size=channel"],
+            "precision.group_size",
+            "int4 (weights, lm_head, embedding) needs 32, 64 or",
+        ),
+        (["precision.fp8_scales=block"], "precision.fp8_scales", "no format is fp8, found 'block' for int4"),
+        (
+            ["precision.weights=fp8", "model.architecture.head_dim=12", "model.architecture.num_key_value_heads=1"],
+            "precision.fp8_scales",
+            "num_key_value_heads * head_dim (12) to be a multiple of 16: take channel",
+        ),
+        (
+            ["precision.weights=fp8", "precision.activation_quantization=int8"],
+            "precision.activation_quantization",
+            "only int8 and int4 matrices round their inputs, found 'int8' for fp8",
+        ),
+        (
+            ["target.backend=onnx", "precision.activation_quantization=none"],
+            "precision.activation_quantization",
+            "backend onnx leaves it to the tool that runs the engine",
+        ),
+        (
+            [*MOE, "target.backend=ort", "precision.weights=int8", "precision.activation_quantization=none"],
+            "precision.activation_quantization",
+            "always rounds the inputs of int8 experts",
+        ),
+        (
+            ["target.backend=ort", "precision.weights=int8", "precision.group_size=channel"],
+            "precision.group_size",
+            "backend ort on cpu computes 32 or 64 or 128, found 'channel' (which backend ort-cpu or onnx does)",
+        ),
+        (
+            ["target.backend=onnx", "precision.lm_head=fp8", "precision.embedding=int4"],
+            "precision.lm_head",
+            "found 'fp8' (which backend ort-cpu does)",
+        ),
+    ],
+)
+def test_formats_that_do_not_hold_together_are_named(overrides, key, words):
+    line = error(*overrides)
+    assert key in line
+    assert words in line
