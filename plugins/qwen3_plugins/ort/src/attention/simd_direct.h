@@ -13,9 +13,11 @@ namespace qwen3::attention {
 namespace {
 
 constexpr int64_t kDirectKeys = 64;         // most keys scored together
+constexpr int64_t kShortRun = 16, kLongRun = 48;
 constexpr int64_t kAheadBytes = 8 * 1024;  // how far prefetching runs ahead in each of the streams of keys and values
 
-// Where a run of keys and their values lie for one kv head. Up to the next multiple of 4 the last key repeats.
+// Where a run of keys and their values lie for one kv head. Up to the next multiple of 4 the last token repeats, with
+// scales of 0 up to the next multiple of 16.
 template <class Element>
 struct Located {
   const Element* keys[kDirectKeys];
@@ -46,9 +48,9 @@ void locate(const Attend& a, int64_t kv_head, int64_t begin, int64_t most, Locat
   }
   for (; i % 4 != 0; ++i) {
     at.keys[i] = at.keys[i - 1];
-    at.key_scales[i] = 0;
-    at.value_scales[i] = 0;
+    at.values[i] = at.values[i - 1];
   }
+  for (i = at.count; i % 16 != 0; ++i) at.key_scales[i] = at.value_scales[i] = 0;
 }
 
 // Into the second-level cache: the first has too few buffers for misses to keep memory busy.
@@ -210,13 +212,13 @@ struct Walk {
   }
 };
 
-template <class Element>
-void attend_directly(const Attend& a) {
+// Calls `attend_run` with each kv head, the position of the first key of a run of it, and where this run and one to
+// fetch ahead lie. A run is a block of the cache, or `least` keys where blocks are shorter.
+template <class Element, class AttendRun>
+void read_in_runs(const Attend& a, int64_t least, const AttendRun& attend_run) {
   constexpr int kMostAhead = 8;
-  const int64_t stride = padded_dim(a.cache->head_dim), block = a.cache->block;
-  clear_results(a, a.heads * a.rows, stride);
-  // Few rows wait for memory, which is read best block by block; many for arithmetic, which long runs interrupt least.
-  const int64_t least = a.rows > 2 ? 48 : 16;
+  const int64_t block = a.cache->block;
+  clear_results(a, a.heads * a.rows, padded_dim(a.cache->head_dim));
   const int64_t keys = block < least ? least : (block < kDirectKeys ? block : kDirectKeys);
   const int64_t bytes = keys * a.cache->head_dim * static_cast<int64_t>(sizeof(Element));
   const int ahead = bytes > kAheadBytes ? 1 : (bytes * kMostAhead < kAheadBytes ? kMostAhead : kAheadBytes / bytes);
@@ -231,9 +233,18 @@ void attend_directly(const Attend& a) {
   for (Walk at{a.begin, 0}; at.begin < a.end; at.advance(a, keys)) {
     const int last = now == 0 ? ahead : now - 1;
     locate_next(located[last]);
-    attend_head(a, at.head, at.begin, located[now], located[last]);
+    attend_run(at.head, at.begin, located[now], located[last]);
     now = now == ahead ? 0 : now + 1;
   }
+}
+
+template <class Element>
+void attend_directly(const Attend& a) {
+  // Few rows wait for memory, which is read best block by block; many for arithmetic, which long runs interrupt least.
+  read_in_runs<Element>(a, a.rows > 2 ? kLongRun : kShortRun,
+                        [&](int64_t head, int64_t begin, const auto& at, const auto& ahead) {
+                          attend_head(a, head, begin, at, ahead);
+                        });
 }
 
 }  // namespace
