@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument, RuntimeException
 from operator_session import open_session, run_operator
-from paged_attention import Step, make_step, new_keys_and_values, reference, slot_of
+from paged_attention import TOLERANCE, Step, make_step, new_keys_and_values, reference, slot_of
 
 
 def inputs_of(step: Step) -> dict[str, np.ndarray | None]:
@@ -32,7 +32,7 @@ def small(**changes: object) -> Step:
 def test_a_ragged_step_in_a_session(int8: bool) -> None:
     step = small(int8=int8)
     (out,) = run_operator("Attention", inputs_of(step), ["out"], **attributes_of(step))
-    np.testing.assert_allclose(out, reference(step), rtol=0, atol=2e-5)
+    np.testing.assert_allclose(out, reference(step), rtol=0, atol=TOLERANCE[int8])
 
 
 def anonymous_bytes() -> int:

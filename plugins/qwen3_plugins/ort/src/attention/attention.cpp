@@ -192,7 +192,7 @@ void run(const Step& step, const Parallel& parallel, InstructionSet instructions
   const size_t workers = std::min(run.plan.items.size(), static_cast<size_t>(std::max(parallel.threads, 1)));
   const int64_t rows = run.plan.most_rows;
   run.work_floats = rows * run.stride + part_floats(rows, run.stride) +
-                    work_floats(run.plan.most_shared, step.cache.head_dim);
+                    work_floats(rows, run.plan.most_shared, step.cache.head_dim);
   run.work_floats = (run.work_floats + 15) / 16 * 16;
   run.work = allocate(run.work_floats * static_cast<int64_t>(workers));
   for_each(parallel, workers, [&](size_t worker) { drain(run, worker); });

@@ -28,9 +28,12 @@ struct Attend {
   float* work;             // work_floats(), aligned to 64 bytes
 };
 
-// Floats of working memory that `attend` needs for up to `rows` rows of a kv head.
-static inline int64_t work_floats(int64_t rows, int64_t head_dim) {
-  return rows <= kDirectRows ? 0 : rows * (kTileKeys + 1) + 2 * kTileKeys * padded_dim(head_dim);
+// Floats of working memory that `attend` needs for up to `rows` rows, of which up to `shared` belong to one kv head:
+// queries in 16 bits with a scale each, or tiles with the scores and a correction for each row.
+static inline int64_t work_floats(int64_t rows, int64_t shared, int64_t head_dim) {
+  const int64_t direct = rows * (padded_dim(head_dim) / 2 + 1);
+  const int64_t tiled = shared * (kTileKeys + 1) + 2 * kTileKeys * padded_dim(head_dim);
+  return shared <= kDirectRows || direct > tiled ? direct : tiled;
 }
 
 struct Kernels {

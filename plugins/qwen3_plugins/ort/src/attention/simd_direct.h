@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels.h"
 
@@ -12,9 +13,11 @@ namespace qwen3::attention {
 namespace {
 
 constexpr int64_t kDirectKeys = 64;         // most keys scored together
+constexpr int64_t kShortRun = 16, kLongRun = 48;
 constexpr int64_t kAheadBytes = 8 * 1024;  // how far prefetching runs ahead in each of the streams of keys and values
 
-// Where a run of keys and their values lie for one kv head. Up to the next multiple of 4 the last key repeats.
+// Where a run of keys and their values lie for one kv head. Up to the next multiple of 4 the last token repeats, with
+// scales of 0 up to the next multiple of 16.
 template <class Element>
 struct Located {
   const Element* keys[kDirectKeys];
@@ -45,9 +48,9 @@ void locate(const Attend& a, int64_t kv_head, int64_t begin, int64_t most, Locat
   }
   for (; i % 4 != 0; ++i) {
     at.keys[i] = at.keys[i - 1];
-    at.key_scales[i] = 0;
-    at.value_scales[i] = 0;
+    at.values[i] = at.values[i - 1];
   }
+  for (i = at.count; i % 16 != 0; ++i) at.key_scales[i] = at.value_scales[i] = 0;
 }
 
 // Into the second-level cache: the first has too few buffers for misses to keep memory busy.
@@ -90,7 +93,7 @@ void add_columns(const float* weights, const Located<Element>& at, const Located
     }
   }
   for (int64_t j = 0; j < at.count; ++j) {
-    if (j < ahead.count) __builtin_prefetch(ahead.values[j] + d, 0, 2);
+    if (j < ahead.count) prefetch_row(ahead.values[j] + d, C * V::kLanes * static_cast<int64_t>(sizeof(Element)));
     typename V::Floats weight[R];
     for (int r = 0; r < R; ++r) weight[r] = V::broadcast(weights[r * kDirectKeys + j]);
     for (int c = 0; c < C; ++c) {
@@ -106,7 +109,7 @@ void add_columns(const float* weights, const Located<Element>& at, const Located
 template <int R, class Element>
 void add_values(const float* weights, const Located<Element>& at, const Located<Element>& ahead,
                 const float* correction, int64_t stride, int64_t dim, float* out) {
-  constexpr int kColumns = 32 / V::kLanes;
+  constexpr int kColumns = R > V::kDirectRows ? 2 : (R > 2 ? 4 : 32 / V::kLanes);
   int64_t d = 0;
   for (; d + kColumns * V::kLanes <= dim; d += kColumns * V::kLanes) {
     add_columns<R, kColumns>(weights, at, ahead, correction, stride, d, out);
@@ -148,43 +151,50 @@ inline void clear_results(const Attend& a, int64_t rows, int64_t stride) {
   for (int64_t i = 0; i < rows * stride; ++i) a.out[i] = 0;
 }
 
-// R rows of one kv head against some of its keys; `row` is the first row among all, `begin` the position of the first key.
-template <int R, class Element>
-void attend_rows(const Attend& a, int64_t row, int64_t begin, const Located<Element>& at,
+// Calls `work` with the number of rows, a constant, and the first row of each of the tiles that cover `rows`: as few as
+// can be with at most kMost rows, all of about the same size.
+template <int kMost, class Work>
+void in_tiles(int64_t rows, const Work& work) {
+  for (int64_t row = 0, tiles = (rows + kMost - 1) / kMost; tiles > 0; --tiles) {
+    const int64_t count = (rows - row + tiles - 1) / tiles;
+    if (count == 1) work(std::integral_constant<int, 1>(), row);
+    if (count == 2) work(std::integral_constant<int, 2>(), row);
+    if (count == 3) work(std::integral_constant<int, 3>(), row);
+    if (count == 4) work(std::integral_constant<int, kMost < 4 ? kMost : 4>(), row);
+    row += count;
+  }
+}
+
+// The rows of one kv head against some of its keys, the first of which has the position `begin`.
+template <class Element>
+void attend_head(const Attend& a, int64_t head, int64_t begin, const Located<Element>& at,
                  const Located<Element>& ahead) {
   constexpr bool kScaled = sizeof(Element) == 1;
-  const int64_t dim = a.cache->head_dim, stride = padded_dim(dim);
+  const int64_t dim = a.cache->head_dim, stride = padded_dim(dim), first = head * a.rows;
   const int64_t padded = (at.count + V::kLanes - 1) / V::kLanes * V::kLanes;
-  float scores[R * kDirectKeys], correction[R];
-  score<R>(a.queries + row * stride, stride, at, ahead, dim, scores);
-  for (int r = 0; r < R; ++r) {
-    const int64_t seen = a.first_position + (row + r) % a.rows / a.group + 1 - begin;
-    float* weights = scores + r * kDirectKeys;
+  Located<Element> nothing;
+  nothing.count = 0;
+  float scores[kDirectRows * kDirectKeys], correction[kDirectRows];
+  in_tiles<V::kDirectRows>(a.rows, [&](auto rows, int64_t row) {
+    score<rows>(a.queries + (first + row) * stride, stride, at, row == 0 ? ahead : nothing, dim,
+                scores + row * kDirectKeys);
+  });
+  for (int64_t row = 0; row < a.rows; ++row) {
+    const int64_t seen = a.first_position + row / a.group + 1 - begin;
+    float* weights = scores + row * kDirectKeys;
     if (kScaled) {
       for (int64_t i = 0; i < at.count; ++i) weights[i] *= at.key_scales[i];
     }
-    correction[r] = soften(weights, seen < at.count ? seen : at.count, padded, a.maximum[row + r], a.sum[row + r]);
+    correction[row] =
+        soften(weights, seen < at.count ? seen : at.count, padded, a.maximum[first + row], a.sum[first + row]);
     if (kScaled) {
       for (int64_t i = 0; i < at.count; ++i) weights[i] *= at.value_scales[i];
     }
   }
-  add_values<R>(scores, at, ahead, correction, stride, dim, a.out + row * stride);
-}
-
-template <class Element>
-void attend_head(const Attend& a, int64_t head, int64_t begin, const Located<Element>& at,
-                 const Located<Element>& ahead) {
-  Located<Element> nothing;
-  nothing.count = 0;
-  const Located<Element>* fetched = &ahead;
-  int64_t row = head * a.rows;
-  const int64_t end = row + a.rows;
-  for (; row + V::kDirectRows <= end; row += V::kDirectRows, fetched = &nothing) {
-    attend_rows<V::kDirectRows>(a, row, begin, at, *fetched);
-  }
-  if (end - row == 3) attend_rows<3>(a, row, begin, at, *fetched);
-  if (end - row == 2) attend_rows<2>(a, row, begin, at, *fetched);
-  if (end - row == 1) attend_rows<1>(a, row, begin, at, *fetched);
+  in_tiles<4>(a.rows, [&](auto rows, int64_t row) {
+    add_values<rows>(scores + row * kDirectKeys, at, row == 0 ? ahead : nothing, correction + row, stride, dim,
+                     a.out + (first + row) * stride);
+  });
 }
 
 // The order in which the cache is read: for each run of keys all heads, which lie one after the other in memory.
@@ -202,12 +212,14 @@ struct Walk {
   }
 };
 
-template <class Element>
-void attend_directly(const Attend& a) {
+// Calls `attend_run` with each kv head, the position of the first key of a run of it, and where this run and one to
+// fetch ahead lie. A run is a block of the cache, or `least` keys where blocks are shorter.
+template <class Element, class AttendRun>
+void read_in_runs(const Attend& a, int64_t least, const AttendRun& attend_run) {
   constexpr int kMostAhead = 8;
-  const int64_t stride = padded_dim(a.cache->head_dim), block = a.cache->block;
-  clear_results(a, a.heads * a.rows, stride);
-  const int64_t keys = block < 16 ? 16 : (block < kDirectKeys ? block : kDirectKeys);
+  const int64_t block = a.cache->block;
+  clear_results(a, a.heads * a.rows, padded_dim(a.cache->head_dim));
+  const int64_t keys = block < least ? least : (block < kDirectKeys ? block : kDirectKeys);
   const int64_t bytes = keys * a.cache->head_dim * static_cast<int64_t>(sizeof(Element));
   const int ahead = bytes > kAheadBytes ? 1 : (bytes * kMostAhead < kAheadBytes ? kMostAhead : kAheadBytes / bytes);
   Located<Element> located[kMostAhead + 1];
@@ -221,9 +233,18 @@ void attend_directly(const Attend& a) {
   for (Walk at{a.begin, 0}; at.begin < a.end; at.advance(a, keys)) {
     const int last = now == 0 ? ahead : now - 1;
     locate_next(located[last]);
-    attend_head(a, at.head, at.begin, located[now], located[last]);
+    attend_run(at.head, at.begin, located[now], located[last]);
     now = now == ahead ? 0 : now + 1;
   }
+}
+
+template <class Element>
+void attend_directly(const Attend& a) {
+  // Few rows wait for memory, which is read best block by block; many for arithmetic, which long runs interrupt least.
+  read_in_runs<Element>(a, a.rows > 2 ? kLongRun : kShortRun,
+                        [&](int64_t head, int64_t begin, const auto& at, const auto& ahead) {
+                          attend_head(a, head, begin, at, ahead);
+                        });
 }
 
 }  // namespace

@@ -39,6 +39,11 @@ inline __m128 totals4(__m256 a, __m256 b, __m256 c, __m256 d) {
   return _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
 }
 
+inline __m128i totals4(__m256i a, __m256i b, __m256i c, __m256i d) {
+  const __m256i all = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+  return _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+}
+
 inline void transpose8(__m256 (&rows)[8]) {
   __m256 pairs[8], quads[8];
   for (int i = 0; i < 8; i += 2) {
