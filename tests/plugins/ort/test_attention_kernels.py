@@ -129,6 +129,19 @@ def test_a_query_that_is_not_a_number_gives_none(instructions: str, int8: bool) 
 
 
 @every_instruction_set
+@pytest.mark.parametrize("int8", [False, True], ids=["fp16", "int8"])
+@pytest.mark.parametrize("place", [2 * 32, 3 * 32], ids=["key", "value"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_key_or_value_that_is_not_finite_shows(instructions: str, int8: bool, place: int, bad: float) -> None:
+    step = make_step(11, heads=2, kv_heads=1, head_dim=32, block=8, new=[1, 1], context=[10, 30], int8=int8)
+    whole = run(copy.deepcopy(step), instructions)
+    step.qkv[0, place + 5] = bad
+    out = run(step, instructions)
+    assert not np.isfinite(out[0]).all()
+    np.testing.assert_array_equal(out[1], whole[1])
+
+
+@every_instruction_set
 def test_sixteen_query_heads_share_a_key_head(instructions: str) -> None:
     check(make_step(2, heads=16, kv_heads=1, head_dim=64, block=32, new=[1, 40], context=[600, 9]), instructions, 2)
 

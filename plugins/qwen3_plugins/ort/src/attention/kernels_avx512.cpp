@@ -1,4 +1,4 @@
-// Kernels for AVX-512 F, BW, DQ and VL: 16 floats a vector, 32 registers.
+// Kernels for AVX-512 F, BW, DQ, VL and VNNI: 16 floats a vector, 32 registers.
 // GCC 12 reports its own intrinsics' deliberately undefined operands (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <string.h>

@@ -28,15 +28,18 @@ void store(const float* values, const Cache& cache, int64_t row) {
     for (int64_t i = 0; i < dim; ++i) to[i] = float_to_half(values[i]);
     return;
   }
-  float largest = 0;
-  for (int64_t i = 0; i < dim; ++i) largest = std::fmax(largest, std::fabs(values[i]));
+  float largest = 0, poison = 0;
+  for (int64_t i = 0; i < dim; ++i) {
+    largest = std::fmax(largest, std::fabs(values[i]));
+    poison += values[i] * 0.0f;
+  }
   const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
   int8_t* to = static_cast<int8_t*>(cache.data) + row * dim;
   for (int64_t i = 0; i < dim; ++i) {
     // fmax and fmin also turn NaN into a number, so that the conversion is defined.
     to[i] = static_cast<int8_t>(std::nearbyint(std::fmin(std::fmax(values[i] * inverse, -127.0f), 127.0f)));
   }
-  cache.scales[row] = largest / 127.0f;
+  cache.scales[row] = largest / 127.0f + poison;  // codes cannot tell that a value was NaN
 }
 
 float value_at(const Cache& cache, int64_t row, int64_t i) {

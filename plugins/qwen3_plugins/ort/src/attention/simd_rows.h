@@ -81,9 +81,11 @@ void rotate(const float* head, const float* norm, const float* cosine, const flo
 
 void store_int8(const float* values, const Cache& cache, int64_t row) {
   const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
-  __m256 top = _mm256_setzero_ps();
+  __m256 top = _mm256_setzero_ps(), poison = _mm256_setzero_ps();
   for (int64_t i = 0; i < cache.head_dim; i += 8) {
-    top = _mm256_max_ps(_mm256_and_ps(_mm256_loadu_ps(values + i), magnitude), top);
+    const __m256 value = _mm256_loadu_ps(values + i);
+    top = _mm256_max_ps(_mm256_and_ps(value, magnitude), top);
+    poison = _mm256_fmadd_ps(value, _mm256_setzero_ps(), poison);
   }
   const float largest = highest8(top);
   const __m256 inverse = _mm256_set1_ps(largest > 0 ? 127.0f / largest : 0.0f);
@@ -93,7 +95,7 @@ void store_int8(const float* values, const Cache& cache, int64_t row) {
     const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(to + i), _mm_packs_epi16(words, words));
   }
-  cache.scales[row] = largest / 127.0f;
+  cache.scales[row] = largest / 127.0f + total8(poison);  // codes cannot tell that a value was NaN
 }
 
 void store(const float* values, const Cache& cache, int64_t row) {
