@@ -72,9 +72,10 @@ def test_masked_logits_weigh_nothing(instructions: str) -> None:
 
 
 @every_instruction_set
-def test_a_logit_that_is_not_a_number_shows_in_the_sum(instructions: str) -> None:
+@pytest.mark.parametrize("bits", [0x7FC00000, 0xFFC00000, 0x7FC00001, 0x7FFFFFFF])
+def test_a_logit_that_is_not_a_number_shows_in_the_sum(instructions: str, bits: int) -> None:
     logits = np.zeros((2, 30_000), np.float32)
-    logits[1, 12_345] = np.nan
+    logits.view(np.uint32)[1, 12_345] = bits
     sums = find_top(logits, 3, instructions, 2)[2]
     assert np.isfinite(sums[0])
     assert np.isnan(sums[1])

@@ -63,7 +63,7 @@ float highest(const float* values, int64_t count) {
   return top;
 }
 
-// x = e^x for x <= 0: 2^(nearest integer) times a Taylor series of degree 6 (relative error 3e-7); 0 below e^-86.
+// x = e^x for x <= 0: 2^(nearest integer) times a Taylor series of degree 6 (relative error 3e-7); 0 below e^-86, NaN of NaN.
 inline void exponentiate(Floats& x) {
   constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
   const Floats scaled = x * 1.44269504f;
@@ -78,7 +78,7 @@ inline void exponentiate(Floats& x) {
   power = power * rest + 6.9314718e-1f;
   power = power * rest + 1.0f;
   const Floats result = (Floats)((Bits)power + ((Bits)shifted << 23));
-  x = scaled < lowest ? Floats{} : result;
+  x = scaled < lowest ? Floats{} : (scaled == scaled ? result : scaled);
 }
 
 // The sum over a few thousand values, short enough for float32.
