@@ -36,3 +36,17 @@ def test_no_ids_give_no_rows() -> None:
 def test_an_id_outside_of_the_table_is_refused(bad: int) -> None:
     with pytest.raises(InvalidArgument, match=f"id {bad} at position 1 is not a row of the table of 20"):
         embed([3, bad], "int4", 32, 20, 64)
+
+
+@pytest.mark.parametrize(("fmt", "group_size"), [("int4", 32), ("int8", 0), ("fp8", 128)])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_scale_that_is_no_number_is_refused_where_its_row_is_read(fmt: str, group_size: int, bad: float) -> None:
+    matrix = random_matrix(np.random.default_rng(0), fmt, group_size, 40, 128)
+    matrix.scales.reshape(3, -1)[1] = bad  # of the second panel of 16 rows
+    inputs = {"codes": matrix.codes, "scales": matrix.scales}
+    shape = {"format": fmt, "n": 40, "k": 128, "group_size": group_size}
+    ids = np.array([3, 15, 32], np.int64)
+    (out,) = run_operator("Embedding", {"ids": ids, **inputs}, ["out"], **shape)
+    assert np.isfinite(out).all()
+    with pytest.raises(InvalidArgument, match="scales hold NaN or infinity"):
+        run_operator("Embedding", {"ids": np.append(ids, 16), **inputs}, ["out"], **shape)

@@ -28,6 +28,8 @@ class Embedding {
       if (id[i] < 0 || id[i] >= weights.n)
         throw Refused("id " + std::to_string(id[i]) + " at position " + std::to_string(i) +
                       " is not a row of the table of " + std::to_string(weights.n));
+      // Of the rows that are read: the others' scales stay on the disk.
+      linear::require_finite_scales(weights, id[i] / linear::kPanel, id[i] / linear::kPanel + 1);
     }
     float* out = context.output(0, {count, weights.k}).as<float>();
     constexpr int64_t kRows = 16;  // of one task
