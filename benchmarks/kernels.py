@@ -86,12 +86,14 @@ def main() -> None:
     except OSError:
         raise SystemExit(f"error: {why_missing()}") from None
     native.qwen3_linear.restype = ctypes.c_char_p
-    native.qwen3_read.restype = ctypes.c_uint64
     level = LEVELS.index(arguments.instructions) if arguments.instructions else native.qwen3_instructions()
     buffer = np.ones(DECODE_BYTES // 8, np.uint64)
 
     def read() -> None:
-        native.qwen3_read(ctypes.c_void_p(buffer.ctypes.data), ctypes.c_int64(buffer.size), arguments.threads)
+        native.qwen3_test_read(
+            ctypes.c_void_p(buffer.ctypes.data), ctypes.c_int64(buffer.size), 1, arguments.threads,
+            ctypes.byref(ctypes.c_double()),
+        )  # fmt: skip
 
     print(f"{LEVELS[level]}, {arguments.threads} threads")
     for item in arguments.formats.split(","):

@@ -38,15 +38,6 @@ InstructionSet instructions() {
   return level;
 }
 
-bool has_avx512_bf16() {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512bf16");
-#else
-  return false;
-#endif
-}
-
 static int count_processors() {
 #ifdef __linux__
   cpu_set_t set;

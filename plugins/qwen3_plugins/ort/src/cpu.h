@@ -16,9 +16,6 @@ InstructionSet detected_instructions();
 // The level to use: the detected one, lowered by QWEN3_ORT_KERNELS=scalar|avx2|avx512. Read once.
 InstructionSet instructions();
 
-// Whether vdpbf16ps is available (only asked at level avx512).
-bool has_avx512_bf16();
-
 // Processors that this process may run on (affinity), at least one. Asked once.
 int usable_processors();
 

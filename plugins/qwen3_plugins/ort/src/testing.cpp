@@ -1,40 +1,19 @@
 // Entry points for tests and benchmarks, called through ctypes: kernels without ONNX Runtime, on chosen instruction
 // sets and threads. Each answers null, or why it refused.
-#include <atomic>
 #include <exception>
 #include <string>
-#include <thread>
-#include <vector>
 
 #include "cpu.h"
 #include "linear/layout.h"
 #include "linear/linear.h"
 #include "moe/moe.h"
-#include "parallel.h"
+#include "test_threads.h"
 
 #define QWEN3_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace qwen3 {
 
 namespace {
-
-// As many threads as asked, started for each call.
-void run_threads(void* context, void (*task)(void*, size_t), size_t count, void* user) {
-  const int threads = *static_cast<const int*>(context);
-  std::atomic<size_t> next{0};
-  const auto work = [&] {
-    for (size_t index = next++; index < count; index = next++) task(user, index);
-  };
-  std::vector<std::thread> others;
-  for (int i = 1; i < threads; ++i) others.emplace_back(work);
-  work();
-  for (std::thread& thread : others) thread.join();
-}
-
-Parallel with_threads(int& threads) {
-  if (threads <= 1) return serial();
-  return {run_threads, &threads, threads};
-}
 
 const char* kept(const std::exception& error) {
   thread_local std::string message;
@@ -69,7 +48,8 @@ QWEN3_EXPORT const char* qwen3_linear(int instructions, int threads, const char*
     call.activation = swiglu != 0 ? linear::Activation::swiglu : linear::Activation::none;
     call.precise = precise != 0;
     call.y = y;
-    linear::run(call, with_threads(threads), static_cast<InstructionSet>(instructions));
+    TestThreads pool(threads);
+    linear::run(call, pool.parallel(), static_cast<InstructionSet>(instructions));
     return nullptr;
   } catch (const std::exception& error) {
     return kept(error);
@@ -104,25 +84,10 @@ QWEN3_EXPORT const char* qwen3_moe(int instructions, int threads, const char* fo
     call.epsilon = epsilon;
     call.residual = residual;
     call.y = y;
-    moe::run(call, with_threads(threads), static_cast<InstructionSet>(instructions));
+    TestThreads pool(threads);
+    moe::run(call, pool.parallel(), static_cast<InstructionSet>(instructions));
     return nullptr;
   } catch (const std::exception& error) {
     return kept(error);
   }
-}
-
-// Reads a buffer once on so many threads: what memory can give. The sum keeps the reads alive.
-QWEN3_EXPORT uint64_t qwen3_read(const uint64_t* data, int64_t count, int threads) {
-  using namespace qwen3;
-  std::atomic<uint64_t> total{0};
-  const size_t parts = static_cast<size_t>(threads) * 8;
-  for_each(with_threads(threads), parts, [&](size_t index) {
-    uint64_t sums[16] = {};
-    const int64_t begin = static_cast<int64_t>(split(static_cast<size_t>(count), parts, index)) / 16 * 16;
-    const int64_t end = static_cast<int64_t>(split(static_cast<size_t>(count), parts, index + 1)) / 16 * 16;
-    for (int64_t i = begin; i < end; i += 16)
-      for (int j = 0; j < 16; ++j) sums[j] += data[i + j];
-    for (const uint64_t sum : sums) total += sum;
-  });
-  return total;
 }

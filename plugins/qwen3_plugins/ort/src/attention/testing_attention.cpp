@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "test_threads.h"
+#include "../test_threads.h"
 #include "attention.h"
 
 namespace {

@@ -1,5 +1,5 @@
 // Entry point for tests and benchmarks (ctypes): find_top without ONNX Runtime.
-#include "../attention/test_threads.h"
+#include "../test_threads.h"
 #include "top.h"
 
 // `instructions`: 0 scalar, 1 AVX2, 2 AVX-512.
