@@ -131,16 +131,6 @@ def test_extreme_magnitudes_keep_their_relative_error(magnitude):
     assert (np.abs(quantized.dequantize().astype(np.float64) - weight) <= magnitude / 127).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_threads_change_nothing(kind):
-    weight = normal(3000, 96)
-    one = quantize(weight, WeightFormat(kind, 32))
-    for threads in (2, 5):
-        many = quantize(weight, WeightFormat(kind, 32), threads=threads)
-        assert np.array_equal(one.codes, many.codes)
-        assert np.array_equal(one.scales, many.scales)
-
-
 def test_a_matrix_quantises_as_its_rows_do():
     weight = normal(2500, 64)
     whole = quantize(weight, WeightFormat("int4", 32))
