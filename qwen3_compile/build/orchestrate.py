@@ -149,7 +149,7 @@ def _require_operators(spec: Spec) -> None:
     from qwen3_plugins.ort import library_path, why_missing
 
     if spec.target.backend == "ort-cpu" and library_path() is None:
-        raise UnsupportedError(f"{why_missing()}, or build with --set target.backend=ort")
+        raise UnsupportedError(why_missing())
 
 
 def _sorted(files: dict[str, FileEntry]) -> dict[str, FileEntry]:

@@ -21,4 +21,7 @@ def why_missing() -> str:
     """One line for people: why `library_path` is None and what to do about it."""
     note = _FOLDER / "not-built.txt"
     reason = note.read_text(encoding="utf-8").strip() if note.is_file() else "it has not been built"
-    return f"the operator library {LIBRARY_NAME} is missing ({reason}): run `python -m qwen3_plugins.ort.compile`"
+    return (
+        f"the operator library {LIBRARY_NAME} is missing ({reason}): run `python -m qwen3_plugins.ort.compile`,"
+        " or build engines with --set target.backend=ort"
+    )

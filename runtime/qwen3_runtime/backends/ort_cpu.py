@@ -147,7 +147,7 @@ def _library() -> Path:
 
     path = library_path()
     if path is None:
-        raise EngineError(f"{why_missing()}, or build the engine with --set target.backend=ort")
+        raise EngineError(why_missing())
     return path
 
 
