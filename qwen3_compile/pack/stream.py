@@ -33,8 +33,8 @@ Array: TypeAlias = npt.NDArray[Any]
 ALIGNMENT = 4096  # a page: external data at such offsets is mapped, not copied
 
 _WRITE_BYTES = 64 << 20
-# Exponent bits of the floating types, by item size and name: all ones mean NaN or infinity.
-_E4M3_NAN = np.uint8(0x7F)
+_E4M3_NAN = np.uint8(0x7F)  # without the sign; E4M3 has no infinity
+# Exponent bits of the floating types: all ones mean NaN or infinity.
 _EXPONENT = {"float16": 0x7C00, "bfloat16": 0x7F80, "float32": 0x7F800000, "float64": 0x7FF0000000000000}
 
 

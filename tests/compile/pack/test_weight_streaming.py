@@ -157,15 +157,18 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path, value, dtype):
         written(tmp_path, source=source, threads=2)
 
 
-@pytest.mark.parametrize("place", ["codes", "scales"])
+@pytest.mark.parametrize(
+    ("place", "value"), [("codes", 0x7F), ("codes", 0xFF), ("scales", np.nan), ("scales", np.inf), ("scales", -np.inf)]
+)
 @pytest.mark.parametrize("recipe", [RECIPES[1], RECIPES[3]], ids=["bf16", "int4"])
-def test_e4m3_that_is_not_finite_is_named(tmp_path, recipe, place):
+def test_e4m3_that_is_not_finite_is_named(tmp_path, recipe, place, value):
     stored = as_float8(tensors()["matrix"], WeightFormat("fp8", 128))
     written(tmp_path, (recipe,), source={"matrix": stored})
     (tmp_path / "weights.bin").unlink()
     broken = {"codes": stored.codes.copy(), "scales": stored.scales.copy()}
-    broken[place].reshape(-1)[-1] = 0xFF if place == "codes" else np.nan
-    with pytest.raises(CheckpointError, match=r"tensor matrix holds NaN|tensor matrix_scale holds NaN"):
+    broken[place].reshape(-1)[-1] = value
+    name = "matrix" if place == "codes" else "matrix_scale"
+    with pytest.raises(CheckpointError, match=f"tensor {name} holds NaN"):
         written(tmp_path, (recipe,), source={"matrix": Float8(**broken)})
 
 
