@@ -91,7 +91,7 @@ def rank_top(
     return Ranking(ids[:count], scores[:count], floor == -math.inf, total)
 
 
-@np.errstate(over="ignore")
+@np.errstate(over="ignore", invalid="ignore")
 def _bounds_of_others(
     log_sum_exp: float, known: NDArray[np.float32], peak: float, floor: float, temperature: float
 ) -> tuple[float, float]:
@@ -103,9 +103,9 @@ def _bounds_of_others(
     if floor == -math.inf:
         return 0.0, 0.0
     everything = float(np.exp(np.float64(log_sum_exp - peak)))
-    if not math.isfinite(everything):
-        return 0.0, math.inf
     others = everything - float(weights(known, peak, 1.0).sum())
+    if not math.isfinite(others):
+        return 0.0, math.inf
     error = everything * (_SUM_ERROR + abs(log_sum_exp) * _LAST_PLACES)
     if temperature == 1:
         return max(others - error, 0.0), max(others + error, 0.0)

@@ -243,15 +243,12 @@ class Sampler:
             return np.zeros(0), None
         own = weights(scores, scores[0], sampling.temperature)
         cumulative = np.cumsum(own)
-        kept = int(np.count_nonzero(own >= max(sampling.min_p, np.finfo(np.float64).tiny)))
+        fewest = most = int(np.count_nonzero(own >= max(sampling.min_p, np.finfo(np.float64).tiny)))
         if sampling.top_p < 1:
             heavier = cumulative - own
-            least, most = (cumulative[-1], cumulative[-1]) if self._limit else ranking.total
-            nucleus = int(np.count_nonzero(heavier < sampling.top_p * least))
-            if nucleus != np.count_nonzero(heavier < sampling.top_p * most):
-                return cumulative, None
-            kept = min(kept, nucleus)
-        return cumulative, kept if closed or kept < len(own) else None
+            totals = (cumulative[-1], cumulative[-1]) if self._limit else ranking.total
+            fewest, most = (min(most, int(np.count_nonzero(heavier < sampling.top_p * total))) for total in totals)
+        return cumulative, most if fewest == most and (closed or most < len(own)) else None
 
     def _rankings(self, scores: NDArray[np.float32], everything: NDArray[np.float64]) -> Iterator[Ranking]:
         """Longer and longer rankings, the last of which is enough for any cut."""

@@ -97,10 +97,11 @@ def test_the_largest_logits_give_the_token_that_all_give(
         NON_THINKING,
         replace(THINKING, presence_penalty=1.5, repetition_penalty=1.1),
         Sampling(min_p=0.05, temperature=1.5),
+        Sampling(min_p=0.1, temperature=1.5, top_p=0.95),
         Sampling(temperature=0.7, top_p=0.9),
         Sampling(top_p=0.9),
     ],
-    ids=["thinking", "not thinking", "penalties", "min-p", "cool top-p", "top-p"],
+    ids=["thinking", "not thinking", "penalties", "min-p", "min-p within top-p", "cool top-p", "top-p"],
 )
 def test_other_logits_are_not_even_read(sampling):
     """All logits but the largest and those with penalties are NaN, which is an error as soon as one is looked at."""
@@ -141,6 +142,17 @@ def test_the_bounds_hold_the_weight_of_all_tokens(seed, temperature, k, height, 
     low, high = ranking.total
     assert low <= np.exp((scores - float(ranking.scores[0])) / temperature).sum() <= high
     assert sorted(ranking.ids.tolist()) == np.flatnonzero(scores >= ranking.scores[-1]).tolist()
+
+
+def test_weights_too_large_for_float64_do_not_hide_the_others():
+    """A penalty takes the peak 709.78 below its logit, where the weight of one is infinite and of the other not."""
+    row = np.full(1000, 8, np.float32)
+    row[0], row[1] = 720, 9
+    penalties = Penalties(Sampling(repetition_penalty=720 / (720 - 709.78275)), len(row))
+    penalties.count(0)
+    ranking = rank_top(top_of(row, 2, error=-6e-5), row, penalties, len(row), 1.0)
+    assert ranking.ids.tolist() == [0]
+    assert ranking.total[1] > 1 + 998 * np.exp(8 - float(ranking.scores[0]))
 
 
 def test_behind_the_front_tokens_come_by_id_though_more_are_ranked():
