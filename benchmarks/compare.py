@@ -15,6 +15,7 @@ import fnmatch
 import sys
 from pathlib import Path
 
+from peers.checkpoint import TOKENIZER_FILES
 from peers.contenders import CONTENDERS, Contender
 from peers.environments import is_ready, make_environment
 from peers.measuring import THREADS
@@ -23,18 +24,21 @@ from peers.prepare import model_path, prepare
 
 def chosen(patterns: list[str]) -> list[Contender]:
     """The contenders that any of the patterns names; all of them when there is no pattern."""
-    found = [one for one in CONTENDERS if any(fnmatch.fnmatch(one.name, each) for each in patterns or ["*"])]
-    if not found:
-        raise SystemExit(
-            f"error: no contender is named {' or '.join(patterns)}: {', '.join(c.name for c in CONTENDERS)}"
-        )
-    return found
+    names = [one.name for one in CONTENDERS]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise SystemExit(f"error: no contender is named {pattern!r}: {', '.join(names)}")
+    return [one for one in CONTENDERS if any(fnmatch.fnmatch(one.name, each) for each in patterns or ["*"])]
 
 
 def setup(arguments: argparse.Namespace) -> None:
     """Make environments and models. An engine that cannot be set up is named, and the others go on."""
     failures = []
     contenders = chosen(arguments.only)
+    for file in TOKENIZER_FILES if arguments.tokenizer else ():
+        if not (arguments.tokenizer / file).is_file():
+            raise SystemExit(f"error: --tokenizer {arguments.tokenizer}: expected {file} in it")
+    arguments.folder.mkdir(parents=True, exist_ok=True)
     ready = set()
     for engine in dict.fromkeys(one.engine for one in contenders):
         try:
@@ -58,13 +62,15 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure the contenders that are set up."""
     from peers.rounds import run_rounds
 
-    contenders = chosen(arguments.only)
-    missing = [one.name for one in contenders if not model_path(arguments.folder, one).exists()]
-    contenders = [one for one in contenders if one.name not in missing]
-    contenders = [one for one in contenders if is_ready(one.engine, arguments.folder)]
-    if missing:
+    folder = arguments.folder
+    wanted = chosen(arguments.only)
+    engines = {engine for engine in {one.engine for one in wanted} if is_ready(engine, folder)}
+    contenders = [one for one in wanted if one.engine in engines and model_path(folder, one).exists()]
+    if missing := [one.name for one in wanted if one not in contenders]:
         print(f"not set up, and left out: {', '.join(missing)}", file=sys.stderr)
-    run_rounds(arguments.folder, contenders, rounds=arguments.rounds, threads=arguments.threads, quick=arguments.quick)
+    if not contenders:
+        raise SystemExit(f"error: {folder}: nothing is set up; run `compare.py setup {folder}` first")
+    run_rounds(folder, contenders, rounds=arguments.rounds, threads=arguments.threads, quick=arguments.quick)
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -73,7 +79,10 @@ def report(arguments: argparse.Namespace) -> None:
     from peers.report import write_report
     from peers.results import read_results
 
-    results = read_results(arguments.folder / "results.json")
+    path = arguments.folder / "results.json"
+    if not path.is_file():
+        raise SystemExit(f"error: {path} is not there; run `compare.py run {arguments.folder}` first")
+    results = read_results(path)
     output = arguments.output or arguments.folder
     output.mkdir(parents=True, exist_ok=True)
     plots = write_plots(results, output)
@@ -105,7 +114,6 @@ def main() -> None:
             command.add_argument("--output", type=Path, metavar="DIR", help="where to write; default: the folder")
     arguments = parser.parse_args()
     arguments.folder = arguments.folder.resolve()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
     arguments.action(arguments)
 
 

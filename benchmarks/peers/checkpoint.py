@@ -39,14 +39,8 @@ CHECKPOINTS = {
 }
 
 
-def write_checkpoint(name: str, folder: Path, tokenizer: Path | None) -> None:
-    """Write the checkpoint `name` as a released one; the folder appears when it is whole.
-
-    Args:
-        name: key of `CHECKPOINTS`.
-        folder: what to make.
-        tokenizer: holds `TOKENIZER_FILES`. Some exporters want them although all measuring is by token ids.
-    """
+def write_checkpoint(name: str, folder: Path) -> None:
+    """Write the checkpoint `name`, a key of `CHECKPOINTS`, as a released one; the folder appears when it is whole."""
     dimensions = CHECKPOINTS[name]
     architecture = load_spec(find_spec(dimensions.spec), dimensions.overrides).graph_architecture()
     synthetic = SyntheticCheckpoint(SEED, architecture)
@@ -59,10 +53,13 @@ def write_checkpoint(name: str, folder: Path, tokenizer: Path | None) -> None:
         shards.append(tuple(tensors))
     _name_shards(partial, shards)
     _write_json(partial / "config.json", released_config(architecture))
-    if tokenizer is not None:
-        for file in TOKENIZER_FILES:
-            shutil.copyfile(tokenizer / file, partial / file)
     partial.rename(folder)
+
+
+def add_tokenizer(tokenizer: Path, folder: Path) -> None:
+    """Copy `TOKENIZER_FILES` into a checkpoint; some exporters want them although all measuring is by token ids."""
+    for file in TOKENIZER_FILES:
+        shutil.copyfile(tokenizer / file, folder / file)
 
 
 def released_config(architecture: Architecture) -> dict[str, Any]:

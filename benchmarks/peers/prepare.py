@@ -7,7 +7,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from peers.checkpoint import CHECKPOINTS, write_checkpoint
+from peers.checkpoint import CHECKPOINTS, add_tokenizer, write_checkpoint
 from peers.environments import python_of, variables_of
 from peers.measuring import FULL
 from qwen3_compile.build import build
@@ -45,7 +45,9 @@ def prepare(folder: Path, contender: Contender, tokenizer: Path | None) -> None:
     source = checkpoint_path(folder, contender.checkpoint)
     if not source.exists():
         print(f"checkpoint {contender.checkpoint}: writing {source}", flush=True)
-        write_checkpoint(contender.checkpoint, source, tokenizer)
+        write_checkpoint(contender.checkpoint, source)
+    if tokenizer is not None:
+        add_tokenizer(tokenizer, source)
     path.parent.mkdir(exist_ok=True)
     print(f"{contender.model}: preparing", flush=True)
     started = time.monotonic()
