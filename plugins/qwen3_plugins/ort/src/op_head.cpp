@@ -1,6 +1,5 @@
 // qwen3::Head: the rows asked for, final RMSNorm, the language model head, and the largest logits of each row.
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstring>
 
@@ -43,10 +42,7 @@ class Head {
     require_shape(rows, "logits_rows", {-1});
     require_shape(norm, "norm_weight", {layout_.k});
     linear::Weights weights = linear::bind(layout_, context.input(kCodes), context.input(kScales), 1);
-    if (checked_.load(std::memory_order_relaxed) != weights.scales) {
-      linear::require_finite_scales(weights, 0, weights.panels());
-      checked_.store(weights.scales, std::memory_order_relaxed);
-    }
+    check_scales_(weights);
     const int64_t count = rows.shape[0];
     Scratch<float> gathered(static_cast<size_t>(count * layout_.k));
     gather(x, rows, gathered.get());
@@ -98,7 +94,7 @@ class Head {
   linear::Weights layout_;
   float epsilon_;
   bool precise_;
-  mutable std::atomic<const void*> checked_{nullptr};  // scales that were found finite
+  mutable linear::ScaleCheck check_scales_;
 };
 
 }  // namespace

@@ -1,6 +1,4 @@
 // qwen3::Linear: y = activation(RMSNorm(x) @ weights.T) + residual, on packed weights.
-#include <atomic>
-
 #include "cpu.h"
 #include "linear/layout.h"
 #include "linear/linear.h"
@@ -45,10 +43,7 @@ class Linear {
                  norm = context.input(kNormWeight), residual = context.input(kResidual);
     require_shape(x, "x", {-1, layout_.k});
     linear::Weights weights = linear::bind(layout_, codes, scales, 1);
-    if (checked_.load(std::memory_order_relaxed) != weights.scales) {
-      linear::require_finite_scales(weights, 0, weights.panels());
-      checked_.store(weights.scales, std::memory_order_relaxed);
-    }
+    check_scales_(weights);
     const int64_t width = linear::outputs(weights, activation_);
     if (norm) require_shape(norm, "norm_weight", {layout_.k});
     if (residual) require_shape(residual, "residual", {x.shape[0], width});
@@ -70,7 +65,7 @@ class Linear {
   float epsilon_;
   linear::Activation activation_;
   bool precise_;
-  mutable std::atomic<const void*> checked_{nullptr};  // scales that were found finite
+  mutable linear::ScaleCheck check_scales_;
 };
 
 }  // namespace

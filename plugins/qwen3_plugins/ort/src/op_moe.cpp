@@ -1,5 +1,4 @@
 // qwen3::MoE: RMSNorm, router, softmax, top-k, the chosen experts' SwiGLU, and their weighted sum plus residual.
-#include <atomic>
 #include <memory>
 
 #include "cpu.h"
@@ -44,7 +43,7 @@ class MoE {
     layout_.gate_up = linear::gate_up(linear::weights_of(format, 2 * intermediate, hidden, group_size));
     layout_.router = linear::weights_of(attributes.text("router_format", "fp32"), layout_.count, hidden, 0);
     if (layout_.router.scaling != linear::Scaling::none) throw Refused("router_format: expected fp32, fp16 or bf16");
-    checked_ = std::make_unique<std::atomic<const void*>[]>(static_cast<size_t>(layout_.count));
+    checks_ = std::make_unique<ScaleChecks[]>(static_cast<size_t>(layout_.count));
   }
 
   void compute(Context& context) const {
@@ -77,6 +76,10 @@ class MoE {
   }
 
  private:
+  struct ScaleChecks {
+    linear::ScaleCheck gate_up, down;
+  };
+
   struct Reading {
     const MoE* op;
     moe::Experts experts;
@@ -84,17 +87,14 @@ class MoE {
 
   // An expert's scales are looked at when it is first chosen: looking at all would read what no step needs.
   void require_finite(const moe::Experts& experts, int64_t expert) const {
-    std::atomic<const void*>& found = checked_[static_cast<size_t>(expert)];
-    const void* scales = experts.gate_up.scales;
-    if (found.load(std::memory_order_relaxed) == scales) return;
-    for (const linear::Weights& weights : {experts.gate_up.at(expert), experts.down.at(expert)})
-      linear::require_finite_scales(weights, 0, weights.panels());
-    found.store(scales, std::memory_order_relaxed);
+    ScaleChecks& checks = checks_[static_cast<size_t>(expert)];
+    checks.gate_up(experts.gate_up.at(expert));
+    checks.down(experts.down.at(expert));
   }
 
   moe::Experts layout_;
   float epsilon_;
-  std::unique_ptr<std::atomic<const void*>[]> checked_;  // by expert: scales that were found finite
+  std::unique_ptr<ScaleChecks[]> checks_;  // by expert
 };
 
 }  // namespace

@@ -95,4 +95,10 @@ void require_finite_scales(const Weights& weights, int64_t first_panel, int64_t 
     throw Refused("scales hold NaN or infinity: the engine's weights are damaged or were packed by another tool");
 }
 
+void ScaleCheck::operator()(const Weights& weights) {
+  if (found_finite_.load(std::memory_order_relaxed) == weights.scales) return;
+  require_finite_scales(weights, 0, weights.panels());
+  found_finite_.store(weights.scales, std::memory_order_relaxed);
+}
+
 }  // namespace qwen3::linear

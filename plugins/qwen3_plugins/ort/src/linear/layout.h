@@ -1,6 +1,7 @@
 // From the attributes of an operator to a layout, and the checks that a blob fits it.
 #pragma once
 
+#include <atomic>
 #include <string>
 
 #include "../operator.h"
@@ -20,5 +21,14 @@ Weights bind(const Weights& layout, const Tensor& codes, const Tensor& scales, i
 
 // Throws Refused where a scale is NaN or infinite. Reads all of [first, last).
 void require_finite_scales(const Weights& weights, int64_t first_panel, int64_t last_panel);
+
+// The same for a whole matrix, which is read when its scales are first met and not again.
+class ScaleCheck {
+ public:
+  void operator()(const Weights& weights);
+
+ private:
+  std::atomic<const void*> found_finite_{nullptr};
+};
 
 }  // namespace qwen3::linear
