@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from peers.environments import BENCHMARKS, REPOSITORY, python_of, variables_of
+from peers.environments import BENCHMARKS, REPOSITORY, is_ready, python_of, variables_of
 from peers.measuring import IDS, THREADS
 from peers.prepare import checkpoint_path
 
 from qwen3_compile.build import build
 from qwen3_compile.checkpoint.opening import open_checkpoint
 from qwen3_compile.contents import bytes_by_part, read_graph
+from qwen3_compile.engine.tokens import read_tokens
 from qwen3_compile.spec import find_spec, load_spec
 from qwen3_compile.validate.metrics import compare_logits
 from qwen3_compile.validate.reference import Reference
@@ -107,6 +108,11 @@ class Case:
         """The case's checkpoint."""
         return open_checkpoint(str(self.source), base_dir=REPOSITORY)
 
+    def live_vocab_size(self) -> int:
+        """Ids below it are tokens; engines are compared on them alone, as some give -inf beyond."""
+        checkpoint = self.open()
+        return read_tokens(checkpoint.assets(), checkpoint.architecture.vocab_size).live_vocab_size
+
     def weights(self) -> int:
         """Elements of all matrices."""
         shapes = [info.shape for info in self.open().tensors().values()]
@@ -141,7 +147,9 @@ def llama_logits(
         subprocess.run(command, cwd=BENCHMARKS, env=variables_of("llama.cpp"), check=True)
 
     if not path.exists():
-        run("peers.gguf_file", case.source, path, *variant.recipe)
+        partial = path.with_name(f"{path.name}.partial")
+        run("peers.gguf_file", case.source, partial, *variant.recipe)
+        partial.rename(path)
     tokens, result = path.with_suffix(".ids.json"), path.with_suffix(".logits")
     tokens.write_text(json.dumps([ids.tolist() for ids in sequences]), encoding="utf-8")
     run("peers.llama_logits", path, tokens, result)
@@ -158,13 +166,13 @@ def matrix_bytes(path: Path) -> int:
 def compare(folder: Path, case: Case) -> None:
     """Print the rows of one checkpoint."""
     sequences = case.sequences()
-    expected = reference_logits(case, sequences)
+    expected, live = reference_logits(case, sequences), case.live_vocab_size()
     for variant in VARIANTS:
         name = f"{case.name}-{VARIANTS.index(variant)}{'' if variant.ours else '.gguf'}"
         path = folder / "accuracy" / name
         path.parent.mkdir(exist_ok=True)
         compute = our_logits if variant.ours else lambda *given: llama_logits(folder, *given)
-        distance = compare_logits(expected, compute(case, variant, sequences, path), expected.shape[1])
+        distance = compare_logits(expected, compute(case, variant, sequences, path), live)
         bits = 8 * matrix_bytes(path) / case.weights()
         print(
             f"| {case.name} | {variant.name} | {variant.head} | {bits:.2f} | {distance.kl.mean():.5f} "
@@ -179,6 +187,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder.resolve()
+    if not checkpoint_path(folder, "dense").exists() or not is_ready("llama.cpp", folder):
+        raise SystemExit(f"error: {folder}: run `compare.py setup {folder} --only 'llama-q4*'` first")
     titles = ("checkpoint", "engine", "embedding and head", "bits a weight", "mean KL", "greatest KL", "same top token")
     print(f"| {' | '.join(titles)} |")
     print(f"{'|---' * len(titles)}|")

@@ -42,7 +42,8 @@ class Contender:
 _AVX2 = {"QWEN3_ORT_KERNELS": "avx2"}
 _INT4_32 = ("precision={weights: int4, group_size: 32, kv_cache: fp16}",)
 _INT4_128 = ("precision={weights: int4, group_size: 128, kv_cache: fp16}",)
-_INT8_32 = ("precision={weights: int8, group_size: 32, kv_cache: fp16}",)
+_INT8 = ("precision={weights: int8, group_size: channel, kv_cache: fp16}",)
+_FP8 = ("precision={weights: fp8, kv_cache: fp16}",)
 _GENAI = ("accuracy_level=4", "prune_lm_head=true")
 _PLAIN, _FLASH = ("--flash-attention", "0"), ("--flash-attention", "1")
 
@@ -51,17 +52,17 @@ CONTENDERS = (
     Contender("ours-int4-g32-avx2", "ours", "dense", 4, "ours-int4-g32", _INT4_32, ("--batch", "8"), _AVX2),
     Contender("ours-int4-g128", "ours", "dense", 4, "ours-int4-g128", _INT4_128),
     Contender("ours-int4-g128-avx2", "ours", "dense", 4, "ours-int4-g128", _INT4_128, (), _AVX2),
-    Contender("ours-int8-g32", "ours", "dense", 8, "ours-int8-g32", _INT8_32),
-    Contender("ours-int8-g32-avx2", "ours", "dense", 8, "ours-int8-g32", _INT8_32, (), _AVX2),
+    Contender("ours-int8", "ours", "dense", 8, "ours-int8", _INT8),
+    Contender("ours-int8-avx2", "ours", "dense", 8, "ours-int8", _INT8, (), _AVX2),
+    Contender("ours-fp8", "ours", "dense", 8, "ours-fp8", _FP8),
+    Contender("ours-fp8-avx2", "ours", "dense", 8, "ours-fp8", _FP8, (), _AVX2),
     Contender("llama-q4_0", "llama.cpp", "dense", 4, "llama-q4_0", ("q4_0",), _PLAIN),
     Contender("llama-q4_0-fa", "llama.cpp", "dense", 4, "llama-q4_0", ("q4_0",), _FLASH),
     Contender("llama-q8_0", "llama.cpp", "dense", 8, "llama-q8_0", ("q8_0",), _PLAIN),
-    Contender("llama-q8_0-fa", "llama.cpp", "dense", 8, "llama-q8_0", ("q8_0",), _FLASH),
     Contender("genai-int4-g32", "onnxruntime-genai", "dense", 4, "genai-int4-g32", ("int4", "block_size=32", *_GENAI)),
     Contender(
         "genai-int4-g128", "onnxruntime-genai", "dense", 4, "genai-int4-g128", ("int4", "block_size=128", *_GENAI)
     ),
-    Contender("genai-int8-g32", "onnxruntime-genai", "dense", 8, "genai-int8-g32", ("int8", "block_size=32", *_GENAI)),
     Contender("openvino-int4-g128", "openvino-genai", "dense", 4, "openvino-int4-g128", ("int4", "128")),
     Contender("openvino-int8", "openvino-genai", "dense", 8, "openvino-int8", ("int8",)),
     Contender("ours-moe-int4-g32", "ours", "moe", 4, "ours-moe-int4-g32", _INT4_32),

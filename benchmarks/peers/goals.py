@@ -91,7 +91,7 @@ _LLAMA4, _LLAMA8 = rivals("llama.cpp", 4), rivals("llama.cpp", 8)
 _LLAMA_MOE = rivals("llama.cpp", 4, "moe")
 _PEERS4 = rivals(None, 4)
 _OTHERS4 = [name for name in _PEERS4 if name not in _LLAMA4]
-_G32, _G128, _INT8, _MOE = "ours-int4-g32", "ours-int4-g128", "ours-int8-g32", "ours-moe-int4-g32"
+_G32, _G128, _MOE = "ours-int4-g32", "ours-int4-g128", "ours-moe-int4-g32"
 _SHORT = "decode, int4 group 32, short context"
 _DEEP = "decode at 2,048 tokens of context, fp16 cache"
 _PREFILL = "prefill 512, int4 group 32"
@@ -104,8 +104,8 @@ GOALS = (
     Goal("decode, int4 group 128", 1.75, "x", times("decode_short", _PEERS4), _G128, "the best peer at 4 bits"),
     Goal(_DEEP, 2.0, "x", times("decode_long", _LLAMA4), _G32, "llama.cpp Q4_0, its better flags"),
     Goal(_DEEP, 0.65, "%", of_bandwidth("long"), _G32, "read bandwidth"),
-    Goal("decode int8", 1.4, "x", times("decode_short", _LLAMA8), _INT8, "llama.cpp Q8_0"),
-    Goal("decode int8", 0.65, "%", of_bandwidth("short"), _INT8, "read bandwidth"),
+    Goal("decode, int8 by channel", 1.4, "x", times("decode_short", _LLAMA8), "ours-int8", "llama.cpp Q8_0"),
+    Goal("decode, fp8 in blocks", 0.65, "%", of_bandwidth("short"), "ours-fp8", "read bandwidth"),
     Goal(_PREFILL, 2.2, "x", times("prefill", _LLAMA4), _G32, "llama.cpp Q4_0"),
     Goal(_PREFILL, 2.0, "x", times("prefill", _OTHERS4), _G32, "the best other peer at 4 bits"),
     Goal(f"{_MIXTURE}: decode", 1.5, "x", times("decode_short", _LLAMA_MOE), _MOE, "llama.cpp Q4_0"),

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 IMPORTED = time.perf_counter()
 
+GREEDY = Sampling(temperature=0.0)
+THINKING = Sampling(temperature=0.6, top_p=0.95, top_k=20, seed=0)  # Qwen3's own setting
+
 
 class OurModel:
     """An engine directory; a `Model`."""
@@ -45,16 +48,16 @@ class OurModel:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
-    def generate(self, prompt: NDArray[np.int64], new: int) -> Durations:
-        """Continue a prompt greedily; see `Model`."""
-        (done,) = self.complete([prompt], new)
+    def generate(self, prompt: NDArray[np.int64], new: int, sampling: Sampling = GREEDY) -> Durations:
+        """Continue a prompt; see `Model`."""
+        (done,) = self.complete([prompt], new, sampling)
         first = done.timings.time_to_first_token or 0.0
         return Durations(first, done.timings.total - first)
 
-    def complete(self, prompts: list[NDArray[np.int64]], new: int) -> list[Completion]:
+    def complete(self, prompts: list[NDArray[np.int64]], new: int, sampling: Sampling = GREEDY) -> list[Completion]:
         """Continue prompts together, each by `new` tokens."""
-        greedy = Sampling(temperature=0.0)
-        done = self.engine.generate([Request(prompt=ids.tolist(), max_tokens=new, sampling=greedy) for ids in prompts])
+        requests = [Request(prompt=ids.tolist(), max_tokens=new, sampling=sampling) for ids in prompts]
+        done = self.engine.generate(requests)
         for one in done:
             if len(one.tokens) != new:
                 message = f"expected {new} tokens, found {len(one.tokens)} ({one.finish_reason})"
@@ -85,12 +88,12 @@ class TimedSession:
 
 
 def share_outside(model: OurModel, prompts: Prompts, decoded: int) -> float:
-    """The part of a decode step that is not spent inside ONNX Runtime: Python, sampling, book-keeping."""
+    """The part of a step that samples a token but is not spent in ONNX Runtime: Python, sampling, book-keeping."""
     backend: Any = model.engine.backend
     session = backend._session
     backend._session = timed = TimedSession(session)
     try:
-        seconds = model.generate(prompts.draw(SHORT), decoded + 1).others
+        seconds = model.generate(prompts.draw(SHORT), decoded + 1, THINKING).others
     finally:
         backend._session = session
     return 1 - sum(timed.seconds[-decoded:]) / seconds
