@@ -54,7 +54,7 @@ def library() -> ctypes.CDLL:
 
 def available_instructions() -> list[str]:
     if platform.machine() == "aarch64":  # an emulator shows the flags of its host
-        return ["scalar", "neon"] if library().qwen3_instructions() == INSTRUCTIONS["neon"] else ["scalar"]
+        return ["scalar", "neon"] if library().qwen3_instructions() >= INSTRUCTIONS["neon"] else ["scalar"]
     flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[-1].split("\n", 1)[0].split()
     names = ["scalar"]
     if {"avx2", "fma", "f16c"} <= set(flags):

@@ -22,8 +22,9 @@ InstructionSet detected_instructions() {
                       __builtin_cpu_supports("avx512vnni");
   return avx512 ? InstructionSet::avx512 : InstructionSet::avx2;
 #elif defined(__linux__) && defined(__aarch64__)
-  constexpr unsigned long kDotProduct = 1ul << 20;  // HWCAP_ASIMDDP, which old headers lack
-  return (getauxval(AT_HWCAP) & kDotProduct) != 0 ? InstructionSet::neon : InstructionSet::scalar;
+  constexpr unsigned long kDotProducts = 1ul << 20, kMatrixProducts = 1ul << 13;  // ASIMDDP of HWCAP, I8MM of HWCAP2
+  if ((getauxval(AT_HWCAP) & kDotProducts) == 0) return InstructionSet::scalar;
+  return (getauxval(AT_HWCAP2) & kMatrixProducts) != 0 ? InstructionSet::i8mm : InstructionSet::neon;
 #else
   return InstructionSet::scalar;
 #endif
@@ -35,6 +36,7 @@ static InstructionSet chosen_instructions() {
   if (wanted == nullptr) return best;
   if (std::strcmp(wanted, "scalar") == 0) return InstructionSet::scalar;
   if (std::strcmp(wanted, "avx2") == 0 && best == InstructionSet::avx512) return InstructionSet::avx2;
+  if (std::strcmp(wanted, "neon") == 0 && best == InstructionSet::i8mm) return InstructionSet::neon;
   return best;
 }
 

@@ -9,9 +9,10 @@ namespace qwen3::linear {
 
 namespace {
 
-// Adds products of `codes` with four activations, the `word`-th of a tile's.
-template <int word>
+// Adds products of `codes` with the four activations of a row that begin at an input, a multiple of 4.
+template <int rows, int input, int row>
 inline int32x4_t add_products(int32x4_t sum, int8x16_t codes, const int8_t* x) {
+  constexpr int word = (input / 8 * rows + row) * 2 + input % 8 / 4;
   return vdotq_laneq_s32(sum, codes, vld1q_s8(x + word / 4 * 16), word % 4);
 }
 
@@ -25,9 +26,8 @@ struct Int4Line {
       const uint8x16_t pairs = vld1q_u8(line + 16 * v);
       const int8x16_t low = vreinterpretq_s8_u8(vandq_u8(pairs, vdupq_n_u8(15)));
       const int8x16_t high = vreinterpretq_s8_u8(vshrq_n_u8(pairs, 4));
-      unroll<rows>([&](auto r) { dot[v][r] = add_products<2 * i * rows + decltype(r)::value>(dot[v][r], low, x); });
-      unroll<rows>(
-          [&](auto r) { dot[v][r] = add_products<(2 * i + 1) * rows + decltype(r)::value>(dot[v][r], high, x); });
+      unroll<rows>([&](auto r) { dot[v][r] = add_products<rows, 8 * i, decltype(r)::value>(dot[v][r], low, x); });
+      unroll<rows>([&](auto r) { dot[v][r] = add_products<rows, 8 * i + 4, decltype(r)::value>(dot[v][r], high, x); });
     }
   }
   static inline int32x4_t start(int32_t correction) { return vdupq_n_s32(correction); }
@@ -40,7 +40,7 @@ struct Int8Line {
   static inline void add(const uint8_t* line, const int8_t* x, int32x4_t (&dot)[vectors][rows]) {
     for (int v = 0; v < vectors; ++v) {
       const int8x16_t codes = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(line + 16 * v), vdupq_n_u8(128)));
-      unroll<rows>([&](auto r) { dot[v][r] = add_products<i * rows + decltype(r)::value>(dot[v][r], codes, x); });
+      unroll<rows>([&](auto r) { dot[v][r] = add_products<rows, 4 * i, decltype(r)::value>(dot[v][r], codes, x); });
     }
   }
   static inline int32x4_t start(int32_t) { return vdupq_n_s32(0); }  // sdot takes codes without their bias

@@ -1,4 +1,4 @@
-// What is done with rows of activations and of results, and the table, for NEON.
+// What is done with rows of activations and of results, and the tables, for NEON.
 #include "kernels_neon.h"
 
 #include <arm_neon.h>
@@ -38,13 +38,12 @@ void quantise(const float* values, int64_t padded_k, int64_t group, int bias, Ti
     const float largest = float_of_bits(vmaxvq_u32(bits));
     const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
     int32x4_t sum = vdupq_n_s32(0);
-    int8_t* codes = tile.codes + g * group * tile.rows + r * 4;
-    for (int64_t i = 0; i < group; i += 4) {
-      const int32x4_t code = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + i), inverse));
-      sum = vaddq_s32(sum, code);
-      const int16x4_t words = vqmovn_s32(code);
-      const int8x8_t bytes = vqmovn_s16(vcombine_s16(words, words));
-      vst1_lane_s32(reinterpret_cast<int32_t*>(codes + i * tile.rows), vreinterpret_s32_s8(bytes), 0);
+    int8_t* codes = tile.codes + g * group * tile.rows + r * 8;
+    for (int64_t i = 0; i < group; i += 8) {
+      const int32x4_t low = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + i), inverse));
+      const int32x4_t high = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + i + 4), inverse));
+      sum = vaddq_s32(sum, vaddq_s32(low, high));
+      vst1_s8(codes + i * tile.rows, vqmovn_s16(vcombine_s16(vqmovn_s32(low), vqmovn_s32(high))));
     }
     tile.scales[g * tile.rows + r] = largest / 127.0f;
     tile.corrections[g * tile.rows + r] =
@@ -93,19 +92,24 @@ void swiglu(const float* gate, const float* up, const float* residual, int count
            count - at, y + at);
 }
 
+constexpr Kernels with_integers(int rows, PanelKernel int4, PanelKernel int8) {
+  return {
+      rows,
+      kFloatRowsNeon,
+      int4,
+      int8,
+      {float_panel_neon<Format::int4>, float_panel_neon<Format::int8>, float_panel_neon<Format::fp8>,
+       float_panel_neon<Format::fp16>, float_panel_neon<Format::bf16>, float_panel_neon<Format::fp32>},
+      normalise,
+      quantise,
+      store,
+      swiglu,
+  };
+}
+
 }  // namespace
 
-const Kernels kNeonKernels = {
-    kIntegerRowsNeon,
-    kFloatRowsNeon,
-    int4_panel_neon,
-    int8_panel_neon,
-    {float_panel_neon<Format::int4>, float_panel_neon<Format::int8>, float_panel_neon<Format::fp8>,
-     float_panel_neon<Format::fp16>, float_panel_neon<Format::bf16>, float_panel_neon<Format::fp32>},
-    normalise,
-    quantise,
-    store,
-    swiglu,
-};
+const Kernels kNeonKernels = with_integers(kIntegerRowsNeon, int4_panel_neon, int8_panel_neon);
+const Kernels kI8mmKernels = with_integers(kIntegerRowsI8mm, int4_panel_i8mm, int8_panel_i8mm);
 
 }  // namespace qwen3::linear

@@ -1,4 +1,4 @@
-// The parts of the NEON table, each in its own file.
+// The parts of the NEON tables, each in its own file.
 #pragma once
 
 #include <type_traits>
@@ -9,13 +9,16 @@
 namespace qwen3::linear {
 
 constexpr int kIntegerRowsNeon = 8;
+constexpr int kIntegerRowsI8mm = 10;
 constexpr int kFloatRowsNeon = 8;
 // Up to so many rows of activations a panel is read in one go, four vectors wide. More take one half after the other:
-// either way there are at most 16 sums, in half of the registers.
+// either way there are at most 16 sums (20 of i8mm), which leaves registers for the rest.
 constexpr int kWholeRowsNeon = 4;
 
 void int4_panel_neon(const Weights& weights, const Tile& tile, int64_t panel, float* out);
 void int8_panel_neon(const Weights& weights, const Tile& tile, int64_t panel, float* out);
+void int4_panel_i8mm(const Weights& weights, const Tile& tile, int64_t panel, float* out);
+void int8_panel_i8mm(const Weights& weights, const Tile& tile, int64_t panel, float* out);
 template <Format format>
 void float_panel_neon(const Weights& weights, const Tile& tile, int64_t panel, float* out);
 
