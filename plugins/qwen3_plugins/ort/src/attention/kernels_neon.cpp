@@ -45,10 +45,10 @@ struct V {
     power = vfmaq_f32(vdupq_n_f32(2.4022651e-1f), power, rest);
     power = vfmaq_f32(vdupq_n_f32(6.9314718e-1f), power, rest);
     power = vfmaq_f32(vdupq_n_f32(1.0f), power, rest);
-    const int32x4_t exponent = vshlq_n_s32(vcvtq_s32_f32(whole), 23);
-    const int32x4_t result = vaddq_s32(vreinterpretq_s32_f32(power), exponent);
+    const uint32x4_t exponent = vshlq_n_u32(vreinterpretq_u32_s32(vcvtq_s32_f32(whole)), 23);
+    const uint32x4_t result = vaddq_u32(vreinterpretq_u32_f32(power), exponent);
     // Cleared where x < -126, so that a NaN stays one.
-    return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_s32(result), vcltq_f32(x, vdupq_n_f32(-126.0f))));
+    return vreinterpretq_f32_u32(vbicq_u32(result, vcltq_f32(x, vdupq_n_f32(-126.0f))));
   }
 };
 

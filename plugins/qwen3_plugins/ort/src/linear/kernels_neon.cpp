@@ -42,8 +42,9 @@ void quantise(const float* values, int64_t padded_k, int64_t group, int bias, Ti
     for (int64_t i = 0; i < group; i += 8) {
       const int32x4_t low = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + i), inverse));
       const int32x4_t high = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + i + 4), inverse));
-      sum = vaddq_s32(sum, vaddq_s32(low, high));
-      vst1_s8(codes + i * tile.rows, vqmovn_s16(vcombine_s16(vqmovn_s32(low), vqmovn_s32(high))));
+      const int16x8_t words = vcombine_s16(vqmovn_s32(low), vqmovn_s32(high));
+      sum = vpadalq_s16(sum, words);
+      vst1_s8(codes + i * tile.rows, vqmovn_s16(words));
     }
     tile.scales[g * tile.rows + r] = largest / 127.0f;
     tile.corrections[g * tile.rows + r] =
