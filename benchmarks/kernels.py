@@ -22,7 +22,7 @@ from qwen3_plugins.ort import LIBRARY_NAME, library_path, why_missing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LEVELS = ("scalar", "avx2", "avx512")
+LEVELS = ("scalar", "avx2", "avx512", "neon", "i8mm")
 BITS = {"int4": 4, "int8": 8, "fp8": 8, "fp16": 16, "bf16": 16, "fp32": 32}
 DECODE_BYTES = 192 << 20
 PREFILL = ((1024, 3072), (1024, 4096), (3072, 1024), (2048, 4096))

@@ -23,7 +23,7 @@ PACKAGES = (
     ("torch", "traces and validates: pip install 'qwen3-compile[build]'"),
     ("onnx", "writes graphs: pip install 'qwen3-compile[build]'"),
 )
-INSTRUCTIONS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "asimd", "asimddp")
+INSTRUCTIONS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "asimd", "asimddp", "i8mm")
 
 
 @dataclass(frozen=True)

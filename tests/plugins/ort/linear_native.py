@@ -14,7 +14,7 @@ import numpy as np
 from qwen3_plugins import layouts
 from qwen3_plugins.ort import library_path, why_missing
 
-INSTRUCTIONS = ("scalar", "avx2", "avx512")
+INSTRUCTIONS = ("scalar", "avx2", "avx512", "neon", "i8mm")
 PANEL = 16
 
 
@@ -30,7 +30,9 @@ def library() -> ctypes.CDLL:
 
 
 def available_instructions() -> list[str]:
-    return list(INSTRUCTIONS[: library().qwen3_instructions() + 1])
+    best = library().qwen3_instructions()
+    arm = INSTRUCTIONS.index("neon")
+    return ["scalar", *INSTRUCTIONS[arm : best + 1]] if best >= arm else list(INSTRUCTIONS[: best + 1])
 
 
 def pointer(array: np.ndarray | None) -> ctypes.c_void_p:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from qwen3_plugins.ort import library_path, why_missing
 
 Array = NDArray[np.generic]
-INSTRUCTIONS = {"scalar": 0, "avx2": 1, "avx512": 2}
+INSTRUCTIONS = {"scalar": 0, "avx2": 1, "avx512": 2, "neon": 3}
 EPSILON = 1e-6
 TOLERANCE = {False: 2e-5, True: 1e-3}
 """Of the output, by whether the cache is int8: the vector kernels then take queries and weights in 16 bits, which adds
@@ -55,6 +56,8 @@ def library() -> ctypes.CDLL:
 
 
 def available_instructions() -> list[str]:
+    if platform.machine() == "aarch64":  # an emulator shows the flags of its host
+        return ["scalar", "neon"] if library().qwen3_instructions() >= INSTRUCTIONS["neon"] else ["scalar"]
     flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[-1].split("\n", 1)[0].split()
     names = ["scalar"]
     if {"avx2", "fma", "f16c"} <= set(flags):

@@ -6,6 +6,9 @@
 #ifdef __linux__
 #include <sched.h>
 #endif
+#if defined(__linux__) && defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
 
 namespace qwen3 {
 
@@ -18,6 +21,10 @@ InstructionSet detected_instructions() {
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512vnni");
   return avx512 ? InstructionSet::avx512 : InstructionSet::avx2;
+#elif defined(__linux__) && defined(__aarch64__)
+  constexpr unsigned long kDotProducts = 1ul << 20, kMatrixProducts = 1ul << 13;  // ASIMDDP of HWCAP, I8MM of HWCAP2
+  if ((getauxval(AT_HWCAP) & kDotProducts) == 0) return InstructionSet::scalar;
+  return (getauxval(AT_HWCAP2) & kMatrixProducts) != 0 ? InstructionSet::i8mm : InstructionSet::neon;
 #else
   return InstructionSet::scalar;
 #endif
@@ -27,10 +34,10 @@ static InstructionSet chosen_instructions() {
   const InstructionSet best = detected_instructions();
   const char* wanted = std::getenv("QWEN3_ORT_KERNELS");
   if (wanted == nullptr) return best;
-  InstructionSet level = best;
-  if (std::strcmp(wanted, "scalar") == 0) level = InstructionSet::scalar;
-  if (std::strcmp(wanted, "avx2") == 0) level = InstructionSet::avx2;
-  return level < best ? level : best;
+  if (std::strcmp(wanted, "scalar") == 0) return InstructionSet::scalar;
+  if (std::strcmp(wanted, "avx2") == 0 && best == InstructionSet::avx512) return InstructionSet::avx2;
+  if (std::strcmp(wanted, "neon") == 0 && best == InstructionSet::i8mm) return InstructionSet::neon;
+  return best;
 }
 
 InstructionSet instructions() {

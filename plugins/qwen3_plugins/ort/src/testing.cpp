@@ -25,7 +25,7 @@ const char* kept(const std::exception& error) {
 
 }  // namespace qwen3
 
-// 0 scalar, 1 AVX2, 2 AVX-512: the best that this processor has.
+// 0 scalar, 1 AVX2, 2 AVX-512, 3 NEON, 4 i8mm: the best that this processor has.
 QWEN3_EXPORT int qwen3_instructions() { return static_cast<int>(qwen3::detected_instructions()); }
 
 QWEN3_EXPORT const char* qwen3_linear(int instructions, int threads, const char* format, int64_t n, int64_t k,

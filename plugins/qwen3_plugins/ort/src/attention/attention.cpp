@@ -174,7 +174,10 @@ const Kernels& choose_kernels(InstructionSet instructions, int64_t head_dim) {
 #if defined(__x86_64__)
   if (instructions >= InstructionSet::avx512 && head_dim % 16 == 0) return kAvx512Kernels;
   if (instructions >= InstructionSet::avx2 && head_dim % 8 == 0) return kAvx2Kernels;
+#elif defined(__aarch64__)
+  if (instructions >= InstructionSet::neon && head_dim % 8 == 0) return kNeonKernels;
 #endif
+  (void)instructions, (void)head_dim;
   return kScalarKernels;
 }
 

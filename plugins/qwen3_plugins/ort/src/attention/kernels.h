@@ -49,6 +49,8 @@ extern const Kernels kScalarKernels;
 #if defined(__x86_64__)
 extern const Kernels kAvx2Kernels;    // head_dim a multiple of 8
 extern const Kernels kAvx512Kernels;  // head_dim a multiple of 16
+#elif defined(__aarch64__)
+extern const Kernels kNeonKernels;  // head_dim a multiple of 8
 #endif
 
 // The fastest kernels allowed that take this head_dim.

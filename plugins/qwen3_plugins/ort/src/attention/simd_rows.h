@@ -1,4 +1,4 @@
-// Single rows of a head: what both vector kernels do eight values at a time.
+// Single rows of a head: what both vector kernels of x86 do eight values at a time.
 #pragma once
 
 #include <immintrin.h>
@@ -10,6 +10,12 @@
 
 namespace qwen3::attention {
 namespace {
+
+using Eight = __m256;
+
+inline __m256 zero8() { return _mm256_setzero_ps(); }
+inline __m256 scale8(__m256 values, float by) { return _mm256_mul_ps(values, _mm256_set1_ps(by)); }
+inline void store8(float* to, __m256 values) { _mm256_storeu_ps(to, values); }
 
 inline __m256 load8(const uint16_t* halves) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(halves)));

@@ -1,5 +1,6 @@
 // Many query rows: tiles of the cache are converted to float32 once, arranged in panels, and shared by all rows of the
-// item as two small matrix products with the online softmax between them. Included like simd_direct.h, after it.
+// item as two small matrix products with the online softmax between them. Included like simd_direct.h, after it and
+// after `Eight`, eight floats.
 #pragma once
 
 #include "simd_direct.h"
@@ -27,24 +28,22 @@ void convert_keys(const Attend& a, int64_t begin, const Tile& tile) {
     for (int64_t j = 0; j < at.count; j += 8) {
       const int64_t column = first + j;
       float* to = tile.keys + column / kPanel * kPanel * dim + column % kPanel;
-      __m256 rows[8];
+      Eight rows[8];
       for (int64_t d = 0; d < dim; d += 8) {
         for (int64_t k = 0; k < 8; ++k) {
-          rows[k] = j + k < at.count ? load8(at.keys[j + k] + d) : _mm256_setzero_ps();
-          if (sizeof(Element) == 1 && j + k < at.count) {
-            rows[k] = _mm256_mul_ps(rows[k], _mm256_set1_ps(at.key_scales[j + k]));
-          }
+          rows[k] = j + k < at.count ? load8(at.keys[j + k] + d) : zero8();
+          if (sizeof(Element) == 1 && j + k < at.count) rows[k] = scale8(rows[k], at.key_scales[j + k]);
         }
         transpose8(rows);
-        for (int64_t k = 0; k < 8; ++k) _mm256_storeu_ps(to + (d + k) * kPanel, rows[k]);
+        for (int64_t k = 0; k < 8; ++k) store8(to + (d + k) * kPanel, rows[k]);
       }
     }
     for (int64_t j = 0; j < at.count; ++j) {
       float* to = tile.values + (first + j) * kPanel;
       for (int64_t d = 0; d < dim; d += 8) {
-        __m256 values = load8(at.values[j] + d);
-        if (sizeof(Element) == 1) values = _mm256_mul_ps(values, _mm256_set1_ps(at.value_scales[j]));
-        _mm256_storeu_ps(to + d / kPanel * kPanel * kTileKeys + d % kPanel, values);
+        Eight values = load8(at.values[j] + d);
+        if (sizeof(Element) == 1) values = scale8(values, at.value_scales[j]);
+        store8(to + d / kPanel * kPanel * kTileKeys + d % kPanel, values);
       }
     }
   }

@@ -22,7 +22,7 @@ void copy_text(const std::string& from, char* to, int64_t size) {
 }  // namespace
 
 // `sizes`: tokens, sequences, table_width, positions, heads, blocks, kv_heads, block, head_dim, int8 cache (0 or 1).
-// `instructions`: 0 scalar, 1 AVX2, 2 AVX-512. Runs the step `repeats` times on `threads` threads, each time with the
+// `instructions`: 0 scalar, 1 AVX2, 2 AVX-512, 3 NEON, 4 i8mm. Runs the step `repeats` times on `threads` threads, each time with the
 // next of `repeats` block tables. `seconds` [repeats] may be null. Returns 0, or 1 with the reason in `fault`.
 extern "C" __attribute__((visibility("default"))) int qwen3_test_attention(const int64_t* sizes, float epsilon, const float* qkv,
                                                       const float* q_norm, const float* k_norm, const float* cosine,

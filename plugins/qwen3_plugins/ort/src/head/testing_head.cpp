@@ -2,7 +2,7 @@
 #include "../test_threads.h"
 #include "top.h"
 
-// `instructions`: 0 scalar, 1 AVX2, 2 AVX-512.
+// `instructions`: 0 scalar, 1 AVX2, 2 AVX-512, 3 NEON, 4 i8mm.
 extern "C" __attribute__((visibility("default"))) void qwen3_test_top(const float* logits, int64_t rows, int64_t width,
                                                                       int64_t k, float* values, int32_t* ids,
                                                                       float* log_sum_exp, int instructions,

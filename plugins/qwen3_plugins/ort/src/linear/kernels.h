@@ -14,7 +14,7 @@ constexpr int kMaxRows = 12;  // rows of activations in the largest tile of any 
 struct Tile {
   int rows = 0;
   // For integer arithmetic: value[r, k] is codes * scale of k's group.
-  int8_t* codes = nullptr;         // [padded_k / 4, rows, 4]
+  int8_t* codes = nullptr;         // [padded_k / 4, rows, 4]; of NEON and i8mm: [padded_k / 8, rows, 8]
   float* scales = nullptr;         // [groups, rows]
   int32_t* corrections = nullptr;  // [groups, rows]: -bias * sum of the group's codes
   // For floating-point arithmetic.
@@ -50,6 +50,9 @@ extern const Kernels kScalarKernels;
 #if defined(__x86_64__)
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
+#elif defined(__aarch64__)
+extern const Kernels kNeonKernels;
+extern const Kernels kI8mmKernels;
 #endif
 
 }  // namespace qwen3::linear

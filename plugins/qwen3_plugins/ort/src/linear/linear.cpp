@@ -33,6 +33,9 @@ const Kernels& kernels(InstructionSet instructions) {
 #if defined(__x86_64__)
   if (instructions == InstructionSet::avx512) return kAvx512Kernels;
   if (instructions == InstructionSet::avx2) return kAvx2Kernels;
+#elif defined(__aarch64__)
+  if (instructions == InstructionSet::i8mm) return kI8mmKernels;
+  if (instructions == InstructionSet::neon) return kNeonKernels;
 #endif
   (void)instructions;
   return kScalarKernels;
