@@ -109,7 +109,7 @@ def open_directory(
     tensors = {name: t for name, t in canonical_tensors(weights).items() if not is_rotary_buffer(name)}
     float8 = take_scales(tensors)
     if architecture.tie_word_embeddings:
-        _drop_tied_head(tensors)
+        _drop_tied_head(tensors, float8)
     shapes = expected_tensors(architecture, has_head=has_head)
     _verify(tensors, shapes, where=str(paths[0] if len(paths) == 1 else folder))
     return DirectoryCheckpoint(
@@ -179,17 +179,25 @@ def _read_shards(folder: Path, index: Path) -> tuple[dict[str, StoredTensor], tu
     return tensors, (index, *(folder / shard for shard in shards))
 
 
-def _drop_tied_head(tensors: dict[str, StoredTensor]) -> None:
+def _drop_tied_head(tensors: dict[str, StoredTensor], float8: dict[str, StoredFloat8]) -> None:
     """A tied head may be stored as well, but only as the embedding's equal: otherwise which of the two is meant?"""
     head, embedding = tensors.pop(HEAD, None), tensors.get(EMBEDDING)
+    scaled_head, scaled_embedding = float8.pop(HEAD, None), float8.get(EMBEDDING)
     if head is None or embedding is None:
         return
-    same = (head.dtype, head.shape) == (embedding.dtype, embedding.shape)
-    if not same or head.dtype not in NUMPY_TYPES or not _equal_bytes(head.view(), embedding.view()):
+    pairs = [(head, embedding)]
+    if scaled_head is not None and scaled_embedding is not None:
+        pairs.append((scaled_head.scales, scaled_embedding.scales))
+    if not all(_same(*pair) for pair in pairs):
         raise CheckpointError(
             f"{head.path}: {HEAD} differs from {EMBEDDING}, but tie_word_embeddings is true in {CONFIG};"
             " set it to false there if the head is meant"
         )
+
+
+def _same(first: StoredTensor, second: StoredTensor) -> bool:
+    kinds_agree = (first.dtype, first.shape) == (second.dtype, second.shape)
+    return kinds_agree and first.dtype in NUMPY_TYPES and _equal_bytes(np.atleast_1d(first.view()), np.atleast_1d(second.view()))
 
 
 def _equal_bytes(first: NDArray[Any], second: NDArray[Any]) -> bool:

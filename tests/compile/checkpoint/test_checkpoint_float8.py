@@ -158,3 +158,20 @@ def test_scales_that_do_not_fit_are_named(stored, damage, message):
     with pytest.raises(CheckpointError, match=message) as caught:
         opened(folder)
     assert str(folder / "model.safetensors") in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), ()])
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_a_tied_head_is_compared_with_its_scales(stored, factor, shape):
+    folder = stored()
+    state = load_file(folder / "model.safetensors")
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        state[name] = torch.ones(DIMENSIONS["vocab_size"], DIMENSIONS["hidden_size"]).to(torch.float8_e4m3fn)
+        state[f"{name}_scale_inv"] = torch.full(shape, factor if name == "lm_head.weight" else 1.0)
+    save_file(state, folder / "model.safetensors")
+    if factor == 1.0:
+        with pytest.raises(CheckpointError, match=r"no tensor is named 'lm_head.weight'"):
+            opened(folder).read("lm_head.weight")
+    else:
+        with pytest.raises(CheckpointError, match=r"lm_head.weight differs from model.embed_tokens.weight"):
+            opened(folder)
