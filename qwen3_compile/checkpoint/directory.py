@@ -197,7 +197,11 @@ def _drop_tied_head(tensors: dict[str, StoredTensor], float8: dict[str, StoredFl
 
 def _same(first: StoredTensor, second: StoredTensor) -> bool:
     kinds_agree = (first.dtype, first.shape) == (second.dtype, second.shape)
-    return kinds_agree and first.dtype in NUMPY_TYPES and _equal_bytes(np.atleast_1d(first.view()), np.atleast_1d(second.view()))
+    return (
+        kinds_agree
+        and first.dtype in NUMPY_TYPES
+        and _equal_bytes(np.atleast_1d(first.view()), np.atleast_1d(second.view()))
+    )
 
 
 def _equal_bytes(first: NDArray[Any], second: NDArray[Any]) -> bool:
