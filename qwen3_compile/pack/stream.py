@@ -20,6 +20,7 @@ import onnx_ir as ir
 from qwen3_compile.errors import CheckpointError
 from qwen3_compile.pack.layouts import pack
 from qwen3_compile.quantize import Float8
+from qwen3_compile.quantize.float8 import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ ALIGNMENT = 4096  # a page: external data at such offsets is mapped, not copied
 
 _WRITE_BYTES = 64 << 20
 _E4M3_NAN = np.uint8(0x7F)  # without the sign; E4M3 has no infinity
+_LARGEST_SCALE = np.finfo(np.float32).max / LARGEST
 # Exponent bits of the floating types: all ones mean NaN or infinity.
 _EXPONENT = {"float16": 0x7C00, "bfloat16": 0x7F80, "float32": 0x7F800000, "float64": 0x7FF0000000000000}
 
@@ -118,7 +120,7 @@ def write_weights(
         written: called with the bytes of each entry that is done, in order, on the calling thread.
 
     Raises:
-        CheckpointError: a source tensor holds NaN or infinity.
+        CheckpointError: a source tensor holds NaN or infinity, or stands for values beyond float32.
         OSError: the file cannot be written.
     """
     computed = tables or {}
@@ -194,9 +196,15 @@ def _write(descriptor: int, array: Array, offset: int) -> None:
 
 
 def _finite(name: str, tensor: Source) -> Source:
-    """Return `tensor` unless it holds NaN or infinity; looked at block by block, through the exponent's bits."""
+    """Return `tensor` unless it holds NaN or infinity, or E4M3 that its scales make overflow.
+
+    It is looked at block by block, through the exponent's bits.
+    """
     if isinstance(tensor, Float8):
         _finite(f"{name}_scale", tensor.scales)
+        if (largest := np.abs(tensor.scales).max(initial=0)) > _LARGEST_SCALE:
+            found = f"holds {largest:.3g}, with which values overflow float32"
+            raise CheckpointError(f"tensor {name}_scale {found}: the checkpoint is damaged")
         rows = max(1, (1 << 20) // max(1, tensor.shape[1]))
         for start in range(0, len(tensor.codes), rows):
             if (tensor.codes[start : start + rows] & _E4M3_NAN == _E4M3_NAN).any():

@@ -158,17 +158,24 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path, value, dtype):
 
 
 @pytest.mark.parametrize(
-    ("place", "value"), [("codes", 0x7F), ("codes", 0xFF), ("scales", np.nan), ("scales", np.inf), ("scales", -np.inf)]
+    ("place", "value", "message"),
+    [
+        ("codes", 0x7F, "tensor matrix holds NaN"),
+        ("codes", 0xFF, "tensor matrix holds NaN"),
+        ("scales", np.nan, "tensor matrix_scale holds NaN or infinity"),
+        ("scales", np.inf, "tensor matrix_scale holds NaN or infinity"),
+        ("scales", -np.inf, "tensor matrix_scale holds NaN or infinity"),
+        ("scales", 1e36, "tensor matrix_scale holds 1e[+]36, with which values overflow float32"),
+    ],
 )
 @pytest.mark.parametrize("recipe", [RECIPES[1], RECIPES[3]], ids=["bf16", "int4"])
-def test_e4m3_that_is_not_finite_is_named(tmp_path, recipe, place, value):
+def test_e4m3_that_is_not_finite_is_named(tmp_path, recipe, place, value, message):
     stored = as_float8(tensors()["matrix"], WeightFormat("fp8", 128))
     written(tmp_path, (recipe,), source={"matrix": stored})
     (tmp_path / "weights.bin").unlink()
     broken = {"codes": stored.codes.copy(), "scales": stored.scales.copy()}
     broken[place].reshape(-1)[-1] = value
-    name = "matrix" if place == "codes" else "matrix_scale"
-    with pytest.raises(CheckpointError, match=f"tensor {name} holds NaN"):
+    with pytest.raises(CheckpointError, match=message):
         written(tmp_path, (recipe,), source={"matrix": Float8(**broken)})
 
 
