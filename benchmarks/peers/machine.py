@@ -15,6 +15,7 @@ from qwen3_plugins.ort import library_path, why_missing
 
 ROWS, INPUTS, OUTPUTS = 512, 1024, 4096
 SECONDS = 1.0
+VECTORS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "sve")
 
 
 def ceilings(threads: int) -> dict[str, float]:
@@ -40,12 +41,18 @@ def int8_throughput(threads: int) -> float:
 
 def describe() -> dict[str, str]:
     """The processor, its vector instructions and the system, for the head of a report (Linux)."""
-    text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    flags = set(re.findall(r"^flags\s*: (.*)$", text, re.MULTILINE)[0].split())
-    vectors = [name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8") if name in flags]
+    processor, instructions = parse_cpuinfo(Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     return {
-        "processor": re.findall(r"^model name\s*: (.*)$", text, re.MULTILINE)[0],
+        "processor": processor or platform.machine(),
         "cores": str(len(os.sched_getaffinity(0))),
-        "instructions": ", ".join(vectors),
+        "instructions": ", ".join(instructions),
         "system": platform.platform(),
     }
+
+
+def parse_cpuinfo(text: str) -> tuple[str, list[str]]:
+    """The name of the processor, empty where Linux gives none as on ARM, and those of `VECTORS` that it has."""
+    name = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*: (.*)$", text, re.MULTILINE)
+    found = flags[1].split() if flags else []
+    return name[1] if name else "", [each for each in VECTORS if each in found]

@@ -27,6 +27,7 @@ from peers.measuring import (  # noqa: E402
     worker_arguments,
 )
 from qwen3_runtime import Engine, Request, Sampling  # noqa: E402
+from qwen3_runtime.text import Tokenizer  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,8 +126,11 @@ def main() -> None:
     model = OurModel(engine)
     model.generate(prompts.draw(FIRST), 1)
     first = time.perf_counter()
+    Tokenizer.open(arguments.model)
+    parsed = time.perf_counter()
     result = {
         "import_seconds": IMPORTED - STARTED,
+        "tokenizer_seconds": parsed - first,  # again, to know its part of loading
         "load_seconds": opened - opening,
         "first_token_seconds": first - opened,
         **measure(model, prompts, lengths),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from peers.contenders import CONTENDERS
 from peers.goals import GOALS, of_bandwidth, rivals
+from peers.machine import parse_cpuinfo
 from peers.measuring import Durations, Lengths, Prompts, greedy, measure
 from peers.report import AVX2, engine_table, goal_table, in_unit
 from peers.results import MACHINE, Results, read_results, write_results
@@ -117,6 +118,19 @@ def test_rates_count_prompt_tokens_before_and_new_tokens_after_the_first():
 
     rates = measure(Steady(), Prompts(0), Lengths(prefill=30, long=50, short_decoded=8, long_decoded=4))
     assert rates == pytest.approx({"prefill": 100, "prefill_long": 100, "decode_short": 2, "decode_long": 2})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("model name\t: Some x86\nflags\t\t: fpu avx2 avx512f\n", ("Some x86", ["avx2", "avx512f"])),
+        ("CPU part\t: 0xd40\nFeatures\t: fp asimd asimddp i8mm\n", ("", ["asimddp", "i8mm"])),
+        ("", ("", [])),
+    ],
+    ids=["x86", "arm", "neither"],
+)
+def test_a_processor_is_described_by_what_linux_tells_of_it(text, expected):
+    assert parse_cpuinfo(text) == expected
 
 
 def test_no_prompt_comes_twice():
