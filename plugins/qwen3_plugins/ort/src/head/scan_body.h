@@ -63,7 +63,8 @@ float highest(const float* values, int64_t count) {
   return top;
 }
 
-// x = e^x for x <= 0: 2^(nearest integer) times a Taylor series of degree 6 (relative error 3e-7); 0 below e^-86, NaN of NaN.
+// x = e^x for x <= 0: 2^(nearest integer) times a Taylor series of degree 6 (relative error 3e-7); 0 below e^-86.
+// NaN stays NaN.
 inline void exponentiate(Floats& x) {
   constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
   const Floats scaled = x * 1.44269504f;
