@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-EngineName = Literal["ours", "llama.cpp", "onnxruntime-genai", "openvino-genai"]
+EngineName = Literal["ours", "llama.cpp", "llama.cpp for AVX2", "onnxruntime-genai", "openvino-genai"]
 CheckpointName = Literal["dense", "moe"]
 
 
@@ -39,7 +39,11 @@ class Contender:
         return self.engine == "ours"
 
 
+# Ending of the name of a contender that is held to AVX2, on a processor that has more. onnxruntime-genai cannot be.
+AVX2 = "-avx2"
 _AVX2 = {"QWEN3_ORT_KERNELS": "avx2"}
+_ONEDNN_AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+_LLAMA_AVX2: EngineName = "llama.cpp for AVX2"
 _INT4_32 = ("precision={weights: int4, group_size: 32, kv_cache: fp16}",)
 _INT4_128 = ("precision={weights: int4, group_size: 128, kv_cache: fp16}",)
 _INT8 = ("precision={weights: int8, group_size: channel, kv_cache: fp16}",)
@@ -58,15 +62,30 @@ CONTENDERS = (
     Contender("ours-fp8-avx2", "ours", "dense", 8, "ours-fp8", _FP8, (), _AVX2),
     Contender("llama-q4_0", "llama.cpp", "dense", 4, "llama-q4_0", ("q4_0",), _PLAIN),
     Contender("llama-q4_0-fa", "llama.cpp", "dense", 4, "llama-q4_0", ("q4_0",), _FLASH),
+    Contender("llama-q4_0-avx2", _LLAMA_AVX2, "dense", 4, "llama-q4_0", ("q4_0",), _PLAIN),
+    Contender("llama-q4_0-fa-avx2", _LLAMA_AVX2, "dense", 4, "llama-q4_0", ("q4_0",), _FLASH),
     Contender("llama-q8_0", "llama.cpp", "dense", 8, "llama-q8_0", ("q8_0",), _PLAIN),
+    Contender("llama-q8_0-avx2", _LLAMA_AVX2, "dense", 8, "llama-q8_0", ("q8_0",), _PLAIN),
     Contender("genai-int4-g32", "onnxruntime-genai", "dense", 4, "genai-int4-g32", ("int4", "block_size=32", *_GENAI)),
     Contender(
         "genai-int4-g128", "onnxruntime-genai", "dense", 4, "genai-int4-g128", ("int4", "block_size=128", *_GENAI)
     ),
     Contender("openvino-int4-g128", "openvino-genai", "dense", 4, "openvino-int4-g128", ("int4", "128")),
+    Contender(
+        "openvino-int4-g128-avx2",
+        "openvino-genai",
+        "dense",
+        4,
+        "openvino-int4-g128",
+        ("int4", "128"),
+        (),
+        _ONEDNN_AVX2,
+    ),
     Contender("openvino-int8", "openvino-genai", "dense", 8, "openvino-int8", ("int8",)),
     Contender("ours-moe-int4-g32", "ours", "moe", 4, "ours-moe-int4-g32", _INT4_32),
     Contender("ours-moe-int4-g32-avx2", "ours", "moe", 4, "ours-moe-int4-g32", _INT4_32, (), _AVX2),
     Contender("llama-moe-q4_0", "llama.cpp", "moe", 4, "llama-moe-q4_0", ("q4_0",), _PLAIN),
     Contender("llama-moe-q4_0-fa", "llama.cpp", "moe", 4, "llama-moe-q4_0", ("q4_0",), _FLASH),
+    Contender("llama-moe-q4_0-avx2", _LLAMA_AVX2, "moe", 4, "llama-moe-q4_0", ("q4_0",), _PLAIN),
+    Contender("llama-moe-q4_0-fa-avx2", _LLAMA_AVX2, "moe", 4, "llama-moe-q4_0", ("q4_0",), _FLASH),
 )

@@ -38,15 +38,22 @@ class Environment:
     variables: dict[str, str] = field(default_factory=dict)
 
 
-ENVIRONMENTS: dict[EngineName, Environment] = {
-    # From source, so that its kernels are compiled for this machine: about 15 minutes on two cores.
-    "llama.cpp": Environment(
-        "llama",
+def _llama(folder: str, instructions: str) -> Environment:
+    """llama.cpp from source, its kernels compiled for certain instructions: 4 to 15 minutes on two cores."""
+    return Environment(
+        folder,
         "llama_cpp, gguf",
         ("llama-cpp-python==0.3.36", "gguf==0.19.*"),
-        ("--no-binary", "llama-cpp-python"),
-        (),
-        {"CMAKE_ARGS": "-DGGML_NATIVE=ON"},
+        # Not from pip's cache either, which does not know what a wheel was compiled for.
+        ("--no-cache-dir", "--no-binary", "llama-cpp-python"),
+        variables={"CMAKE_ARGS": instructions},
+    )
+
+
+ENVIRONMENTS: dict[EngineName, Environment] = {
+    "llama.cpp": _llama("llama", "-DGGML_NATIVE=ON"),
+    "llama.cpp for AVX2": _llama(
+        "llama-avx2", "-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON"
     ),
     "onnxruntime-genai": Environment(
         "genai",

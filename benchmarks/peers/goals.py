@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from peers.contenders import CONTENDERS, CheckpointName, EngineName
-from peers.results import MACHINE
+from peers.contenders import AVX2, CONTENDERS, CheckpointName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,28 +40,36 @@ class Goal:
         return value <= self.bound if self.at_most else value >= self.bound
 
 
-def rivals(engine: EngineName | None, bits: int, checkpoint: CheckpointName = "dense") -> list[str]:
-    """The contenders that are not ours, of one engine or of all."""
+def rivals(engine: str | None, bits: int, checkpoint: CheckpointName = "dense") -> list[str]:
+    """The contenders that are not ours, of one engine or of all, held to AVX2 or not."""
     return [
         one.name
         for one in CONTENDERS
-        if not one.ours and one.bits == bits and one.checkpoint == checkpoint and engine in (None, one.engine)
+        if not one.ours
+        and one.bits == bits
+        and one.checkpoint == checkpoint
+        and (engine is None or one.engine.startswith(engine))
     ]
 
 
 def times(figure: str, names: list[str]) -> Callable[[Results, str], float | None]:
-    """A contender's figure as a multiple of the best of others in the same round."""
-    return lambda results, ours: results.ratio(ours, names, figure)
+    """A contender's figure as a multiple of the best of others in the same round: held to AVX2 as it is, or not."""
+
+    def multiple(results: Results, ours: str) -> float | None:
+        equals = [name for name in names if name.endswith(AVX2) == ours.endswith(AVX2)]
+        return results.ratio(ours, equals, figure)
+
+    return multiple
 
 
 def of_bandwidth(depth: str) -> Callable[[Results, str], float | None]:
-    """The bytes that decoding reads in a second, as a share of the bandwidth of the same round."""
+    """Bytes that decoding reads in a second, as a share of the bandwidth just before and after the contender ran."""
 
     def share(round_: dict[str, Figures], ours: str) -> float | None:
-        own, machine = round_.get(ours), round_.get(MACHINE)
-        if own is None or machine is None:
+        own = round_.get(ours, {})
+        if f"bytes_{depth}" not in own or "read_bandwidth" not in own:
             return None
-        return own[f"decode_{depth}"] * own[f"bytes_{depth}"] / machine["read_bandwidth"]
+        return own[f"decode_{depth}"] * own[f"bytes_{depth}"] / own["read_bandwidth"]
 
     return lambda results, ours: results.per_round(lambda round_: share(round_, ours))
 

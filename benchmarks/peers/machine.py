@@ -1,4 +1,4 @@
-"""What the machine gives in the same round: read bandwidth, int8 arithmetic; and what it is."""
+"""What the machine's arithmetic gives, and what machine it is."""
 
 from __future__ import annotations
 
@@ -10,17 +10,11 @@ from pathlib import Path
 
 from kernels import best_and_median, linear_call
 
-from qwen3_compile.bench import read_bandwidth
 from qwen3_plugins.ort import library_path, why_missing
 
 ROWS, INPUTS, OUTPUTS = 512, 1024, 4096
 SECONDS = 1.0
 VECTORS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "sve")
-
-
-def ceilings(threads: int) -> dict[str, float]:
-    """Bytes a second read in sequence, and int8 operations a second (two a multiply-add) of our prefill kernel."""
-    return {"read_bandwidth": read_bandwidth(threads), "int8_throughput": int8_throughput(threads)}
 
 
 def int8_throughput(threads: int) -> float:

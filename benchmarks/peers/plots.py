@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 COLOURS: dict[EngineName, str] = {
     "ours": "#2a6f97",
     "llama.cpp": "#c08552",
+    "llama.cpp for AVX2": "#c08552",
     "onnxruntime-genai": "#8d99ae",
     "openvino-genai": "#a3b18a",
 }

@@ -29,7 +29,7 @@ def checkpoint_path(folder: Path, name: str) -> Path:
 
 def model_path(folder: Path, contender: Contender) -> Path:
     """Where a contender's model is."""
-    suffix = ".gguf" if contender.engine == "llama.cpp" else ""
+    suffix = ".gguf" if contender.engine.startswith("llama.cpp") else ""
     return folder / "models" / f"{contender.model}{suffix}"
 
 
@@ -90,7 +90,7 @@ def export(folder: Path, contender: Contender, source: Path, path: Path) -> None
 def _export_arguments(contender: Contender, source: Path, result: Path) -> Sequence[str]:
     # -I: without our own modules on the path, one of which (kernels) has the name of a package that exporters look for.
     kind, *options = contender.recipe
-    if contender.engine == "llama.cpp":
+    if contender.engine.startswith("llama.cpp"):
         return ["-m", "peers.gguf_file", str(source), str(result), kind, *options]
     if contender.engine == "onnxruntime-genai":
         scratch = result.with_name(f"{result.name}.cache")

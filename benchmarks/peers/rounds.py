@@ -1,16 +1,18 @@
-"""Rounds: every contender once, in an order that rotates, and the machine after them."""
+"""Rounds: every contender once, in an order that rotates, and the machine beside them."""
 
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import time
 from typing import TYPE_CHECKING
 
 from peers.environments import BENCHMARKS, REPOSITORY, python_of, variables_of
-from peers.machine import ceilings, describe
+from peers.machine import describe, int8_throughput
 from peers.prepare import model_path
 from peers.results import MACHINE, Figures, Results, write_results
+from qwen3_compile.bench import read_bandwidth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,11 +23,13 @@ if TYPE_CHECKING:
 WORKERS: dict[EngineName, str] = {
     "ours": "peers.our_worker",
     "llama.cpp": "peers.llama_worker",
+    "llama.cpp for AVX2": "peers.llama_worker",
     "onnxruntime-genai": "peers.genai_worker",
     "openvino-genai": "peers.openvino_worker",
 }
 DISTRIBUTIONS = {
     "llama.cpp": "llama-cpp-python",
+    "llama.cpp for AVX2": "llama-cpp-python",
     "onnxruntime-genai": "onnxruntime-genai",
     "openvino-genai": "openvino-genai",
 }
@@ -53,13 +57,20 @@ def run_rounds(
         figures: dict[str, Figures] = {}
         for contender in rotated(contenders, number):
             try:
-                figures[contender.name] = run_worker(folder, contender, threads=threads, seed=number, quick=quick)
+                before = read_bandwidth(threads)
+                own = run_worker(folder, contender, threads=threads, seed=number, quick=quick)
+                # That of a virtual machine may halve or double from one minute to the next.
+                figures[contender.name] = own | {"read_bandwidth": (before + read_bandwidth(threads)) / 2}
             except RuntimeError as error:
                 results.failures.append(f"round {number + 1}: {error}")
                 print(f"error: {results.failures[-1]}", flush=True)
                 continue
             print(_line(contender.name, figures[contender.name]), flush=True)
-        figures[MACHINE] = ceilings(threads)
+        bandwidths = [each["read_bandwidth"] for each in figures.values()] or [read_bandwidth(threads)]
+        figures[MACHINE] = {
+            "read_bandwidth": statistics.median(bandwidths),
+            "int8_throughput": int8_throughput(threads),
+        }
         results.rounds.append(figures)
         write_results(results, folder / "results.json")
         print(f"round {number + 1} of {rounds}: {time.monotonic() - started:.0f} s", flush=True)

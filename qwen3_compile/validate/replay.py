@@ -79,7 +79,7 @@ def replay(backend: Backend, sequences: Sequence[NDArray[np.int64]], schedules: 
             )
         ).values
         for (i, size), at in zip(active, starts, strict=False):
-            yield Rows(i, done[i], values[at : at + size])
+            yield Rows(i, done[i], values[at : at + size].copy())  # the next step may overwrite them
             done[i] += size
 
 

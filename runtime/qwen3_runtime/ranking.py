@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import operator
+from bisect import bisect_left
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -24,12 +25,12 @@ _MANY = 1000
 # terms with a relative error of some 1e-6 each. Ten times what the kernels were seen to make.
 _SUM_ERROR = 1e-4
 _LAST_PLACES = 2.0**-22
+LEAST_TEMPERATURE = 1e-200
 # Float64 sums of the same weights in different orders.
 _ROUNDING = 1e-9
 
 
-@dataclass(frozen=True)
-class Ranking:
+class Ranking(NamedTuple):
     """The tokens that score highest, ids ascending among equals. Every other token scores less than the last of them.
 
     Attributes:
@@ -91,6 +92,15 @@ def rank_top(
     return Ranking(ids[:count], scores[:count], floor == -math.inf, total)
 
 
+def above_floor(top: Top, live_vocab_size: int) -> list[float]:
+    """The largest logits that no token but those in `top` can equal, largest first; none where one is not finite."""
+    scores: list[float] = top.values.tolist()
+    if not (math.isfinite(top.log_sum_exp) and math.isfinite(scores[0])):
+        return []
+    floor = scores[-1] if len(scores) < live_vocab_size else -math.inf
+    return scores[: bisect_left(scores, -floor, key=operator.neg)]
+
+
 @np.errstate(over="ignore", invalid="ignore")
 def _bounds_of_others(
     log_sum_exp: float, known: NDArray[np.float32], peak: float, floor: float, temperature: float
@@ -134,8 +144,8 @@ def rank_row(scores: NDArray[np.float32], count: int, total: float) -> Ranking:
 
 def weights(scores: NDArray[np.float32], peak: np.float32 | float, temperature: float) -> NDArray[np.float64]:
     """Unnormalised probabilities, 1 for a token that scores `peak`."""
-    with np.errstate(over="ignore"):  # a tiny temperature sends all but the largest to -inf, which is weight 0
-        return np.exp((scores.astype(np.float64) - float(peak)) / temperature)
+    # No float32 overflows when divided by the least temperature, under which only those of the peak have any weight.
+    return np.exp((scores.astype(np.float64) - float(peak)) / max(temperature, LEAST_TEMPERATURE))
 
 
 def check_largest(value: np.float32 | float, *, allow_none: bool = False) -> None:

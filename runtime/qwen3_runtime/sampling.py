@@ -21,14 +21,17 @@ doubt which token all logits would give, and only then: the outcome never depend
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qwen3_runtime.errors import EngineError, RequestError
 from qwen3_runtime.penalties import Penalties
-from qwen3_runtime.ranking import check_largest, rank_row, rank_top, weights
+from qwen3_runtime.ranking import LEAST_TEMPERATURE, above_floor, check_largest, rank_row, rank_top, weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 # Without top-k and top-p, so many tokens are in order of their probability, the rest in order of their ids: nearly
 # every draw falls among the former, and sorting 150,000 takes long.
 _FRONT = 128
+_FEW = 64
 # Top-p without top-k sorts this many candidates first, then all: a nucleus is rarely larger.
 _NUCLEUS_SIZES = (_FRONT, 1024, 16_384)
 # More than this are not asked for apart.
@@ -127,6 +131,7 @@ class Sampler:
         self.sampling = sampling
         self._live = live_vocab_size
         self._limit = sampling.top_k if sampling.top_k < live_vocab_size else 0
+        self._least = max(sampling.min_p, float(np.finfo(np.float64).tiny))  # weight of a token that is kept
         self._random = np.random.Generator(np.random.PCG64(sampling.seed))
         self._penalties = Penalties(sampling, live_vocab_size)
         for token_id in prompt_ids:
@@ -205,6 +210,8 @@ class Sampler:
         wanted = self.top_k  # a step that others take part in may bring more
         if not wanted:
             return None
+        if 0 < self._limit <= _FEW and not len(self._penalties):
+            return self._pick_of_few(top.ids, above_floor(top.first(wanted), self._live), number)
         weighed = None if self._limit else self.sampling.temperature
         ranking = rank_top(top.first(wanted), logits, self._penalties, self._live, weighed)
         if ranking is not None and self._cuts_nothing:
@@ -225,14 +232,32 @@ class Sampler:
 
     def _pick(self, ranking: Ranking, number: float) -> int | None:
         """The token at `number` of the kept weight; None where that may lie behind the ranking."""
+        if 0 < self._limit <= len(ranking.scores) <= _FEW:
+            return self._pick_of_few(ranking.ids, ranking.scores.tolist(), number)
         cumulative, kept = self._cut(ranking)
         if kept is not None:
-            place = int(np.searchsorted(cumulative[:kept], number * cumulative[kept - 1], side="right"))
+            place = int(cumulative[:kept].searchsorted(number * cumulative[kept - 1], side="right"))
             return int(ranking.ids[min(place, kept - 1)])
         if not self._cuts_nothing or self.sampling.min_p > 0:
             return None
         low, high = np.searchsorted(cumulative, number * np.array(ranking.total), side="right")
         return int(ranking.ids[low]) if low == high < len(cumulative) else None
+
+    def _pick_of_few(self, ids: NDArray[Any], scores: list[float], number: float) -> int | None:
+        """`_pick` under top-k, in Python's own numbers: between steps numpy's code is out of the caches, and slower."""
+        if len(scores) < self._limit:
+            return None
+        sampling = self.sampling
+        peak, last = scores[0], scores[self._limit - 1]
+        temperature = max(sampling.temperature, LEAST_TEMPERATURE)
+        own = [math.exp((score - peak) / temperature) for score in scores if score >= last]
+        cumulative = list(accumulate(own))
+        kept = sum(weight >= self._least for weight in own)
+        if sampling.top_p < 1:
+            nucleus = sampling.top_p * cumulative[-1]
+            kept = min(kept, sum(c - weight < nucleus for c, weight in zip(cumulative, own, strict=True)))
+        place = bisect_right(cumulative, number * cumulative[kept - 1], 0, kept)
+        return int(ids[min(place, kept - 1)])
 
     def _cut(self, ranking: Ranking) -> tuple[NDArray[np.float64], int | None]:
         """Sums of the weights so far, and how many tokens are kept; None where that may be more than are ranked."""
@@ -242,12 +267,13 @@ class Sampler:
         elif self._limit and not closed:
             return np.zeros(0), None
         own = weights(scores, scores[0], sampling.temperature)
-        cumulative = np.cumsum(own)
-        fewest = most = int(np.count_nonzero(own >= max(sampling.min_p, np.finfo(np.float64).tiny)))
+        cumulative = own.cumsum()
+        fewest = most = int(np.count_nonzero(own >= self._least))
         if sampling.top_p < 1:
             heavier = cumulative - own
-            totals = (cumulative[-1], cumulative[-1]) if self._limit else ranking.total
-            fewest, most = (min(most, int(np.count_nonzero(heavier < sampling.top_p * total))) for total in totals)
+            totals = (cumulative[-1],) if self._limit else ranking.total
+            counts = [int(np.count_nonzero(heavier < sampling.top_p * total)) for total in totals]
+            fewest, most = min(most, counts[0]), min(most, counts[-1])
         return cumulative, most if fewest == most and (closed or most < len(own)) else None
 
     def _rankings(self, scores: NDArray[np.float32], everything: NDArray[np.float64]) -> Iterator[Ranking]:

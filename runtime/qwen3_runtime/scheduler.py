@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -200,8 +201,7 @@ def check_prompt(tokens: int, max_context: int, *, output: int) -> None:
 
 def _pack(batch: list[tuple[Sequence, int]]) -> tuple[Step, list[Sequence]]:
     """Pack the chosen tokens into a step; returns it with the sequences whose last token it holds, in row order."""
-    starts = np.zeros(len(batch) + 1, np.int32)
-    np.cumsum([count for _, count in batch], out=starts[1:])
+    starts = [0, *accumulate(count for _, count in batch)]
     tables = [sequence.table for sequence, _ in batch if sequence.table is not None]
     width = max(table.count for table in tables)
     ids: list[int] = []
@@ -211,12 +211,12 @@ def _pack(batch: list[tuple[Sequence, int]]) -> tuple[Step, list[Sequence]]:
         ids.extend(sequence.tokens[sequence.cached : sequence.cached + count])
         if count == sequence.pending:
             finishing.append(sequence)
-            rows.append(int(starts[index + 1]) - 1)
+            rows.append(starts[index + 1] - 1)
     step = Step(
         input_ids=np.array(ids, np.int64),
-        query_start=starts,
+        query_start=np.array(starts, np.int32),
         context_len=np.array([sequence.cached for sequence, _ in batch], np.int32),
-        block_table=np.stack([table.row[:width] for table in tables]),
+        block_table=np.array([table.row[:width] for table in tables], np.int32),
         logits_rows=np.array(rows, np.int32),
         top_k=max((sequence.consumer.top_k for sequence in finishing), default=0),
     )

@@ -58,6 +58,8 @@ class Top:
 class Output:
     """What a step gives for its R rows; `output[i]` is that of a single row, without the first axis.
 
+    The arrays are the backend's: its next step may overwrite them.
+
     Attributes:
         values: float32 [R, vocab_size], the logits; of an embedding model [R, hidden_size].
         top: the largest of them, where the step asked for them and the backend finds them. It says nothing that

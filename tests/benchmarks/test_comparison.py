@@ -4,11 +4,11 @@ import re
 
 import numpy as np
 import pytest
-from peers.contenders import CONTENDERS
-from peers.goals import GOALS, of_bandwidth, rivals
+from peers.contenders import AVX2, CONTENDERS
+from peers.goals import GOALS, of_bandwidth, rivals, times
 from peers.machine import parse_cpuinfo
 from peers.measuring import Durations, Lengths, Prompts, greedy, measure
-from peers.report import AVX2, engine_table, goal_table, in_unit
+from peers.report import engine_table, goal_table, in_unit
 from peers.results import MACHINE, Results, read_results, write_results
 from peers.rounds import rotated
 
@@ -34,10 +34,16 @@ def test_a_round_without_the_figure_or_without_rivals_does_not_count():
     assert found.ratio("us", ["nobody"], "rate") is None
 
 
-def test_bandwidth_is_that_of_the_same_round():
-    slow = {"us": {"decode_short": 10.0, "bytes_short": 5.0}, MACHINE: {"read_bandwidth": 100.0}}
-    fast = {"us": {"decode_short": 40.0, "bytes_short": 5.0}, MACHINE: {"read_bandwidth": 400.0}}
+def test_bandwidth_is_that_beside_the_contender():
+    slow = {"us": {"decode_short": 10.0, "bytes_short": 5.0, "read_bandwidth": 100.0}}
+    fast = {"us": {"decode_short": 40.0, "bytes_short": 5.0, "read_bandwidth": 400.0}}
     assert of_bandwidth("short")(results(slow, fast), "us") == pytest.approx(0.5)
+
+
+def test_a_contender_held_to_avx2_is_compared_with_those_that_are_too():
+    found = results({"us": {"rate": 30.0}, "us-avx2": {"rate": 20.0}, "a": {"rate": 15.0}, "a-avx2": {"rate": 5.0}})
+    goal = times("rate", ["a", "a-avx2"])
+    assert (goal(found, "us"), goal(found, "us-avx2")) == pytest.approx((2.0, 4.0))
 
 
 def test_every_goal_is_asked_of_contenders_of_ours_that_exist():
@@ -50,7 +56,12 @@ def test_every_goal_is_asked_of_contenders_of_ours_that_exist():
 def test_rivals_are_never_ours_and_of_the_asked_bits_and_checkpoint():
     by_name = {one.name: one for one in CONTENDERS}
     found = [by_name[name] for name in rivals(None, 4, "dense")]
-    assert {one.engine for one in found} == {"llama.cpp", "onnxruntime-genai", "openvino-genai"}
+    assert {one.engine for one in found} == {
+        "llama.cpp",
+        "llama.cpp for AVX2",
+        "onnxruntime-genai",
+        "openvino-genai",
+    }
     assert all((one.bits, one.checkpoint) == (4, "dense") for one in found)
 
 

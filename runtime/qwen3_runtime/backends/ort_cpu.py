@@ -76,6 +76,7 @@ class OrtCpuBackend:
         for name, array in self._cache.items():
             self._bind(name, array)
         self._inputs: dict[str, NDArray[Any]] = {}
+        self._results: dict[str, NDArray[Any]] = {}
         if self._has_head:
             self._feed("live_vocab", np.array(contract.live_vocab_size, np.int32))
         self._closed = False
@@ -110,21 +111,23 @@ class OrtCpuBackend:
         self._binding = self._session = None
         self._cache.clear()
         self._inputs.clear()
+        self._results.clear()
 
     def _bound_output(self, rows: int, top_k: int) -> Output:
         """Memory that the step will write to; what is not bound is not fetched."""
-        self._binding.clear_binding_outputs()
-        values = self._receive(self._output, (rows, self._width), np.float32)
-        if not (self._has_head and top_k):
-            return Output(values)
-        top_values = self._receive("top_values", (rows, top_k), np.float32)
-        ids = self._receive("top_ids", (rows, top_k), np.int32)
-        return Output(values, Top(top_values, ids, self._receive("log_sum_exp", (rows,), np.float32)))
-
-    def _receive(self, name: str, shape: tuple[int, ...], dtype: type[Any]) -> NDArray[Any]:
-        array = np.empty(shape, dtype)
-        self._binding.bind_output(name, "cpu", 0, dtype, shape, array.ctypes.data)
-        return array
+        shapes: dict[str, tuple[tuple[int, ...], Any]] = {self._output: ((rows, self._width), np.float32)}
+        if self._has_head and top_k:
+            shapes["top_values"] = ((rows, top_k), np.float32)
+            shapes["top_ids"] = ((rows, top_k), np.int32)
+            shapes["log_sum_exp"] = ((rows,), np.float32)
+        # Binding costs as much as sampling, and new memory is given page by page: decoding needs neither.
+        if {name: array.shape for name, array in self._results.items()} != {name: s for name, (s, _) in shapes.items()}:
+            self._binding.clear_binding_outputs()
+            self._results = {name: np.empty(shape, dtype) for name, (shape, dtype) in shapes.items()}
+            for name, array in self._results.items():
+                self._binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        values, *top = self._results.values()
+        return Output(values, Top(*top) if top else None)
 
     def _feed(self, name: str, values: NDArray[Any]) -> None:
         held = self._inputs.get(name)
