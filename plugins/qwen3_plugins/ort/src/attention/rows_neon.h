@@ -78,9 +78,12 @@ void rotate(const float* head, const float* norm, const float* cosine, const flo
 }
 
 void store_int8(const float* values, const Cache& cache, int64_t row) {
-  float32x4_t top = vdupq_n_f32(0);
-  // A NaN is passed over, as by the scalar kernel.
-  for (int64_t i = 0; i < cache.head_dim; i += 4) top = vmaxnmq_f32(top, vabsq_f32(vld1q_f32(values + i)));
+  float32x4_t top = vdupq_n_f32(0), poison = vdupq_n_f32(0);
+  for (int64_t i = 0; i < cache.head_dim; i += 4) {
+    const float32x4_t value = vld1q_f32(values + i);
+    top = vmaxnmq_f32(top, vabsq_f32(value));
+    poison = vfmaq_n_f32(poison, value, 0.0f);
+  }
   const float largest = vmaxvq_f32(top);
   const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
   int8_t* to = static_cast<int8_t*>(cache.data) + row * cache.head_dim;
@@ -89,7 +92,7 @@ void store_int8(const float* values, const Cache& cache, int64_t row) {
     const int16x4_t low = vqmovn_s32(vcvtnq_s32_f32(scaled.low)), high = vqmovn_s32(vcvtnq_s32_f32(scaled.high));
     vst1_s8(to + i, vqmovn_s16(vcombine_s16(low, high)));
   }
-  cache.scales[row] = largest / 127.0f;
+  cache.scales[row] = largest / 127.0f + vaddvq_f32(poison);  // codes cannot tell that a value was NaN
 }
 
 void store(const float* values, const Cache& cache, int64_t row) {
