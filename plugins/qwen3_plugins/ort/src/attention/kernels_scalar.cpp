@@ -3,6 +3,7 @@
 
 #include "half.h"
 #include "kernels.h"
+#include "rotary.h"
 
 namespace qwen3::attention {
 namespace {
@@ -12,13 +13,7 @@ void rotate(const float* head, const float* norm, const float* cosine, const flo
   float squares = 0;
   for (int64_t i = 0; i < head_dim; ++i) squares += head[i] * head[i];
   const float inverse = scale / std::sqrt(squares / static_cast<float>(head_dim) + epsilon);
-  const int64_t half = head_dim / 2;
-  for (int64_t i = 0; i < half; ++i) {
-    const float first = head[i] * norm[i] * inverse;
-    const float second = head[i + half] * norm[i + half] * inverse;
-    out[i] = first * cosine[i] - second * sine[i];
-    out[i + half] = second * cosine[i] + first * sine[i];
-  }
+  rotate_halves(head, norm, cosine, sine, head_dim, inverse, out);
 }
 
 void store(const float* values, const Cache& cache, int64_t row) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels.h"
+#include "rotary.h"
 
 namespace qwen3::attention {
 namespace {
@@ -68,13 +69,7 @@ void rotate(const float* head, const float* norm, const float* cosine, const flo
     squares.high = vfmaq_f32(squares.high, values.high, values.high);
   }
   const float inverse = scale / sqrtf(total8(squares) / static_cast<float>(head_dim) + epsilon);
-  const int64_t half = head_dim / 2;
-  for (int64_t i = 0; i < half; ++i) {
-    const float first = head[i] * norm[i] * inverse;
-    const float second = head[i + half] * norm[i + half] * inverse;
-    out[i] = first * cosine[i] - second * sine[i];
-    out[i + half] = second * cosine[i] + first * sine[i];
-  }
+  rotate_halves(head, norm, cosine, sine, head_dim, inverse, out);
 }
 
 void store_int8(const float* values, const Cache& cache, int64_t row) {
