@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from qwen3_runtime.sampling import Sampling
 
 
 class Penalties:
-    """What the tokens of one sequence so far do to the next ones. All methods but `scores` take constant time.
+    """What the tokens of one sequence so far do to the next ones. `count` and `forbid` take constant time.
 
     Args:
         sampling: the penalties.
@@ -41,10 +43,11 @@ class Penalties:
         """Those tokens, each once: int64 [len(self)]."""
         return self._ids[: len(self._slot)]
 
-    def see(self, token_id: int) -> None:
-        """Note a token of the prompt, which only the repetition penalty looks at."""
+    def see(self, prompt_ids: Iterable[int]) -> None:
+        """Note the tokens of the prompt, which only the repetition penalty looks at."""
         if self._repetition != 1:
-            self._take_slot(token_id)
+            for token_id in prompt_ids:
+                self._take_slot(token_id)
 
     def count(self, token_id: int) -> None:
         """Count a token that was generated."""

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 # Without top-k and top-p, so many tokens are in order of their probability, the rest in order of their ids: nearly
 # every draw falls among the former, and sorting 150,000 takes long.
 _FRONT = 128
+# So many candidates, at most, are weighed one by one in Python.
 _FEW = 64
 # Top-p without top-k sorts this many candidates first, then all: a nucleus is rarely larger.
 _NUCLEUS_SIZES = (_FRONT, 1024, 16_384)
@@ -134,8 +135,7 @@ class Sampler:
         self._least = max(sampling.min_p, float(np.finfo(np.float64).tiny))  # weight of a token that is kept
         self._random = np.random.Generator(np.random.PCG64(sampling.seed))
         self._penalties = Penalties(sampling, live_vocab_size)
-        for token_id in prompt_ids:
-            self._penalties.see(token_id)
+        self._penalties.see(prompt_ids)
 
     @property
     def top_k(self) -> int:
