@@ -153,7 +153,7 @@ def test_doctor_json_gives_advice_for_what_is_missing(capsys):
 
 
 def test_bench_json_holds_the_rates(engine, capsys):
-    arguments = ("bench", engine, "--prompt", "32", "--decode", "8", "--repeats", "1", "--json")
+    arguments = ("bench", engine, "--prompt", "32", "--decode", "8", "--repeats", "5", "--json")
     code, out, _ = run(capsys, *arguments)
     found = json.loads(out)
     assert code == 0
