@@ -84,16 +84,15 @@ std::string Attributes::text(const char* name, const char* fallback) const {
   return value;
 }
 
-size_t Context::input_count() const {
-  size_t count = 0;
-  check(call<kKernelContextGetInputCount, OrtStatus*>(static_cast<const OrtKernelContext*>(context_), &count));
-  return count;
+Context::Context(OrtKernelContext* context, const Port* inputs, size_t count)
+    : context_(context), inputs_(inputs), count_(count), present_(0) {
+  check(call<kKernelContextGetInputCount, OrtStatus*>(static_cast<const OrtKernelContext*>(context_), &present_));
 }
 
 Tensor Context::input(size_t index) const {
   Tensor tensor;
   const OrtValue* value = nullptr;
-  if (index < input_count())
+  if (index < present_)
     check(call<kKernelContextGetInput, OrtStatus*>(static_cast<const OrtKernelContext*>(context_), index, &value));
   if (value == nullptr) {
     if (index < count_ && inputs_[index].optional) return tensor;
