@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Handler = Callable[["PaddedStep", ir.Node, ir.Value], ir.Value]
 
-CACHE_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16}
+CACHE_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
 # The placeholder type of a batch: every name below is a dimension of the contract.
 _BATCH, _CAPACITY, _ROWS = "B", "C", "R"
@@ -164,12 +164,14 @@ def _lowered(step: PaddedStep, value: ir.Value) -> ir.Value:
         return step.values[value]
     if value.const_value is not None and not isinstance(value.const_value, ir.ExternalTensor):
         return step.writer.constant(str(value.name), value.const_value.numpy())
-    return weights.vector(step.writer, value)
+    return weights.vector(step.writer, value, step.precision.activations)
 
 
 def _finish(semantic: ir.Model, step: PaddedStep, opset_imports: Mapping[str, int]) -> Lowered:
     semantic_output = semantic.graph.outputs[0]
     result = step.values[semantic_output]
+    if step.precision.activations != "fp32":
+        result = step.writer.op("Cast", result, name=f"{result.name}.float32", to=ir.DataType.FLOAT)
     result.name = semantic_output.name
     width = semantic_output.shape[-1] if semantic_output.shape is not None else None
     result.type, result.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([_ROWS, width])
