@@ -1,8 +1,9 @@
 """A mixture of experts by ONNX Runtime's MoE and QMoE on CUDA.
 
-Two things differ from the CPU's operators. Integer codes are in the order of the checkpoint's rows only where the
-attribute `weights_prepacked` says so: without it they are taken for an interleaved layout, and no error tells. And
-the shares of the chosen experts must be renormalised: what these kernels do otherwise is not documented.
+Integer codes are in the order of the checkpoint's rows only where the attribute `weights_prepacked` says so: without
+it they are taken for an interleaved layout, and no error tells. The shares of the chosen experts must be
+renormalised: what these kernels do otherwise is not documented. QMoE describes fp8 experts, but the released GPU
+distribution is built without their kernels and refuses them when a session opens (tried with 1.31.1).
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from qwen3_graphs.lower.padded import PaddedStep
-    from qwen3_graphs.lower.writer import Attribute, Sources
+    from qwen3_graphs.lower.writer import Sources
     from qwen3_graphs.lowered import WeightFormat
 
-_BLOCK = 128  # rows and inputs of an fp8 block
 _GROUP_SIZES = (64, 128)  # of integer experts, on every GPU
 
 
@@ -48,28 +48,27 @@ def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
         LoweringError: shares are not renormalised, or the operators do not take the format or its groups.
     """
     writer, fmt, name = step.writer, step.precision.weights, str(node.outputs[0].name)
+    if fmt.kind == "fp8":
+        raise LoweringError("target ort-cuda: experts are fp16, bf16, int8 or int4, found fp8")
     if not node.attributes["normalize"].as_int():
         raise LoweringError("target ort-cuda: shares of experts are renormalised (norm_topk_prob true), found false")
     router = weights.vector(writer, node.inputs[1], step.precision.activations)
     logits = writer.op("Gemm", x, router, name=f"{name}.router", transB=1)
-    attributes = {"k": node.attributes["top_k"].as_int(), "normalize_routing_weights": 1, **SWIGLU, **_form(fmt)}
+    attributes = {"k": node.attributes["top_k"].as_int(), "normalize_routing_weights": 1, **SWIGLU}
     up, down = _projections(node)
-    if not weights.is_quantized(fmt) and fmt.kind != "fp8":
+    if not weights.is_quantized(fmt):
         matrices = (_floats(step, fmt, up), None, _floats(step, fmt, down))
         return writer.op("MoE", x, logits, *matrices, name=name, domain=CONTRIB, **attributes)
-    stored = _blocks_fp8 if fmt.kind == "fp8" else _codes
-    inputs = [x, logits, *stored(step, fmt, up), None, *stored(step, fmt, down)]
-    return writer.op("QMoE", *inputs, name=name, domain=CONTRIB, **attributes)
-
-
-def _form(fmt: WeightFormat) -> dict[str, Attribute]:
-    """Return the attributes that tell an operator how its matrices are stored."""
-    if fmt.kind == "fp8":
-        # A block of 128 rows has one scale, so the pair's rows cannot lie in turns: the gate's are first (2).
-        return {"quant_type": "fp8", "expert_weight_bits": 8, "block_size": fmt.group_size, "swiglu_fusion": 2}
-    if weights.is_quantized(fmt):
-        return {"expert_weight_bits": weights.BITS[fmt.kind], "block_size": fmt.group_size, "weights_prepacked": 0}
-    return {}
+    return writer.op(
+        "QMoE",
+        *(x, logits, *_codes(step, fmt, up), None, *_codes(step, fmt, down)),
+        name=name,
+        domain=CONTRIB,
+        expert_weight_bits=weights.BITS[fmt.kind],
+        block_size=fmt.group_size,
+        weights_prepacked=0,
+        **attributes,
+    )
 
 
 def _projections(node: ir.Node) -> tuple[_Projection, _Projection]:
@@ -103,21 +102,3 @@ def _codes(step: PaddedStep, fmt: WeightFormat, projection: _Projection) -> tupl
     ]
     layout = f"interleaved_nbit_rows_{kind}" if projection.is_pair else f"nbit_rows_{kind}"
     return step.writer.weight(layout, fmt, projection.sources, slots)
-
-
-def _blocks_fp8(step: PaddedStep, fmt: WeightFormat, projection: _Projection) -> tuple[ir.Value, ...]:
-    """Return E4M3 values [E, N, K] and scales float32 [E, ceil(N / 128), ceil(K / 128)]."""
-    count, outputs, inputs = projection.shape
-    if fmt.group_size != _BLOCK:
-        raise LoweringError("target ort-cuda: fp8 experts have scales of blocks (fp8_scales: block), found channel")
-    if projection.is_pair and outputs // 2 % _BLOCK:
-        raise LoweringError(
-            f"target ort-cuda: fp8 experts need a width that is a multiple of {_BLOCK}, found {outputs // 2}"
-        )
-    if inputs % 8:
-        raise LoweringError(f"target ort-cuda: fp8 experts need inputs that are a multiple of 8, found {inputs}")
-    slots = [
-        TensorSlot(f"{projection.name}.float8", "FLOAT8E4M3FN", projection.shape),
-        TensorSlot(f"{projection.name}.block_scales", "FLOAT", (count, -(-outputs // _BLOCK), -(-inputs // _BLOCK))),
-    ]
-    return step.writer.weight("float8_blocks", fmt, projection.sources, slots)

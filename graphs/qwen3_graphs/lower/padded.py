@@ -171,7 +171,8 @@ def _finish(semantic: ir.Model, step: PaddedStep, opset_imports: Mapping[str, in
     semantic_output = semantic.graph.outputs[0]
     result = step.values[semantic_output]
     if step.precision.activations != "fp32":
-        result = step.writer.op("Cast", result, name=f"{result.name}.float32", to=ir.DataType.FLOAT)
+        result.name = f"{result.name}.{step.precision.activations}"
+        result = step.writer.op("Cast", result, name="output.float32", to=ir.DataType.FLOAT)
     result.name = semantic_output.name
     width = semantic_output.shape[-1] if semantic_output.shape is not None else None
     result.type, result.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([_ROWS, width])

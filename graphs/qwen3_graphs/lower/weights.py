@@ -11,7 +11,6 @@ Layouts (see `qwen3_compile.pack.layouts`), for a matrix [N, K] in groups of g i
 | `interleaved_nbit_rows` | as `nbit_rows`, of two matrices in turns |
 | these three with `_fp16`, `_bf16` | the same with scales in that type |
 | `float8_rows` | E4M3 values [N, K], scales float32 [N, ceil(K/128)], or [N, 1] with one scale a row |
-| `float8_blocks` | E4M3 values of matrices one below the other; scales float32 [ceil(N/128), ceil(K/128)] |
 | `signed_columns` | codes int8 or int4 [K, N], scales float32 [ceil(K/g), N], or [N] with one scale a row |
 | `rope_cos`, `rope_sin` | computed from the architecture, without sources |
 """
