@@ -26,10 +26,12 @@ class WeightFormat:
             infinities) times a scale.
         group_size: consecutive inputs that share a scale. 0 is one scale a row for int8 and fp8, none for the wider
             kinds. For fp8, 128 means blocks of 128 x 128, as released checkpoints have them.
+        per_tensor: for fp8 with group size 0, one scale for the whole matrix instead of one a row.
     """
 
     kind: WeightKind
     group_size: int = 0
+    per_tensor: bool = False
 
 
 @dataclass(frozen=True)
