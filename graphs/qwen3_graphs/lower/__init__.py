@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qwen3_graphs.errors import LoweringError
-from qwen3_graphs.lower import onnx, ort, ort_cpu, ort_cuda
+from qwen3_graphs.lower import onnx, ort, ort_cpu
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,6 @@ TARGETS: dict[str, Callable[[ir.Model, Precision, Limits], Lowered]] = {
     "onnx": onnx.lower,
     "ort": ort.lower,
     "ort-cpu": ort_cpu.lower,
-    ort_cuda.TARGET: ort_cuda.lower,
 }
 
 

@@ -1,15 +1,16 @@
-"""Target `ort`: operators that ship inside ONNX Runtime's CPU provider.
+"""Target `ort`: operators that ship inside ONNX Runtime, those of its CPU provider.
 
-Integer matrices use int8 activations in groups (accuracy level 4) unless the precision says `precise`: on CPU that is
-the only fast kernel for 8-bit weights, and three to four times as fast as float32 activations for 4-bit ones. Weights
-stored in fp16 or bf16 are widened when a session opens: the arithmetic is float32.
+Activations in fp16 or bf16 mean the CUDA provider, whose graph `ort_cuda` writes: on CPU everything between matrices
+is float32. There integer matrices use int8 activations in groups (accuracy level 4) unless the precision says
+`precise`: that is the only fast kernel for 8-bit weights, and three to four times as fast as float32 activations for
+4-bit ones. Weights stored in fp16 or bf16 are widened when a session opens: the arithmetic is float32.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qwen3_graphs.lower import weights
+from qwen3_graphs.lower import ort_cuda, weights
 from qwen3_graphs.lower.ort_attention import grouped_query_attention
 from qwen3_graphs.lower.ort_experts import experts
 from qwen3_graphs.lower.ort_operators import CONTRIB, accuracy_level, gathered_blocks
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
     """Lower to ONNX Runtime's own operators; see `qwen3_graphs.lower.lower`."""
+    if precision.activations != "fp32":
+        return ort_cuda.lower(semantic, precision)
     del limits  # nothing in these operators depends on the sizes
     weights.check_formats(precision, "ort", ("fp32", "fp16"))
     handlers = {"Embedding": _embedding, "Linear": _linear, "Attention": grouped_query_attention, "MoE": experts}

@@ -20,16 +20,13 @@ from qwen3_graphs.lowered import TensorSlot
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from qwen3_graphs.lowered import Limits, Lowered, Precision, WeightFormat
-
-TARGET = "ort-cuda"
+    from qwen3_graphs.lowered import Lowered, Precision, WeightFormat
 
 _GROUP_SIZES = {"int8": (16, 32, 64, 128, 256), "int4": (16, 32, 64, 128, 256), "fp8": (0, 128)}
 
 
-def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
+def lower(semantic: ir.Model, precision: Precision) -> Lowered:
     """Lower to ONNX Runtime's operators on CUDA; see `qwen3_graphs.lower.lower`."""
-    del limits  # nothing in these operators depends on the sizes
     _check(precision)
     handlers = {"Embedding": _embedding, "Linear": _linear, "Attention": grouped_query_attention, "MoE": experts}
     return lower_padded(semantic, precision, handlers, {"": 23, CONTRIB: 1})
@@ -37,22 +34,21 @@ def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
 
 def _check(precision: Precision) -> None:
     kind = precision.activations
-    if kind == "fp32":
-        raise LoweringError(f"target {TARGET}: activations are fp16 or bf16, found fp32")
     if precision.kv_cache != kind:
-        raise LoweringError(f"target {TARGET}: kv_cache is that of activations, {kind}, found {precision.kv_cache}")
+        raise LoweringError(f"target ort on cuda: kv_cache is that of activations, {kind}, found {precision.kv_cache}")
     for field in ("weights", "lm_head", "embedding"):
         fmt: WeightFormat = getattr(precision, field)
-        quantized = ("int8", "int4") if field == "embedding" else tuple(_GROUP_SIZES)
-        if fmt.kind != kind and fmt.kind not in quantized:
-            raise LoweringError(f"target {TARGET}: {field} is one of {', '.join((kind, *quantized))}, found {fmt.kind}")
-        if fmt.kind != kind and fmt.group_size not in _GROUP_SIZES[fmt.kind]:
-            sizes = ", ".join(map(str, _GROUP_SIZES[fmt.kind]))
+        kinds = (kind, "int8", "int4") if field == "embedding" else (kind, *_GROUP_SIZES)
+        if fmt.kind not in kinds:
+            raise LoweringError(f"target ort on cuda: {field} is one of {', '.join(kinds)}, found {fmt.kind}")
+        sizes = _GROUP_SIZES.get(fmt.kind, (0,))
+        if fmt.group_size not in sizes:
             raise LoweringError(
-                f"target {TARGET}: {field} group_size of {fmt.kind} is one of {sizes}, found {fmt.group_size}"
+                f"target ort on cuda: {field} group_size of {fmt.kind} is one of {', '.join(map(str, sizes))}, "
+                f"found {fmt.group_size}"
             )
-    if not precision.precise and any(fmt.kind in weights.BITS for fmt in (precision.weights, precision.lm_head)):
-        raise LoweringError(f"target {TARGET}: inputs of integer matrices are never rounded, found not precise")
+    if not precision.precise and any(weights.is_quantized(fmt) for fmt in (precision.weights, precision.lm_head)):
+        raise LoweringError("target ort on cuda: inputs of integer matrices are never rounded, found not precise")
 
 
 def _embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
@@ -104,9 +100,7 @@ def _block_fp8(
         TensorSlot(f"{source}.row_scales", "FLOAT", (outputs, -(-inputs // size))),
     ]
     codes, scales = step.writer.weight("float8_rows", fmt, ((source,),), slots)
-    return step.writer.op(
-        "MatMulBlockQuantizedFp8Weight", x, codes, scales, name=name, domain=CONTRIB, block_size=size
-    )
+    return step.writer.op("MatMulBlockQuantizedFp8Weight", x, codes, scales, name=name, domain=CONTRIB, block_size=size)
 
 
 def _nbit_blocks(step: PaddedStep, fmt: WeightFormat, source: str, outputs: int, inputs: int) -> tuple[ir.Value, ...]:

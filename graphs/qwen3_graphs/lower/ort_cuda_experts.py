@@ -49,9 +49,9 @@ def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     """
     writer, fmt, name = step.writer, step.precision.weights, str(node.outputs[0].name)
     if fmt.kind == "fp8":
-        raise LoweringError("target ort-cuda: experts are fp16, bf16, int8 or int4, found fp8")
+        raise LoweringError("target ort on cuda: experts are fp16, bf16, int8 or int4, found fp8")
     if not node.attributes["normalize"].as_int():
-        raise LoweringError("target ort-cuda: shares of experts are renormalised (norm_topk_prob true), found false")
+        raise LoweringError("target ort on cuda: shares of experts are renormalised (norm_topk_prob true), found false")
     router = weights.vector(writer, node.inputs[1], step.precision.activations)
     logits = writer.op("Gemm", x, router, name=f"{name}.router", transB=1)
     attributes = {"k": node.attributes["top_k"].as_int(), "normalize_routing_weights": 1, **SWIGLU}
@@ -90,10 +90,10 @@ def _codes(step: PaddedStep, fmt: WeightFormat, projection: _Projection) -> tupl
     """Return codes uint8 [E, N, K * bits / 8] and scales [E, N, groups] in the activations' type."""
     kind, (*leading, inputs) = step.precision.activations, projection.shape
     if fmt.group_size not in _GROUP_SIZES:
-        raise LoweringError(f"target ort-cuda: {fmt.kind} experts have groups of 64 or 128, found {fmt.group_size}")
+        raise LoweringError(f"target ort on cuda: {fmt.kind} experts have groups of 64 or 128, found {fmt.group_size}")
     if inputs % fmt.group_size:
         raise LoweringError(
-            f"target ort-cuda: {fmt.kind} experts need a group_size that divides their inputs, "
+            f"target ort on cuda: {fmt.kind} experts need a group_size that divides their inputs, "
             f"found {fmt.group_size} for {inputs} inputs of {projection.name}"
         )
     slots = [
