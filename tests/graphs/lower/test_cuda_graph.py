@@ -216,7 +216,8 @@ def norms_beside(model: onnx.ModelProto) -> onnx.ModelProto:
 
 @pytest.mark.parametrize(
     ("architecture", "precision"),
-    [case[1:] for case in CASES if case[0].startswith("fp16") and "fp8" not in case[0] and case[0] != "fp16-moe-int8"],
+    # The CPU has no fp8 matrices, and rounds the inputs of int8 experts.
+    [case[1:] for case in CASES if case[0].startswith("fp16") and "fp8" not in case[0] and "moe-int8" not in case[0]],
     ids=lambda _: "",
 )
 def test_kernels_of_the_cpu_agree_in_fp16(architecture: Architecture, precision: Precision) -> None:
@@ -238,9 +239,10 @@ def test_kernels_of_the_cpu_agree_in_fp16(architecture: Architecture, precision:
 
 
 def test_caches_have_the_type_of_the_activations_and_the_output_is_float32() -> None:
+    written = graph(THIN, formats("bf16")).graph
     described = {
         value.name: onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
-        for value in (lambda g: [*g.input, *g.output])(graph(THIN, formats("bf16")).graph)
+        for value in (*written.input, *written.output)
     }
     assert described == {
         "input_ids": "INT64",
