@@ -151,6 +151,8 @@ def check_formats(
         raise LoweringError(f"target {target}: activations are fp32, found {precision.activations}")
     if precision.kv_cache not in cache_kinds:
         raise LoweringError(f"target {target}: kv_cache is {' or '.join(cache_kinds)}, found {precision.kv_cache}")
+    if precision.pre_scaled:
+        raise LoweringError(f"target {target}: no matrix can have a pre_quant_scale, found {precision.pre_scaled[0]}")
     for field in ("weights", "lm_head", "embedding"):
         fmt: WeightFormat = getattr(precision, field)
         if fmt.kind in FLOAT_TYPES:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qwen3_compile.errors import UnsupportedError
-from qwen3_compile.pack.layouts import float8_rows, nbit_rows, panels, rows, signed_columns
+from qwen3_compile.pack.layouts import columns, float8_rows, nbit_rows, panels, rows, signed_columns
 from qwen3_compile.quantize import values
 
 if TYPE_CHECKING:
@@ -35,12 +35,17 @@ LAYOUTS: Mapping[str, Callable[[tuple[Array, ...], WeightFormat], tuple[Array, .
     "signed_columns": signed_columns.pack,
     "panels": panels.pack,
     "gate_up_panels": panels.pack_gate_up,
+    "columns": columns.pack,
+    "scaled_columns": columns.pack_scaled,
+    "scaled_columns_fp16": columns.pack_grouped("fp16"),
+    "scaled_columns_bf16": columns.pack_grouped("bf16"),
 }
 
 FLOAT8_LAYOUTS: Mapping[str, Callable[[tuple[Source, ...], WeightFormat], tuple[Array, ...]]] = {
     "panels": panels.pack,
     "gate_up_panels": panels.pack_gate_up,
     "float8_rows": float8_rows.pack,
+    "scaled_columns": columns.pack_scaled,
 }
 
 
@@ -66,7 +71,7 @@ def pack(layout: str, sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[A
         raise UnsupportedError(f"unknown weight layout {layout!r}: expected one of {', '.join(sorted(known))}")
     if fmt.kind == "fp8":
         if layout not in FLOAT8_LAYOUTS:
-            raise UnsupportedError(f"layout {layout} does not hold fp8: {' and '.join(FLOAT8_LAYOUTS)} do")
+            raise UnsupportedError(f"layout {layout} does not hold fp8: {', '.join(FLOAT8_LAYOUTS)} do")
         return FLOAT8_LAYOUTS[layout](sources, fmt)
     if layout not in LAYOUTS:
         raise UnsupportedError(f"layout {layout} holds fp8 only, found {fmt.kind}")
