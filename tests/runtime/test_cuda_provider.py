@@ -61,8 +61,19 @@ def test_the_cpu_distribution_is_named_as_such(tmp_path: Path) -> None:
 
 def test_a_listed_provider_without_its_device_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", gpu_wheel(no_memory))
-    with pytest.raises(EngineError, match=f"{CUDA}, which cannot be used here: no cuda device, or not the libraries"):
+    with pytest.raises(EngineError, match=f"{CUDA}, which cannot be used here: no cuda device; run"):
         open_session(small_graph(tmp_path / "model.onnx"), CUDA, 1)
+
+
+def test_a_missing_library_is_named_and_nothing_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = gpu_wheel(no_memory)
+    fake.preload_dlls = lambda: print("Failed to load libcublas.so.13: no such file\nPlease install CUDA.")
+    monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+    with pytest.raises(EngineError, match=r"cannot be used here: Failed to load libcublas\.so\.13: no such file; run"):
+        require_provider(CUDA)
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
