@@ -65,6 +65,17 @@ def test_a_listed_provider_without_its_device_is_refused(monkeypatch: pytest.Mon
         open_session(small_graph(tmp_path / "model.onnx"), CUDA, 1)
 
 
+def test_what_cuda_says_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def old_driver(*_: object) -> None:
+        raise RuntimeError(
+            "a.cc:154 T CudaCall(E) CUDA failure 35: CUDA driver version is insufficient ; GPU=-1 ; b.cc"
+        )
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", gpu_wheel(old_driver))
+    with pytest.raises(EngineError, match="used here: CUDA failure 35: CUDA driver version is insufficient; run"):
+        require_provider(CUDA)
+
+
 def test_a_missing_library_is_named_and_nothing_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

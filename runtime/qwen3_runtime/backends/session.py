@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,9 +97,10 @@ def _require_device(onnxruntime: Any, provider: str) -> None:  # noqa: ANN401 - 
     try:
         onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(1, np.float32), device, 0)
     except Exception as error:
-        reason = next(iter(said.getvalue().splitlines()), f"no {device} device")
+        failure = re.search(r"CUDA failure [^;]*[^; ]", str(error))
+        reason = next(iter(said.getvalue().splitlines()), failure.group() if failure else f"no {device} device")
         raise EngineError(
-            f"the engine needs {provider}, which cannot be used here: {reason}; run the engine on a machine with the GPU"
+            f"the engine needs {provider}, which cannot be used here: {reason}; run it on a machine with the GPU"
         ) from error
 
 
