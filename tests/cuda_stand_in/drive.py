@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 
 from qwen3_runtime import Engine
 from qwen3_runtime.step import Step
@@ -36,6 +37,7 @@ def drive(path: Path) -> str:
 
 
 if __name__ == "__main__":
+    onnxruntime.set_default_logger_severity(3)  # without kernels there is nothing to choose the fastest of
     for engine_path in map(Path, sys.argv[1:]):
         print(f"{engine_path.name}: {drive(engine_path)}")
     print(f"{len(sys.argv) - 1} engines accepted")
