@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from qwen3_compile.checkpoint.input_scales import folded
 from qwen3_compile.quantize import values
 
 if TYPE_CHECKING:
@@ -22,15 +23,17 @@ if TYPE_CHECKING:
 def torch_weights(checkpoint: Checkpoint, architecture: Architecture) -> Callable[[str], Tensor]:
     """What `qwen3_graphs.reference` calls to load a weight; nothing that it returns is kept.
 
-    The experts of a layer, which checkpoints name one by one, are asked for under one name and come stacked.
+    Pre-scales of inputs are multiplied into the weights. The experts of a layer, which checkpoints name one by one,
+    are asked for under one name and come stacked.
     """
+    read = folded(checkpoint)
 
     def load(name: str) -> Tensor:
         if ".mlp.experts." not in name:
-            return as_tensor(values(checkpoint.read(name)))
+            return as_tensor(values(read(name)))
         before, after = name.split(".mlp.experts.")
         experts = (f"{before}.mlp.experts.{index}.{after}" for index in range(architecture.num_experts))
-        return torch.stack([as_tensor(values(checkpoint.read(expert))) for expert in experts])
+        return torch.stack([as_tensor(values(read(expert))) for expert in experts])
 
     return load
 
