@@ -30,7 +30,8 @@ def fill_defaults(data: object) -> object:
     tied = _get(data, "model", "architecture", "tie_word_embeddings") is True
     backend = _get(data, "target", "backend") or BACKEND
     if isinstance(precision := data.get("precision"), dict):
-        filled["precision"] = _precision(precision, tied=tied, backend=backend)
+        on_gpu = backend in TENSORRT or _get(data, "target", "provider") == "cuda"
+        filled["precision"] = _precision(precision, tied=tied, backend=backend, on_gpu=on_gpu)
     if isinstance(limits := data.get("limits"), dict):
         filled["limits"] = _limits(limits)
     target = data.get("target")
@@ -47,11 +48,11 @@ def fill_defaults(data: object) -> object:
     return filled
 
 
-def _precision(section: dict[str, Any], *, tied: bool, backend: object) -> dict[str, Any]:
+def _precision(section: dict[str, Any], *, tied: bool, backend: object, on_gpu: bool) -> dict[str, Any]:
     if "weights" not in section:
         return section
     weights = section["weights"]
-    activations = section.get("activations", "fp16" if backend in TENSORRT else "fp32")
+    activations = section.get("activations", "fp16" if on_gpu else "fp32")
     cache = "fp16" if backend == "ort-cpu" else activations
     filled = {"lm_head": weights, "activations": activations, "kv_cache": cache} | section
     filled.setdefault("embedding", filled["lm_head"] if tied else weights)
@@ -63,7 +64,7 @@ def _precision(section: dict[str, Any], *, tied: bool, backend: object) -> dict[
         scales = "channel" if backend in TENSORRT else "block"
         filled["fp8_scales"] = scales if "fp8" in kinds else None
     if filled.get("activation_quantization") is None:
-        rounding = "int8" if any(integer[:2]) and backend not in TENSORRT else "none"
+        rounding = "int8" if any(integer[:2]) and not on_gpu else "none"
         filled["activation_quantization"] = None if backend == "onnx" else rounding
     return filled
 

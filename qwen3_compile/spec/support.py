@@ -81,6 +81,17 @@ SUPPORT: dict[tuple[str, str], Accepted] = {
         whole_expert_groups=True,
         rounded_int8_experts=True,
     ),
+    ("ort", "cuda"): Accepted(
+        _NVIDIA,
+        _NVIDIA,
+        ("fp16", "bf16", *INTEGERS),
+        activations=("fp16", "bf16"),
+        kv_cache=("fp16", "bf16"),
+        activation_quantization=("none",),
+        group_sizes=(32, 64, 128),
+        fp8_scales=("block", "channel"),
+        whole_expert_groups=True,
+    ),
     ("onnx", "cpu"): Accepted(
         _ORT,
         _ORT,
@@ -94,7 +105,7 @@ SUPPORT: dict[tuple[str, str], Accepted] = {
     ("tensorrt", "cuda"): Accepted(
         _NVIDIA,
         _NVIDIA,
-        _NVIDIA,
+        embedding=("fp16", "bf16"),
         activations=("fp16", "bf16"),
         kv_cache=("fp16", "bf16"),
         activation_quantization=("int8", "fp8", "none"),
@@ -106,7 +117,7 @@ SUPPORT: dict[tuple[str, str], Accepted] = {
     ("tensorrt-rtx", "cuda"): Accepted(
         _NVIDIA,
         _NVIDIA,
-        _NVIDIA,
+        embedding=("fp16", "bf16"),
         activations=("fp16", "bf16"),
         kv_cache=("fp16", "bf16"),
         activation_quantization=("int8", "fp8", "none"),

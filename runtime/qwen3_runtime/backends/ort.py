@@ -39,13 +39,21 @@ class OrtBackend:
         threads: intra-op threads; None for one each physical core.
         max_sequences: blocks of the cache.
         max_context: tokens of a block.
+        graph: to be executed in place of the engine's own, whose weights it reads.
 
     Raises:
         EngineError: the session cannot be opened, runs on another provider, or differs from the manifest.
     """
 
     def __init__(
-        self, engine_dir: Path, manifest: Manifest, *, threads: int | None, max_sequences: int, max_context: int
+        self,
+        engine_dir: Path,
+        manifest: Manifest,
+        *,
+        threads: int | None,
+        max_sequences: int,
+        max_context: int,
+        graph: bytes | None = None,
     ) -> None:
         contract = manifest.io
         self._output = contract.output
@@ -58,7 +66,9 @@ class OrtBackend:
         if provider not in _PROVIDERS:
             raise EngineError(f"the engine is for provider {provider!r}; this backend has {', '.join(_PROVIDERS)}")
         self._provider, self._device = _PROVIDERS[provider]
-        self._session: Any = open_session(engine_dir / "model.onnx", self._provider, threads)
+        self._session: Any = open_session(
+            engine_dir / "model.onnx", self._provider, threads, graph=graph, as_written=self._batched
+        )
         _check_session(self._session, contract)
         element, _, dtype = CACHE_TYPES[contract.cache_dtype]
         self._element = element
@@ -153,13 +163,16 @@ def _check_session(session: Any, contract: Contract) -> None:  # noqa: ANN401 - 
 def _allocate(shape: tuple[int, ...], dtype: Any, device: str) -> Any:  # noqa: ANN401 - numpy array or OrtValue
     try:
         zeros = np.zeros(shape, dtype)  # mapped lazily: a page is used when a token is written to it
-        if device == "cpu":
-            return zeros
-        import onnxruntime
-
-        return onnxruntime.OrtValue.ortvalue_from_numpy(zeros, device, 0)
     except MemoryError:
         raise no_cache_memory(shape) from None
+    if device == "cpu":
+        return zeros
+    import onnxruntime
+
+    try:
+        return onnxruntime.OrtValue.ortvalue_from_numpy(zeros, device, 0)
+    except Exception as error:
+        raise no_cache_memory(shape) from error
 
 
 def _address(memory: Any) -> int:  # noqa: ANN401 - numpy array or OrtValue
