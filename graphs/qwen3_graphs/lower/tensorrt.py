@@ -19,7 +19,7 @@ from qwen3_graphs.lower import weights
 from qwen3_graphs.lower.padded import PaddedStep, lower_padded
 from qwen3_graphs.lower.tensorrt_attention import attention
 from qwen3_graphs.lower.tensorrt_experts import experts
-from qwen3_graphs.lower.tensorrt_functions import DOMAIN, functions
+from qwen3_graphs.lower.tensorrt_functions import DOMAIN, computed, functions
 from qwen3_graphs.lower.tensorrt_matrices import multiplied, narrowed, widened
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
         "Linear": linear,
         "Attention": attention,
         "MoE": experts,
+        **dict.fromkeys(("Add", "Mul", "Sigmoid"), elementwise),
     }
     return lower_padded(
         semantic,
@@ -48,7 +49,7 @@ def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
         handlers,
         {"": OPSET, DOMAIN: 1},
         capacity=limits.max_context,
-        functions=functions(),
+        functions=functions(precision.activations),
     )
 
 
@@ -105,6 +106,12 @@ def normalised(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
         epsilon=node.attributes["epsilon"].as_float(),
     )
     return narrowed(step, wide, name)
+
+
+def elementwise(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
+    """Write an operator whose inputs are all hidden states."""
+    others = [step.values[value] for value in node.inputs[1:] if value is not None]
+    return computed(step, node.op_type, x, *others, name=str(node.outputs[0].name))
 
 
 def linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
