@@ -47,6 +47,8 @@ class Precision:
         kv_cache: type of the stored keys and values.
         precise: whether integer matrices are multiplied with float32 inputs; otherwise inputs are rounded to int8 in
             groups, which is several times as fast for many tokens at once.
+        pre_scaled: matrices, by canonical name, whose inputs are multiplied by the checkpoint's `….pre_quant_scale`
+            [K] beside them (AWQ).
     """
 
     weights: WeightFormat
@@ -55,6 +57,7 @@ class Precision:
     activations: FloatKind
     kv_cache: CacheKind
     precise: bool = False
+    pre_scaled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

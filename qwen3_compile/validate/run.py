@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,7 @@ from qwen3_compile.validate.report import (
     write_json,
 )
 from qwen3_runtime import Engine
+from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     Progress = Callable[[str], None]
 
 GREEDY_TOKENS = 32
+ON_CPU = (
+    "model.onnx, the graph that the plan was built from, executed by ONNX Runtime on the CPU. "
+    "The plan itself was not executed."
+)
 COMPARED_ROWS = 32
 
 
@@ -85,10 +90,21 @@ def measure(
     *,
     threads: int | None = None,
     progress: Progress | None = None,
+    plan: bool = False,
 ) -> AccuracyReport:
-    """The comparison of `validate_engine`, writing nothing."""
+    """The comparison of `validate_engine`, writing nothing.
+
+    Of a TensorRT engine the graph is executed, on the CPU; with `plan` its plan, which needs the GPU.
+    """
     tell = progress or (lambda _: None)
-    with Engine.open(engine_dir, threads=threads, max_sequences=spec.limits.max_batch) as engine:
+    on_cpu = spec.target.backend in TENSORRT and not plan
+    with Engine.open(
+        engine_dir,
+        threads=threads,
+        max_sequences=spec.limits.max_batch,
+        on_cpu=on_cpu,
+        graph=_graph_for_cpu(engine_dir) if on_cpu else None,
+    ) as engine:
         io = engine.manifest.io
         cases = collect(
             engine.tokenizer,
@@ -112,7 +128,20 @@ def measure(
         _greedy(case, tokens, states, reference, io.live_vocab_size)
         for (case, tokens), states in zip(continued, hidden[len(cases) :], strict=True)
     ]
-    return _report(io.output, measured, greedy)
+    report = _report(io.output, measured, greedy)
+    return replace(report, executed=ON_CPU) if on_cpu else report
+
+
+def _graph_for_cpu(engine_dir: Path) -> bytes | None:
+    """The engine's graph in operators that ONNX Runtime has on the CPU; None where that is the graph as it is."""
+    import onnx_ir as ir
+
+    from qwen3_compile.pack.stream import serialize
+    from qwen3_graphs.lower.tensorrt_on_cpu import executable
+
+    model = ir.load(engine_dir / "model.onnx")
+    changed = executable(model)
+    return None if changed is model else serialize(changed)
 
 
 def greedy_tokens(spec: Spec) -> int:
