@@ -15,27 +15,25 @@ rounding makes it insensitive to the last digits of the arithmetic that measured
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from qwen3_compile.calibrate.observe import watched_states
+from qwen3_compile.checkpoint.input_scales import INPUT_SCALE, scale_name
 from qwen3_compile.checkpoint.weights import torch_weights
 from qwen3_compile.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
     from qwen3_compile.checkpoint import Checkpoint
-    from qwen3_compile.quantize import Float8
     from qwen3_graphs.architecture import Architecture
 
 InputKind: TypeAlias = Literal["fp8", "int8"]
 
-_WEIGHT, _INPUT_SCALE = ".weight", ".input_scale"
 _BITS = 8  # significant bits of bfloat16
 
 
@@ -44,7 +42,7 @@ def input_scale_name(matrix: str) -> str:
 
     The experts of a layer share one for each kind of matrix, named as they are in graphs: without a number.
     """
-    return matrix.removesuffix(_WEIGHT) + _INPUT_SCALE
+    return scale_name(matrix, INPUT_SCALE)
 
 
 def measure(
@@ -89,10 +87,3 @@ def _rounded_up(value: float, bits: int) -> float:
     """The least number of so many significant bits that is not below a positive value."""
     mantissa, exponent = math.frexp(value)
     return math.ldexp(math.ceil(math.ldexp(mantissa, bits)), exponent - bits)
-
-
-def with_scales(
-    read: Callable[[str], NDArray[Any] | Float8], scales: Mapping[str, float]
-) -> Callable[[str], NDArray[Any] | Float8]:
-    """Lay scales over a checkpoint's `read`: each is a float32 tensor [] under its name."""
-    return lambda name: np.array(scales[name], np.float32) if name in scales else read(name)

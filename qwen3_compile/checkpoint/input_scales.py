@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from qwen3_compile.quantize import Float8
 
 INPUT_SCALE, PRE_SCALE = "input_scale", "pre_quant_scale"
+_MATRICES = ("_proj.weight", "lm_head.weight")
 _EXPERT = re.compile(r"\.experts\.\d+\.")
 # Of an eight-bit cache, whose format is the engine's own choice.
 _CACHE_SCALE = re.compile(r"model\.layers\.\d+\.self_attn\.(k_proj\.k|v_proj\.v)_scale")
@@ -59,8 +60,10 @@ def take_input_scales(tensors: dict[str, StoredTensor], float8: Collection[str])
     found = {}
     for name in [name for name in tensors if name.endswith((f".{INPUT_SCALE}", f".{PRE_SCALE}"))]:
         scale, matrix = tensors.pop(name), f"{name.rpartition('.')[0]}.weight"
-        if matrix not in tensors or len(tensors[matrix].shape) != 2:
-            raise CheckpointError(f"{scale.path}: {name} is the scale of an input, but {matrix} is not a matrix in it")
+        if matrix not in tensors or not matrix.endswith(_MATRICES) or len(tensors[matrix].shape) != 2:
+            raise CheckpointError(
+                f"{scale.path}: {name} scales an input, but {matrix} is no projection, expert or head"
+            )
         if name.endswith(INPUT_SCALE) and matrix not in float8:
             kind = tensors[matrix].dtype
             raise CheckpointError(f"{scale.path}: {name} scales the input of {matrix}, which is {kind}, not F8_E4M3")
@@ -113,6 +116,13 @@ def stored_input_scales(checkpoint: Checkpoint, wanted: Collection[str]) -> dict
         if shared in wanted:
             largest[shared] = max(largest.get(shared, 0.0), float(values(checkpoint.read(name))))
     return largest
+
+
+def with_input_scales(
+    read: Callable[[str], NDArray[Any] | Float8], scales: Mapping[str, float]
+) -> Callable[[str], NDArray[Any] | Float8]:
+    """Lay scales over a checkpoint's `read`: each is a float32 tensor [] under its name."""
+    return lambda name: np.array(scales[name], np.float32) if name in scales else read(name)
 
 
 def folded(checkpoint: Checkpoint, keep: Collection[str] = ()) -> Callable[[str], NDArray[Any] | Float8]:

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from qwen3_compile.calibrate import measure, with_scales
+from qwen3_compile.calibrate import measure
 from qwen3_compile.calibrate.observe import watched_states
 from qwen3_compile.calibrate.scales import scale_of
 from qwen3_compile.checkpoint import open_checkpoint
+from qwen3_compile.checkpoint.input_scales import with_input_scales
 from qwen3_compile.checkpoint.weights import torch_weights
 from qwen3_compile.errors import CheckpointError
 from qwen3_runtime.text import Tokenizer
@@ -169,7 +170,7 @@ def test_an_input_that_is_not_finite_is_named(models, monkeypatch):
 def test_scales_are_read_as_tensors_over_the_checkpoints_own(models):
     _, checkpoint = models["dense"]
     name = "model.layers.0.mlp.down_proj.input_scale"
-    read = with_scales(checkpoint.read, {name: 0.25})
+    read = with_input_scales(checkpoint.read, {name: 0.25})
     assert read(name).dtype == np.float32
     assert read(name).shape == ()
     assert read(name) == 0.25

@@ -245,6 +245,12 @@ def set_scale(name, value):
 Q_INPUT, Q_PRE = QUERY.replace("weight", "input_scale"), QUERY.replace("weight", "pre_quant_scale")
 
 
+def test_an_input_scale_needs_a_matrix_in_e4m3(stored):
+    folder = stored(change=set_scale(Q_INPUT, torch.tensor(0.5)), quantised=False)
+    with pytest.raises(CheckpointError, match=r"scales the input of .*q_proj\.weight, which is BF16, not F8_E4M3"):
+        opened(folder)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -252,14 +258,14 @@ Q_INPUT, Q_PRE = QUERY.replace("weight", "input_scale"), QUERY.replace("weight",
         (set_scale(Q_INPUT, torch.tensor(1)), "q_proj.input_scale is I64, expected BF16, F16 or F32"),
         (set_scale(Q_PRE, torch.ones(63)), r"q_proj.pre_quant_scale is \[63\], expected \[64\]"),
         (
-            set_scale("model.embed_tokens.input_scale", torch.tensor(0.5)),
-            "scales the input of model.embed_tokens.weight, which is BF16, not F8_E4M3",
+            set_scale("model.embed_tokens.pre_quant_scale", torch.ones(64)),
+            "scales an input, but model.embed_tokens.weight is no projection, expert or head",
         ),
         (
             set_scale(f"{LAYER}input_layernorm.pre_quant_scale", torch.ones(64)),
-            "is the scale of an input, but model.layers.0.input_layernorm.weight is not a matrix in it",
+            "scales an input, but model.layers.0.input_layernorm.weight is no projection, expert or head",
         ),
-        (set_scale(f"{LAYER}mlp.input_scale", torch.tensor(0.5)), "model.layers.0.mlp.weight is not a matrix in it"),
+        (set_scale(f"{LAYER}mlp.input_scale", torch.tensor(0.5)), "model.layers.0.mlp.weight is no projection"),
     ],
 )
 def test_scales_that_do_not_fit_are_named(stored, change, message):
