@@ -98,13 +98,7 @@ def measure(
     """
     tell = progress or (lambda _: None)
     on_cpu = spec.target.backend in TENSORRT and not plan
-    with Engine.open(
-        engine_dir,
-        threads=threads,
-        max_sequences=spec.limits.max_batch,
-        on_cpu=on_cpu,
-        graph=_graph_for_cpu(engine_dir) if on_cpu else None,
-    ) as engine:
+    with Engine.open(engine_dir, threads=threads, max_sequences=spec.limits.max_batch, on_cpu=on_cpu) as engine:
         io = engine.manifest.io
         cases = collect(
             engine.tokenizer,
@@ -130,18 +124,6 @@ def measure(
     ]
     report = _report(io.output, measured, greedy)
     return replace(report, executed=ON_CPU) if on_cpu else report
-
-
-def _graph_for_cpu(engine_dir: Path) -> bytes | None:
-    """The engine's graph in operators that ONNX Runtime has on the CPU; None where that is the graph as it is."""
-    import onnx_ir as ir
-
-    from qwen3_compile.pack.stream import serialize
-    from qwen3_graphs.lower.tensorrt_on_cpu import executable
-
-    model = ir.load(engine_dir / "model.onnx")
-    changed = executable(model)
-    return None if changed is model else serialize(changed)
 
 
 def greedy_tokens(spec: Spec) -> int:

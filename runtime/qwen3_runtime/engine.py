@@ -83,7 +83,6 @@ class Engine:
         max_context: int | None = None,
         verify: Verify = "fast",
         on_cpu: bool = False,
-        graph: bytes | None = None,
     ) -> Self:
         """Open an engine directory.
 
@@ -96,7 +95,6 @@ class Engine:
             verify: `fast` checks the SHA-256 of everything but the weights, `full` of the weights too.
             on_cpu: execute the graph that a TensorRT engine's plan was made from, with ONNX Runtime on the CPU: slow,
                 for validation where there is no GPU.
-            graph: with `on_cpu`, an equal graph in operators that the CPU has, executed with the engine's weights.
 
         Raises:
             EngineError: the directory does not hold together, or cannot run here.
@@ -124,7 +122,6 @@ class Engine:
             max_sequences=max_sequences,
             max_context=max_context,
             on_cpu=on_cpu,
-            graph=graph,
         )
         return cls(model, backend, max_sequences=max_sequences)
 

@@ -22,7 +22,6 @@ def open_backend(
     max_sequences: int,
     max_context: int,
     on_cpu: bool = False,
-    graph: bytes | None = None,
 ) -> Backend:
     """Open the backend of an engine whose directory was checked.
 
@@ -34,7 +33,6 @@ def open_backend(
         max_context: tokens that a sequence may hold.
         on_cpu: execute the graph that a TensorRT plan was made from, with ONNX Runtime on the CPU; slow, for
             validation where there is no GPU.
-        graph: with `on_cpu`, an equal graph in operators that the CPU has (none has bfloat16, say).
 
     Raises:
         EngineError: this runtime has no backend for the engine's target, or it cannot run here.
@@ -52,9 +50,7 @@ def open_backend(
     if backend in ("ort", "onnx", *TENSORRT):
         from qwen3_runtime.backends.ort import OrtBackend
 
-        return OrtBackend(
-            engine_dir, manifest, threads=threads, max_sequences=max_sequences, max_context=max_context, graph=graph
-        )
+        return OrtBackend(engine_dir, manifest, threads=threads, max_sequences=max_sequences, max_context=max_context)
     if backend == "ort-cpu":
         from qwen3_runtime.backends.ort_cpu import OrtCpuBackend
 

@@ -39,21 +39,13 @@ class OrtBackend:
         threads: intra-op threads; None for one each physical core.
         max_sequences: blocks of the cache.
         max_context: tokens of a block.
-        graph: to be executed in place of the engine's own, whose weights it reads.
 
     Raises:
         EngineError: the session cannot be opened, runs on another provider, or differs from the manifest.
     """
 
     def __init__(
-        self,
-        engine_dir: Path,
-        manifest: Manifest,
-        *,
-        threads: int | None,
-        max_sequences: int,
-        max_context: int,
-        graph: bytes | None = None,
+        self, engine_dir: Path, manifest: Manifest, *, threads: int | None, max_sequences: int, max_context: int
     ) -> None:
         contract = manifest.io
         self._output = contract.output
@@ -66,9 +58,7 @@ class OrtBackend:
         if provider not in _PROVIDERS:
             raise EngineError(f"the engine is for provider {provider!r}; this backend has {', '.join(_PROVIDERS)}")
         self._provider, self._device = _PROVIDERS[provider]
-        self._session: Any = open_session(
-            engine_dir / "model.onnx", self._provider, threads, graph=graph, as_written=self._batched
-        )
+        self._session: Any = open_session(engine_dir / "model.onnx", self._provider, threads, as_written=self._batched)
         _check_session(self._session, contract)
         element, _, dtype = CACHE_TYPES[contract.cache_dtype]
         self._element = element

@@ -33,7 +33,6 @@ def open_session(
     threads: int | None,
     library: Path | None = None,
     *,
-    graph: bytes | None = None,
     as_written: bool = False,
 ) -> Any:  # noqa: ANN401 - onnxruntime has no types
     """Open a session.
@@ -43,7 +42,6 @@ def open_session(
         provider: ONNX Runtime's name of it; no other is accepted.
         threads: intra-op threads; None for one each physical core.
         library: custom operators to register.
-        graph: to be executed in place of `model`, whose weights it reads.
         as_written: keep rounding where the graph has it. ONNX Runtime's higher levels of optimisation multiply with
             quantised matrices in another way than the graph says.
 
@@ -59,12 +57,10 @@ def open_session(
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if as_written:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    if graph is not None:
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(model.parent))
     try:
         if library is not None:
             options.register_custom_ops_library(str(library))
-        session = onnxruntime.InferenceSession(graph or str(model), options, providers=[provider], enable_fallback=0)
+        session = onnxruntime.InferenceSession(str(model), options, providers=[provider], enable_fallback=0)
     except Exception as error:
         raise EngineError(f"{model}: ONNX Runtime cannot open it: {first_line(error)}") from error
     if session.get_providers()[0] != provider:  # it falls back without a word
