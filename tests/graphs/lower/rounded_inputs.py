@@ -40,6 +40,7 @@ def calibrated(
     return {
         f"{name}.input_scale": np.array(value / LARGEST[_kind(formats, name)], np.float32)
         for name, value in largest.items()
+        if _kind(formats, name) in LARGEST
     }
 
 
@@ -47,6 +48,8 @@ def rounded(architecture: Architecture, formats: Precision, scales: dict[str, np
     """The eager model that rounds as the formats say."""
 
     def rounding(name: str, x: Tensor) -> Tensor:
+        if _kind(formats, name) not in LARGEST:
+            return x
         scale, values = scales[f"{name}.input_scale"], x.numpy()
         if _kind(formats, name) == "fp8":
             codes = np.clip(values / scale, -448, 448).astype(ml_dtypes.float8_e4m3fn).astype(np.float32)
@@ -68,7 +71,7 @@ def _rounding(model: Qwen3, architecture: Architecture, change: Rounding) -> Qwe
             module.register_forward_pre_hook(lambda _, inputs, name=name: (change(name, inputs[0]),))
         elif isinstance(module, MoE):
             module.forward = _experts(module, f"{name}.experts", architecture, change)
-    head = "model.embed_tokens" if model.tied else "lm_head"
+    head = "model.embed_tokens" if architecture.tie_word_embeddings else "lm_head"
     model.model.norm.register_forward_hook(lambda _module, _inputs, x: change(head, x))
     return model
 
