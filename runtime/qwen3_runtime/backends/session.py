@@ -27,6 +27,8 @@ def open_session(
     provider: str,
     threads: int | None,
     library: Path | None = None,
+    *,
+    as_written: bool = False,
 ) -> Any:  # noqa: ANN401 - onnxruntime has no types
     """Open a session.
 
@@ -35,6 +37,7 @@ def open_session(
         provider: ONNX Runtime's name of it; no other is accepted.
         threads: intra-op threads; None for one each physical core.
         library: custom operators to register.
+        as_written: leave Q/DQ nodes alone, whose fusion changes what some of them mean.
 
     Raises:
         EngineError: onnxruntime or the provider is missing, or the graph cannot be opened.
@@ -51,6 +54,8 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads if threads is not None else physical_cores()
     options.log_severity_level = 4  # errors arrive as exceptions; logged too, they would come twice
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
         if library is not None:
             options.register_custom_ops_library(str(library))

@@ -1,0 +1,248 @@
+"""TensorRT's runtime API over host memory: a plan that ONNX Runtime executes on the CPU.
+
+What a plan says of its tensors is what the real builder says of the network that the real parser made of the file:
+names, types, shapes, caches in place, the shapes of the profiles. Only what needs a device is imitated, with the rules
+that TensorRT documents: addresses aligned to 256 bytes, shapes inside the profile, scratch memory set, no recording
+before a first execution, no other use of a context whose work was recorded.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+import tensorrt_rtx as real
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from cuda_on_host import HostCuda
+
+ELEMENT = {"FLOAT": (1, 4), "HALF": (10, 2), "BF16": (16, 2), "INT32": (6, 4), "INT64": (7, 8)}  # ONNX's number, bytes
+SCRATCH = 4096
+
+Bounds = dict[str, tuple[int, int, int]]
+
+
+@dataclass
+class Network:
+    """What the real parser made of a file, kept alive with its builder, and the profiles of the real config."""
+
+    path: Path
+    builder: Any
+    network: Any
+    profiles: list[Any]
+
+    @property
+    def tensors(self) -> list[Any]:
+        inputs = [self.network.get_input(index) for index in range(self.network.num_inputs)]
+        return inputs + [self.network.get_output(index) for index in range(self.network.num_outputs)]
+
+    def layers(self, kind: Any) -> list[Any]:
+        found = [self.network.get_layer(index) for index in range(self.network.num_layers)]
+        return [layer for layer in found if layer.type == kind]
+
+
+def import_network(path: Path, profiles: list[Mapping[str, tuple[tuple[int, ...], ...]]]) -> Network:
+    """Import a file with the real parser; `profiles` has smallest, best and largest shape by input."""
+    logger = real.Logger(real.Logger.ERROR)
+    builder = real.Builder(logger)
+    network = builder.create_network(0)
+    parser = real.OnnxParser(network, logger)
+    assert parser.parse_from_file(str(path)), [parser.get_error(i).desc() for i in range(parser.num_errors)]
+    made = []
+    for shapes in profiles:
+        profile = builder.create_optimization_profile()
+        for name, (smallest, best, largest) in shapes.items():
+            profile.set_shape(name, smallest, best, largest)
+        made.append(profile)
+    return Network(path, builder, network, made)
+
+
+@dataclass
+class HostTensorRt:
+    """A module-like object: `tensorrt_rtx`, or `tensorrt` where `rtx` is false."""
+
+    cuda: HostCuda
+    network: Network
+    rtx: bool = True
+    __version__: str = real.__version__
+    contexts: list[HostContext] = field(default_factory=list)
+
+    ILogger = real.ILogger
+    TensorIOMode = real.TensorIOMode
+    TensorLocation = real.TensorLocation
+    ExecutionContextAllocationStrategy = real.ExecutionContextAllocationStrategy
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "CudaGraphStrategy" and self.rtx:
+            return real.CudaGraphStrategy
+        raise AttributeError(name)
+
+    def Runtime(self, logger: Any) -> HostRuntime:  # noqa: N802 - TensorRT's name
+        real.Runtime(logger)  # the real one takes it too
+        return HostRuntime(self, logger)
+
+
+@dataclass
+class HostRuntime:
+    trt: HostTensorRt
+    logger: Any
+
+    def deserialize_cuda_engine(self, data: Any) -> HostEngine | None:
+        if bytes(data[:4]) != b"plan":
+            self.logger.log(real.ILogger.Severity.ERROR, "Serialization assertion failed.\nmore of it")
+            return None
+        return HostEngine(self.trt)
+
+
+class HostEngine:
+    """An `ICudaEngine`, by the real network."""
+
+    device_memory_size_v2 = SCRATCH
+
+    def __init__(self, trt: HostTensorRt) -> None:
+        self.trt, self.network = trt, trt.network
+        self._tensors = {tensor.name: tensor for tensor in self.network.tensors}
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        self.session = onnxruntime.InferenceSession(str(self.network.path), options, ["CPUExecutionProvider"])
+        self.num_io_tensors = len(self._tensors)
+        self.num_optimization_profiles = len(self.network.profiles)
+
+    def get_tensor_name(self, index: int) -> str:
+        return list(self._tensors)[index]
+
+    def get_tensor_mode(self, name: str) -> Any:
+        is_input = self._tensors[name].is_network_input
+        return real.TensorIOMode.INPUT if is_input else real.TensorIOMode.OUTPUT
+
+    def get_tensor_dtype(self, name: str) -> Any:
+        return self._tensors[name].dtype
+
+    def get_tensor_shape(self, name: str) -> Any:
+        return self._tensors[name].shape
+
+    def get_tensor_location(self, name: str) -> Any:
+        return real.TensorLocation.HOST if self._tensors[name].is_shape_tensor else real.TensorLocation.DEVICE
+
+    def get_tensor_profile_shape(self, name: str, index: int) -> list[Any]:
+        return list(self.network.profiles[index].get_shape(name))
+
+    def get_aliased_input_tensor(self, name: str) -> str | None:
+        for layer in self.network.layers(real.LayerType.KV_CACHE_UPDATE):
+            if layer.get_output(0).name == name:
+                return str(layer.get_input(0).name)
+        return None
+
+    def create_runtime_config(self) -> HostConfig:
+        return HostConfig()
+
+    def create_execution_context(self, config: HostConfig) -> HostContext:
+        assert config.strategy == real.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = HostContext(self, config)
+        self.trt.contexts.append(context)
+        return context
+
+
+@dataclass
+class HostConfig:
+    cuda_graph_strategy: Any = real.CudaGraphStrategy.DISABLED
+    strategy: Any = None
+
+    def set_execution_context_allocation_strategy(self, strategy: Any) -> None:
+        self.strategy = strategy
+
+
+class HostContext:
+    """An `IExecutionContext` that has ONNX Runtime read and write at the addresses that it is given."""
+
+    def __init__(self, engine: HostEngine, config: HostConfig) -> None:
+        self.engine, self.config = engine, config
+        self.cuda = engine.trt.cuda
+        self.profile = -1
+        self.scratch: tuple[int, int] | None = None
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.addresses: dict[str, int] = {}
+        self.executed = self.recorded = False
+        self.bindings = 0
+
+    def _changed(self) -> None:
+        assert not self.recorded, "a context whose work was recorded must be left alone"
+        self.executed = False
+        self.bindings += 1
+
+    def set_optimization_profile_async(self, index: int, stream: int) -> bool:
+        self._changed()
+        self.profile = index
+        return 0 <= index < self.engine.num_optimization_profiles and stream == 0x5000
+
+    def set_device_memory(self, memory: int, size: int) -> None:
+        self._changed()
+        assert size >= SCRATCH
+        assert memory % 256 == 0
+        self.cuda.at(memory, size)
+        self.scratch = (memory, size)
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self._changed()
+        smallest, _, largest = self.engine.get_tensor_profile_shape(name, self.profile)
+        self.shapes[name] = tuple(shape)
+        return len(shape) == len(smallest) and all(
+            low <= size <= high for low, size, high in zip(smallest, shape, largest, strict=True)
+        )
+
+    def set_tensor_address(self, name: str, memory: int) -> bool:
+        self._changed()
+        self.addresses[name] = memory
+        return name in self.engine._tensors and memory % 256 == 0
+
+    def infer_shapes(self) -> list[str]:
+        inputs = [name for name, tensor in self.engine._tensors.items() if tensor.is_network_input]
+        return [name for name in inputs if name not in self.shapes]
+
+    def execute_async_v3(self, stream_handle: int) -> bool:
+        assert stream_handle == 0x5000
+        if self.scratch is None or self.addresses.keys() != self.engine._tensors.keys():
+            return False
+        assert not self.recorded, "a context whose work was recorded must be left alone"
+        if self.cuda.capturing is not None:
+            assert self.executed, "new shapes must be executed once before they are recorded"
+            self.recorded = True
+        self.executed = True
+        shapes, addresses = dict(self.shapes), dict(self.addresses)
+        self.cuda.push(lambda: self._compute(shapes, addresses))
+        return True
+
+    def _compute(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
+        binding = self.engine.session.io_binding()
+        rows = {"rows": shapes["logits_rows"][0]}
+        for name, tensor in self.engine._tensors.items():
+            onnx_type, width = ELEMENT[tensor.dtype.name]
+            alias = self.engine.get_aliased_input_tensor(name)
+            shape = shapes.get(name) or shapes.get(alias or "") or (rows["rows"], tensor.shape[-1])
+            self.cuda.at(addresses[name], int(np.prod(shape)) * width)
+            bind = binding.bind_input if name in shapes else binding.bind_output
+            bind(name, "cpu", 0, onnx_type, shape, addresses[name])
+        self.engine.session.run_with_iobinding(binding)
+
+
+def methods_that_the_bindings_lack() -> list[str]:
+    """Public methods and attributes of the imitations that TensorRT's classes do not have."""
+    pairs = (
+        (HostEngine, real.ICudaEngine),
+        (HostContext, real.IExecutionContext),
+        (HostConfig, real.IRuntimeConfig),
+        (HostRuntime, real.Runtime),
+    )
+    return [
+        f"{theirs.__name__}.{name}"
+        for ours, theirs in pairs
+        for name, _ in inspect.getmembers(ours, inspect.isfunction)
+        if not name.startswith("_") and not hasattr(theirs, name)
+    ]
