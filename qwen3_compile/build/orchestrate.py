@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.build import stages
 from qwen3_compile.build.cache import Cache
-from qwen3_compile.build.fingerprint import tool_versions
+from qwen3_compile.build.fingerprint import tool_versions, tools_of
 from qwen3_compile.build.lock import MEASURED, check_outcome, check_source, check_spec, check_tools, pinned_source
+from qwen3_compile.build.plan_stage import PLAN, engine_plan, plan_notes
 from qwen3_compile.build.progress import Progress, Silent
 from qwen3_compile.checkpoint import open_checkpoint
 from qwen3_compile.engine.files import file_entry
@@ -18,12 +19,14 @@ from qwen3_compile.engine.publish import prepare_target, publication
 from qwen3_compile.engine.tokens import read_tokens
 from qwen3_compile.errors import CheckpointError, UnsupportedError
 from qwen3_compile.spec.source import SyntheticSource, parse_source
+from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from qwen3_compile.checkpoint.contract import Checkpoint
     from qwen3_compile.spec import Spec
+    from qwen3_compile.tensorrt import PlanFacts
     from qwen3_compile.validate import AccuracyReport
     from qwen3_runtime.manifest import FileEntry, Manifest
 
@@ -37,12 +40,14 @@ class EngineInfo:
         manifest: its manifest, as JSON-able values.
         accuracy: what validation measured; None when it was left out.
         differing: in a locked build, the measured files that differ from the locked engine's.
+        plan: what TensorRT built; None for other targets.
     """
 
     path: Path
     manifest: dict[str, Any]
     accuracy: AccuracyReport | None
     differing: tuple[str, ...] = ()
+    plan: PlanFacts | None = None
 
 
 def build(
@@ -78,10 +83,11 @@ def build(
     cache = Cache(cache_dir)
     cache.open()
     threads = threads or len(os.sched_getaffinity(0))
-    tools = tool_versions()
+    tools = tool_versions(tools_of(spec.target.backend))
     prepare_target(out_dir, force=force)
     if validate:
         _require_operators(spec)
+    capabilities = _require_tensorrt(spec)
     if locked is not None:
         check_tools(locked, tools)
         check_spec(locked, spec.resolved())
@@ -100,10 +106,22 @@ def build(
         stages.packed_weights(spec, lowered, checkpoint, source, folder, cache, progress, threads=threads)
         files = stages.copy_assets(checkpoint, folder)
         files |= {name: file_entry(folder / name) for name in (stages.MODEL, stages.WEIGHTS)}
+        plan: PlanFacts | None = None
+        notes: tuple[str, ...] = ()
+        if capabilities is not None:
+            plan = engine_plan(spec, capabilities, folder, files, cache, progress)
+            notes = plan_notes(spec, plan, capabilities)
+            files[PLAN] = file_entry(folder / PLAN)
 
         def describe(*, verified: bool) -> dict[str, Any]:
             document = manifest_document(
-                spec, source=source, tools=tools, tokens=tokens, files=_sorted(files), verified=verified
+                spec,
+                source=source,
+                tools=tools,
+                tokens=tokens,
+                files=_sorted(files),
+                verified=verified,
+                capabilities=capabilities,
             )
             write_manifest(document, folder)
             return document
@@ -111,12 +129,14 @@ def build(
         document = describe(verified=False)
         accuracy = None
         if validate:
-            accuracy = stages.measured_accuracy(spec, checkpoint, document, folder, cache, progress, threads=threads)
+            accuracy = stages.measured_accuracy(
+                spec, checkpoint, document, folder, cache, progress, threads=threads, notes=notes
+            )
             accuracy.check(spec.accuracy)
             files |= {name: file_entry(folder / name) for name in MEASURED}
             document = describe(verified=True)
         differing = check_outcome(locked, files) if locked is not None else []
-    return EngineInfo(out_dir, document, accuracy, tuple(differing))
+    return EngineInfo(out_dir, document, accuracy, tuple(differing), plan)
 
 
 def _checkpoint(spec: Spec, locked: Manifest | None) -> Checkpoint:
@@ -150,6 +170,19 @@ def _require_operators(spec: Spec) -> None:
 
     if spec.target.backend == "ort-cpu" and library_path() is None:
         raise UnsupportedError(why_missing())
+
+
+def _require_tensorrt(spec: Spec) -> list[str] | None:
+    """Refuse at once what TensorRT could not build here; returns the architectures of the plan, None without one.
+
+    Raises:
+        UnsupportedError: its module or, for the full TensorRT, the GPU is missing.
+    """
+    if spec.target.backend not in TENSORRT:
+        return None
+    from qwen3_compile.tensorrt.library import require_library
+
+    return require_library(spec.target.backend, spec.target.compute_capabilities or [])
 
 
 def _sorted(files: dict[str, FileEntry]) -> dict[str, FileEntry]:

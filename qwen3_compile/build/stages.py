@@ -15,7 +15,7 @@ from qwen3_compile.engine.manifest import output_of
 from qwen3_compile.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import onnx_ir as ir
 
@@ -180,11 +180,14 @@ def measured_accuracy(
     progress: Progress,
     *,
     threads: int,
+    notes: Sequence[str] = (),
 ) -> AccuracyReport:
     """Compare the engine in `folder` with eager PyTorch; writes `accuracy.json` and `report.html`.
 
     The figures are kept by what they were measured on, not by the limits of the contract: a build with another
-    limit judges them anew without measuring.
+    limit judges them anew without measuring. Of a TensorRT engine the graph is measured, whatever plan it gave.
+
+    `notes` are paragraphs for the page.
 
     Raises:
         RuntimeFault: the engine cannot be run here.
@@ -195,7 +198,9 @@ def measured_accuracy(
     progress.begin("validate")
     contract = spec.resolved()["accuracy"]
     inputs = {
-        "engine": {key: document[key] for key in ("io", "target", "files", "eos_token_ids")},
+        "engine": {key: document[key] for key in ("io", "eos_token_ids")},
+        "files": {name: entry for name, entry in document["files"].items() if name != "model.plan"},
+        "target": {key: document["target"].get(key) for key in ("backend", "provider", "attention", "moe")},
         "source": document["source"]["files"],
         "architecture": asdict(spec.graph_architecture()),
         "asked": {key: value for key, value in contract.items() if not key.startswith(("min_", "max_"))},
@@ -211,7 +216,7 @@ def measured_accuracy(
         _keep(cache, "accuracy", digest(inputs), path, progress)
     # Read back even when it was just measured: the page must not depend on whether figures were rounded.
     report = read_json(json.loads(path.read_bytes()))
-    _write_page(report, spec, folder, cache, progress)
+    _write_page(report, spec, folder, cache, progress, notes)
     progress.end(f"{_figures(report)}, {CACHED}" if found else _figures(report))
     return report
 
@@ -224,19 +229,22 @@ def _operator_library(spec: Spec) -> str | None:
     return file_entry(path).sha256 if path else None
 
 
-def _write_page(report: AccuracyReport, spec: Spec, folder: Path, cache: Cache, progress: Progress) -> None:
+def _write_page(
+    report: AccuracyReport, spec: Spec, folder: Path, cache: Cache, progress: Progress, notes: Sequence[str]
+) -> None:
     """Write `report.html`, whose plots take a while to draw."""
     inputs = {
         "accuracy": file_entry(folder / ACCURACY).sha256,
         "name": spec.name,
         "contract": spec.resolved()["accuracy"],
+        "notes": notes,
         "code": code_fingerprint("qwen3_compile.validate.html"),
         "tools": tool_versions(("matplotlib", "numpy")),
     }
     if not cache.fetch("report", digest(inputs), folder / REPORT):
         from qwen3_compile.validate.html import write_html
 
-        write_html(report, spec.accuracy, spec.name, folder / REPORT)
+        write_html(report, spec.accuracy, spec.name, folder / REPORT, notes)
         _keep(cache, "report", digest(inputs), folder / REPORT, progress)
 
 
