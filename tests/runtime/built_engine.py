@@ -44,7 +44,7 @@ model:
   architecture:
 {architecture}
 precision: {{weights: {weights}, kv_cache: {cache}}}
-target: {{backend: {backend}, provider: cpu}}
+target: {{backend: {backend}}}
 limits: {{max_context: {context}, max_batch: 4, max_step_tokens: 24}}
 accuracy: {{}}
 """

@@ -8,6 +8,7 @@ of its arguments before it finds no driver.
 from __future__ import annotations
 
 import ctypes
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -39,12 +40,11 @@ class HostCuda:
     launches: int = 0
     fail: dict[str, real.cudaError_t] = field(default_factory=dict)
 
-    cudaMemcpyKind = real.cudaMemcpyKind
-    cudaStreamCaptureMode = real.cudaStreamCaptureMode
-    cudaStreamNonBlocking = real.cudaStreamNonBlocking
-
-    def __getattr__(self, name: str) -> Callable[..., tuple[Any, ...]]:
-        imitation = getattr(type(self), f"_{name}")
+    def __getattr__(self, name: str) -> Any:
+        imitated = re.sub(r"([A-Z])", r"_\1", name.removeprefix("cuda")).lower()
+        if not hasattr(type(self), imitated):
+            return getattr(real, name)  # an enumeration
+        imitation = getattr(type(self), imitated)
 
         def call(*arguments: object) -> tuple[Any, ...]:
             answer: tuple[Any, ...] | None = None
@@ -77,28 +77,28 @@ class HostCuda:
 
     # The calls.
 
-    def _cudaGetDeviceCount(self) -> tuple[Any, ...]:
+    def _get_device_count(self) -> tuple[Any, ...]:
         return (OK, self.devices) if self.devices else (real.cudaError_t.cudaErrorNoDevice, None)
 
-    def _cudaGetErrorString(self, error: Any) -> tuple[Any, ...]:
+    def _get_error_string(self, error: Any) -> tuple[Any, ...]:
         return tuple(real.cudaGetErrorString(error))
 
-    def _cudaGetDeviceProperties(self, device: int) -> tuple[Any, ...]:
+    def _get_device_properties(self, device: int) -> tuple[Any, ...]:
         assert device == 0
         properties = real.cudaDeviceProp()
         properties.name = b"Host GPU".ljust(256, b"\0")
         properties.major, properties.minor = self.capability
         return OK, properties
 
-    def _cudaMemGetInfo(self) -> tuple[Any, ...]:
+    def _mem_get_info(self) -> tuple[Any, ...]:
         return OK, self.total - sum(map(len, self.allocated.values())), self.total
 
-    def _cudaMalloc(self, size: int) -> tuple[Any, ...]:
-        if size > self._cudaMemGetInfo()[1]:
+    def _malloc(self, size: int) -> tuple[Any, ...]:
+        if size > self._mem_get_info()[1]:
             return real.cudaError_t.cudaErrorMemoryAllocation, None
         return OK, self._reserve(self.allocated, size)
 
-    def _cudaMallocHost(self, size: int) -> tuple[Any, ...]:
+    def _malloc_host(self, size: int) -> tuple[Any, ...]:
         return OK, self._reserve(self.pinned, size)
 
     @staticmethod
@@ -109,20 +109,20 @@ class HostCuda:
         table[array.ctypes.data] = array
         return int(array.ctypes.data)
 
-    def _cudaFree(self, address: int) -> tuple[Any, ...]:
+    def _free(self, address: int) -> tuple[Any, ...]:
         del self.allocated[address]
         return (OK,)
 
-    def _cudaFreeHost(self, address: int) -> tuple[Any, ...]:
+    def _free_host(self, address: int) -> tuple[Any, ...]:
         del self.pinned[address]
         return (OK,)
 
-    def _cudaMemsetAsync(self, address: int, value: int, size: int, stream: Any) -> tuple[Any, ...]:
+    def _memset_async(self, address: int, value: int, size: int, *_: object) -> tuple[Any, ...]:
         target = self.at(address, size)
         self.push(lambda: target.fill(value))
         return (OK,)
 
-    def _cudaMemcpyAsync(self, to: int, source: int, size: int, kind: Any, stream: Any) -> tuple[Any, ...]:
+    def _memcpy_async(self, to: int, source: int, size: int, kind: Any, *_: object) -> tuple[Any, ...]:
         tables = {
             real.cudaMemcpyKind.cudaMemcpyHostToDevice: (self.allocated, self.pinned),
             real.cudaMemcpyKind.cudaMemcpyDeviceToHost: (self.pinned, self.allocated),
@@ -133,48 +133,48 @@ class HostCuda:
         self.push(lambda: ctypes.memmove(to, source, size) and None)
         return (OK,)
 
-    def _cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
+    def _stream_create_with_flags(self, flags: int) -> tuple[Any, ...]:
         assert flags == real.cudaStreamNonBlocking
         self.streams += 1
         return OK, real.cudaStream_t(0x5000)
 
-    def _cudaStreamDestroy(self, stream: Any) -> tuple[Any, ...]:
+    def _stream_destroy(self, *_: object) -> tuple[Any, ...]:
         self.streams -= 1
         return (OK,)
 
-    def _cudaStreamSynchronize(self, stream: Any) -> tuple[Any, ...]:
+    def _stream_synchronize(self, *_: object) -> tuple[Any, ...]:
         assert self.capturing is None, "waiting is illegal while work is recorded"
         while self.queue:
             self.queue.pop(0)()
         return (OK,)
 
-    def _cudaStreamBeginCapture(self, stream: Any, mode: Any) -> tuple[Any, ...]:
+    def _stream_begin_capture(self, *_: object) -> tuple[Any, ...]:
         assert self.capturing is None
         self.capturing = []
         return (OK,)
 
-    def _cudaStreamEndCapture(self, stream: Any) -> tuple[Any, ...]:
+    def _stream_end_capture(self, *_: object) -> tuple[Any, ...]:
         assert self.capturing is not None
         number = 0x6000 + len(self.graphs) + len(self.executables)
         self.graphs[number], self.capturing = self.capturing, None
         return OK, real.cudaGraph_t(number)
 
-    def _cudaGraphInstantiate(self, graph: Any, flags: int) -> tuple[Any, ...]:
+    def _graph_instantiate(self, graph: Any, *_: object) -> tuple[Any, ...]:
         self.launches += 1
         number = 0x7000 + self.launches
         self.executables[number] = self.graphs[int(graph)]
         return OK, real.cudaGraphExec_t(number)
 
-    def _cudaGraphDestroy(self, graph: Any) -> tuple[Any, ...]:
+    def _graph_destroy(self, graph: Any) -> tuple[Any, ...]:
         del self.graphs[int(graph)]
         return (OK,)
 
-    def _cudaGraphLaunch(self, executable: Any, stream: Any) -> tuple[Any, ...]:
+    def _graph_launch(self, executable: Any, *_: object) -> tuple[Any, ...]:
         self.launches += 1
         for work in self.executables[int(executable)]:
             self.push(work)
         return (OK,)
 
-    def _cudaGraphExecDestroy(self, executable: Any) -> tuple[Any, ...]:
+    def _graph_exec_destroy(self, executable: Any) -> tuple[Any, ...]:
         del self.executables[int(executable)]
         return (OK,)

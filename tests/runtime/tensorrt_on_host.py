@@ -17,53 +17,74 @@ import onnxruntime
 import tensorrt_rtx as real
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from cuda_on_host import HostCuda
 
-ELEMENT = {"FLOAT": (1, 4), "HALF": (10, 2), "BF16": (16, 2), "INT32": (6, 4), "INT64": (7, 8)}  # ONNX's number, bytes
+ONNX_TYPE = {"FLOAT": 1, "HALF": 10, "INT32": 6, "INT64": 7}
 SCRATCH = 4096
-
-Bounds = dict[str, tuple[int, int, int]]
+MAGIC = b"vtrt"  # how a plan begins
 
 
 @dataclass
 class Network:
-    """What the real parser made of a file, kept alive with its builder, and the profiles of the real config."""
+    """What the real parser made of an engine's graph, kept alive with its builder, and the profiles of its plan."""
 
     path: Path
     builder: Any
     network: Any
     profiles: list[Any]
 
-    @property
-    def tensors(self) -> list[Any]:
+    def __post_init__(self) -> None:
         inputs = [self.network.get_input(index) for index in range(self.network.num_inputs)]
-        return inputs + [self.network.get_output(index) for index in range(self.network.num_outputs)]
+        outputs = [self.network.get_output(index) for index in range(self.network.num_outputs)]
+        self.tensors = {tensor.name: tensor for tensor in (*inputs, *outputs)}
+        layers = [self.network.get_layer(index) for index in range(self.network.num_layers)]
+        updates = [layer for layer in layers if layer.type == real.LayerType.KV_CACHE_UPDATE]
+        self.aliases = {layer.get_output(0).name: layer.get_input(0).name for layer in updates}
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        self.session = onnxruntime.InferenceSession(str(self.path), options, ["CPUExecutionProvider"])
 
-    def layers(self, kind: Any) -> list[Any]:
-        found = [self.network.get_layer(index) for index in range(self.network.num_layers)]
-        return [layer for layer in found if layer.type == kind]
+    def compute(self, shapes: Mapping[str, tuple[int, ...]], addresses: Mapping[str, int]) -> None:
+        """Execute with all tensors where they are."""
+        binding = self.session.io_binding()
+        for name, shape in shapes.items():
+            tensor = self.tensors[name]
+            bind = binding.bind_input if tensor.is_network_input else binding.bind_output
+            bind(name, "cpu", 0, ONNX_TYPE[tensor.dtype.name], shape, addresses[name])
+        self.session.run_with_iobinding(binding)
 
 
-def import_network(path: Path, profiles: list[Mapping[str, tuple[tuple[int, ...], ...]]]) -> Network:
-    """Import a file with the real parser; `profiles` has smallest, best and largest shape by input."""
+def import_network(path: Path, sizes: Sequence[Mapping[str, tuple[int, int, int]]]) -> Network:
+    """Import a graph with the real parser.
+
+    Args:
+        path: the file.
+        sizes: of each profile, least, best and most by the name of a dimension.
+    """
     logger = real.Logger(real.Logger.ERROR)
     builder = real.Builder(logger)
     network = builder.create_network(0)
     parser = real.OnnxParser(network, logger)
     assert parser.parse_from_file(str(path)), [parser.get_error(i).desc() for i in range(parser.num_errors)]
-    made = []
-    for shapes in profiles:
+    profiles = []
+    for bounds in sizes:
         profile = builder.create_optimization_profile()
-        for name, (smallest, best, largest) in shapes.items():
-            profile.set_shape(name, smallest, best, largest)
-        made.append(profile)
-    return Network(path, builder, network, made)
+        for tensor in (network.get_input(index) for index in range(network.num_inputs)):
+            names = [tensor.get_dimension_name(axis) for axis in range(len(tensor.shape))]
+            shapes = [
+                tuple(bounds[name][at] if size < 0 else size for name, size in zip(names, tensor.shape, strict=True))
+                for at in range(3)
+            ]
+            profile.set_shape(tensor.name, *shapes)
+        profiles.append(profile)
+    return Network(path, builder, network, profiles)
 
 
-@dataclass
+@dataclass(eq=False)
 class HostTensorRt:
     """A module-like object: `tensorrt_rtx`, or `tensorrt` where `rtx` is false."""
 
@@ -94,7 +115,7 @@ class HostRuntime:
     logger: Any
 
     def deserialize_cuda_engine(self, data: Any) -> HostEngine | None:
-        if bytes(data[:4]) != b"plan":
+        if bytes(data[:4]) != MAGIC:
             self.logger.log(real.ILogger.Severity.ERROR, "Serialization assertion failed.\nmore of it")
             return None
         return HostEngine(self.trt)
@@ -106,12 +127,7 @@ class HostEngine:
     device_memory_size_v2 = SCRATCH
 
     def __init__(self, trt: HostTensorRt) -> None:
-        self.trt, self.network = trt, trt.network
-        self._tensors = {tensor.name: tensor for tensor in self.network.tensors}
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        self.session = onnxruntime.InferenceSession(str(self.network.path), options, ["CPUExecutionProvider"])
+        self.trt, self.network, self._tensors = trt, trt.network, trt.network.tensors
         self.num_io_tensors = len(self._tensors)
         self.num_optimization_profiles = len(self.network.profiles)
 
@@ -135,10 +151,7 @@ class HostEngine:
         return list(self.network.profiles[index].get_shape(name))
 
     def get_aliased_input_tensor(self, name: str) -> str | None:
-        for layer in self.network.layers(real.LayerType.KV_CACHE_UPDATE):
-            if layer.get_output(0).name == name:
-                return str(layer.get_input(0).name)
-        return None
+        return self.network.aliases.get(name)
 
     def create_runtime_config(self) -> HostConfig:
         return HostConfig()
@@ -220,16 +233,12 @@ class HostContext:
         return True
 
     def _compute(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
-        binding = self.engine.session.io_binding()
-        rows = {"rows": shapes["logits_rows"][0]}
         for name, tensor in self.engine._tensors.items():
-            onnx_type, width = ELEMENT[tensor.dtype.name]
-            alias = self.engine.get_aliased_input_tensor(name)
-            shape = shapes.get(name) or shapes.get(alias or "") or (rows["rows"], tensor.shape[-1])
-            self.cuda.at(addresses[name], int(np.prod(shape)) * width)
-            bind = binding.bind_input if name in shapes else binding.bind_output
-            bind(name, "cpu", 0, onnx_type, shape, addresses[name])
-        self.engine.session.run_with_iobinding(binding)
+            alias = self.engine.network.aliases.get(name)
+            if not tensor.is_network_input:
+                shapes[name] = shapes[alias] if alias else (*shapes["logits_rows"], tensor.shape[-1])
+            self.cuda.at(addresses[name], int(np.prod(shapes[name])) * tensor.dtype.itemsize)
+        self.engine.network.compute(shapes, addresses)
 
 
 def methods_that_the_bindings_lack() -> list[str]:

@@ -6,27 +6,34 @@ CUDA and TensorRT are imitated over host memory (`cuda_on_host`, `tensorrt_on_ho
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from built_engine import GREEDY, VOCAB, prompts, reference_rows
+from built_engine import CONTEXT, GREEDY, VOCAB, build_engine, prompts, reference_rows
 from cuda_on_host import HostCuda
-from tensorrt_files import CONTEXT, graph_inputs, profile_shapes, write_engine
 from tensorrt_on_host import HostTensorRt, Network, import_network, methods_that_the_bindings_lack
-from transformers import PreTrainedModel
 
+from qwen3_compile.spec.load import load_spec
+from qwen3_compile.tensorrt import profiles_of
 from qwen3_runtime import Engine, EngineError, Request
 from qwen3_runtime.backends import tensorrt
 from qwen3_runtime.backends.tensorrt import launch
+from qwen3_runtime.directory import read_engine_directory
 from qwen3_runtime.step import Step
 
-# Hidden states, keys and values are rounded to float16 where the reference stays in float32.
-FLOAT16 = 2e-2
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PreTrainedModel
+
+# Hidden states, keys and values are rounded to float16 where the reference stays in float32; logits are about 5.
+FLOAT16 = 5e-2
 
 
 @dataclass
 class Tiny:
+    kind: str
     path: Path
     model: PreTrainedModel
     network: Network
@@ -34,15 +41,11 @@ class Tiny:
 
 @pytest.fixture(scope="module", params=["dense", "moe"])
 def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    path, model = write_engine(tmp_path_factory.mktemp(request.param), moe=request.param == "moe")
-    return Tiny(path, model, network(path))
-
-
-def network(path: Path) -> Network:
-    inputs = graph_inputs(path / "model.onnx")
-    return import_network(
-        path / "model.onnx", [profile_shapes(inputs, decode=False), profile_shapes(inputs, decode=True)]
-    )
+    moe = request.param == "moe"
+    folder = tmp_path_factory.mktemp(request.param)
+    path, model = build_engine(folder, backend="tensorrt-rtx", weights="fp16", cache="fp16", moe=moe)
+    profiles = [profile.sizes for profile in profiles_of(load_spec(folder / "spec.yaml"))]
+    return Tiny(request.param, path, model.half().float(), import_network(path / "model.onnx", profiles))
 
 
 @pytest.fixture(params=["tensorrt-rtx", "tensorrt"])
@@ -68,8 +71,12 @@ def test_what_stands_in_for_tensorrt_has_nothing_that_tensorrt_lacks() -> None:
     assert methods_that_the_bindings_lack() == []
 
 
+@pytest.mark.parametrize("tiny", ["dense"], indirect=True)
 def test_generation_in_a_batch_is_the_references_greedy_choice(tiny: Tiny, trt: HostTensorRt) -> None:
-    """Ten prompts through four seats; where two tokens are as good in float16, either is a greedy choice."""
+    """Ten prompts through four seats; where two tokens are as good in float16, either is a greedy choice.
+
+    Not with experts: float16 turns a router's close call, after which the answer is another one.
+    """
     with Engine.open(tiny.path, max_sequences=4) as engine:
         done = engine.generate([Request(prompt=prompt, max_tokens=12, sampling=GREEDY) for prompt in prompts(10)])
         assert engine._scheduler.pool.available == 4
@@ -80,24 +87,27 @@ def test_generation_in_a_batch_is_the_references_greedy_choice(tiny: Tiny, trt: 
     assert trt.cuda.clean
 
 
-def test_logits_of_any_schedule_are_the_references(tiny: Tiny, trt: HostTensorRt) -> None:
+@pytest.mark.usefixtures("trt")
+def test_logits_of_any_schedule_are_the_references(tiny: Tiny) -> None:
     """Every row of four sequences, fed in random chunks to random blocks, against one pass of transformers."""
     rng = np.random.default_rng(1)
     sequences = [rng.integers(0, VOCAB, length) for length in (CONTEXT, 33, 17, 50)]
     expected = [reference_rows(tiny.model, sequence.tolist()) for sequence in sequences]
     blocks, done = rng.permutation(4), [0, 0, 0, 0]
+    tolerance = FLOAT16 if tiny.kind == "dense" else 2 * FLOAT16  # shares of the experts are rounded too
     with Engine.open(tiny.path, max_sequences=4) as engine:
         while waiting := [i for i in range(4) if done[i] < len(sequences[i])]:
             chosen = rng.permutation(waiting)[: rng.integers(1, len(waiting) + 1)].tolist()
             sizes = {i: 1 if rng.random() < 0.6 else min(9, len(sequences[i]) - done[i]) for i in chosen}
             found = engine.backend.run(step(sequences, done, sizes, blocks)).values
             wanted = np.concatenate([expected[i][done[i] : done[i] + size] for i, size in sizes.items()])
-            np.testing.assert_allclose(found, wanted, atol=FLOAT16, rtol=0)
+            np.testing.assert_allclose(found, wanted, atol=tolerance, rtol=0)
             for i, size in sizes.items():
                 done[i] += size
 
 
-def test_the_graph_on_the_cpu_says_the_same_bit_for_bit(tiny: Tiny, trt: HostTensorRt) -> None:
+@pytest.mark.usefixtures("trt")
+def test_the_graph_on_the_cpu_says_the_same_bit_for_bit(tiny: Tiny) -> None:
     with Engine.open(tiny.path, max_sequences=2) as device, Engine.open(tiny.path, max_sequences=2, on_cpu=True) as cpu:
         assert cpu.backend.cache == device.backend.cache
         requests = [Request(prompt=prompt, max_tokens=8, sampling=GREEDY) for prompt in prompts(4)]
@@ -138,8 +148,6 @@ def test_graphs_beyond_the_limit_replace_the_oldest(
 
 
 def test_a_step_without_graphs_says_the_same(tiny: Tiny, trt: HostTensorRt) -> None:
-    from qwen3_runtime.directory import read_engine_directory
-
     manifest = read_engine_directory(tiny.path)
     backend = tensorrt.open_tensorrt(tiny.path, manifest, max_sequences=1, max_context=CONTEXT, graphs=False)
     tokens = np.arange(6)
@@ -154,7 +162,8 @@ def test_a_step_without_graphs_says_the_same(tiny: Tiny, trt: HostTensorRt) -> N
         backend.run(step([tokens], [5], {0: 1}, np.zeros(1)))
 
 
-def test_a_step_without_wanted_rows_only_fills_the_cache(tiny: Tiny, trt: HostTensorRt) -> None:
+@pytest.mark.usefixtures("trt")
+def test_a_step_without_wanted_rows_only_fills_the_cache(tiny: Tiny) -> None:
     tokens = np.arange(7)
     with Engine.open(tiny.path) as engine:
         for start, end in ((0, 5), (5, 6), (6, 7)):
@@ -170,9 +179,8 @@ def test_a_step_without_wanted_rows_only_fills_the_cache(tiny: Tiny, trt: HostTe
         np.testing.assert_allclose(rows, reference_rows(tiny.model, tokens.tolist())[-1:], atol=FLOAT16)
 
 
-def test_a_cache_block_is_as_long_as_the_plan_says_and_the_engine_keeps_to_less(
-    tiny: Tiny, trt: HostTensorRt
-) -> None:
+@pytest.mark.usefixtures("trt")
+def test_a_cache_block_is_as_long_as_the_plan_says_and_the_engine_keeps_to_less(tiny: Tiny) -> None:
     with Engine.open(tiny.path, max_sequences=3, max_context=16) as engine:
         geometry = engine.backend.cache
         assert (geometry.num_blocks, geometry.block_size) == (3, CONTEXT)
@@ -182,7 +190,8 @@ def test_a_cache_block_is_as_long_as_the_plan_says_and_the_engine_keeps_to_less(
         assert done.usage.prompt_tokens + done.usage.completion_tokens == 16
 
 
-def test_a_sequence_fills_the_context_to_its_last_token(tiny: Tiny, trt: HostTensorRt) -> None:
+@pytest.mark.usefixtures("trt")
+def test_a_sequence_fills_the_context_to_its_last_token(tiny: Tiny) -> None:
     with Engine.open(tiny.path) as engine:
         done = engine.complete([1, 2, 3], max_tokens=CONTEXT, sampling=GREEDY)
         assert done.usage.prompt_tokens + done.usage.completion_tokens == CONTEXT
