@@ -95,6 +95,15 @@ def build_engine(
     return folder / "engine", model
 
 
+def build_half_engine(folder: Path, *, moe: bool = False) -> tuple[Path, PreTrainedModel]:
+    """An engine of target `tensorrt-rtx` in float16, and the reference with the same, rounded, weights."""
+    path, model = build_engine(folder, backend="tensorrt-rtx", weights="fp16", cache="fp16", moe=moe)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.half())
+    return path, model
+
+
 def reference_rows(model: PreTrainedModel, tokens: list[int]) -> np.ndarray:
     with torch.no_grad():
         return model(torch.tensor([tokens])).logits[0].numpy()

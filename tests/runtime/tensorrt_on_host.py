@@ -9,6 +9,7 @@ before a first execution, no other use of a context whose work was recorded.
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ MAGIC = b"vtrt"  # how a plan begins
 @dataclass
 class Network:
     """What the real parser made of an engine's graph, kept alive with its builder, and the profiles of its plan."""
+
+    tells_aliases = True
 
     path: Path
     builder: Any
@@ -89,7 +92,7 @@ class HostTensorRt:
     """A module-like object: `tensorrt_rtx`, or `tensorrt` where `rtx` is false."""
 
     cuda: HostCuda
-    network: Network
+    network: Any  # a `Network`, or what has the same attributes
     rtx: bool = True
     __version__: str = real.__version__
     contexts: list[HostContext] = field(default_factory=list)
@@ -151,7 +154,7 @@ class HostEngine:
         return list(self.network.profiles[index].get_shape(name))
 
     def get_aliased_input_tensor(self, name: str) -> str | None:
-        return self.network.aliases.get(name)
+        return self.network.aliases.get(name) if self.network.tells_aliases else None
 
     def create_runtime_config(self) -> HostConfig:
         return HostConfig()
@@ -242,7 +245,7 @@ class HostContext:
 
 
 def methods_that_the_bindings_lack() -> list[str]:
-    """Public methods and attributes of the imitations that TensorRT's classes do not have."""
+    """Methods of the imitations that TensorRT's classes do not have, or not with so many arguments."""
     pairs = (
         (HostEngine, real.ICudaEngine),
         (HostContext, real.IExecutionContext),
@@ -252,6 +255,12 @@ def methods_that_the_bindings_lack() -> list[str]:
     return [
         f"{theirs.__name__}.{name}"
         for ours, theirs in pairs
-        for name, _ in inspect.getmembers(ours, inspect.isfunction)
-        if not name.startswith("_") and not hasattr(theirs, name)
+        for name, method in inspect.getmembers(ours, inspect.isfunction)
+        if not name.startswith("_") and len(inspect.signature(method).parameters) not in _counts(theirs, name)
     ]
+
+
+def _counts(kind: Any, name: str) -> set[int]:
+    """How many arguments the overloads of a binding take, itself included; from its documentation."""
+    documented = re.findall(rf"\b{name}\(self: (.*)\) ->", getattr(kind, name, int).__doc__ or "")
+    return {1 + re.sub(r"\[[^\]]*\]", "", arguments).count(", ") for arguments in documented}
