@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from qwen3_plugins.tensorrt.errors import PluginError
 
@@ -86,8 +86,8 @@ class Operator(Protocol):
 
 def attribute_types(operator: type[Operator]) -> dict[str, type]:
     """Return the attributes of an operator, in order: int, float or str."""
-    hints = get_type_hints(operator)
-    return {field.name: hints[field.name] for field in fields(operator)}  # type: ignore[arg-type]  # a dataclass
+    kinds: dict[str, type] = {"int": int, "float": float, "str": str}
+    return {field.name: kinds[str(field.type)] for field in fields(operator)}  # type: ignore[arg-type]  # a dataclass
 
 
 def with_attributes(operator: type[Operator], given: Mapping[str, Any]) -> Operator:

@@ -89,9 +89,9 @@ def _creator(trt: ModuleType, operator: type[Operator]) -> Any:  # noqa: ANN401 
         def __init__(self) -> None:
             trt.IPluginCreatorV3One.__init__(self)
             self.name, self.plugin_namespace, self.plugin_version = operator.NAME, NAMESPACE, VERSION
-            names = [trt.PluginField(name, *_stored(trt, kind())) for name, kind in attribute_types(operator).items()]
-            kernels = trt.PluginField(KERNELS, *_stored(trt, b""))
-            self.field_names = trt.PluginFieldCollection([*names, kernels])
+            self.field_names = trt.PluginFieldCollection(
+                [trt.PluginField(name, *_stored(trt, kind())) for name, kind in attribute_types(operator).items()]
+            )
 
         def create_plugin(self, _name: str, fields: Any, _phase: Any) -> Any:  # noqa: ANN401 - classes of the module
             given = {field.name: np.asarray(field.data).reshape(-1) for field in fields}
