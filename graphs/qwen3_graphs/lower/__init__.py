@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qwen3_graphs.errors import LoweringError
-from qwen3_graphs.lower import onnx, ort, ort_cpu
+from qwen3_graphs.lower import onnx, ort, ort_cpu, tensorrt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +18,8 @@ TARGETS: dict[str, Callable[[ir.Model, Precision, Limits], Lowered]] = {
     "onnx": onnx.lower,
     "ort": ort.lower,
     "ort-cpu": ort_cpu.lower,
+    "tensorrt": tensorrt.lower,
+    "tensorrt-rtx": tensorrt.lower,
 }
 
 

@@ -19,16 +19,16 @@ from qwen3_graphs.lower.writer import GraphWriter
 from qwen3_graphs.lowered import Lowered
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from qwen3_graphs.lowered import Precision
 
 Handler = Callable[["PaddedStep", ir.Node, ir.Value], ir.Value]
 
-CACHE_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16}
+CACHE_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
 # The placeholder type of a batch: every name below is a dimension of the contract.
-_BATCH, _CAPACITY, _ROWS = "B", "C", "R"
+_BATCH, _LENGTH, _CAPACITY, _ROWS = "B", "S", "C", "R"
 
 
 @dataclass
@@ -38,12 +38,14 @@ class PaddedStep:
     Attributes:
         writer: receives nodes and weights.
         precision: number formats asked for.
-        input_ids: int64 [B*S].
+        input_ids: int64 [B*S], or [B, S].
+        rows: int64 [B*S], the same as rows.
         query_len: int32 [B].
         context_len: int32 [B].
         logits_rows: int64 [R].
         batch: int64 [1], B.
         length: int64 [1], S.
+        capacity: tokens that a cache holds; a name where the caller decides.
         values: what stands for each value of the semantic graph.
         cache_inputs: `kv.{i}.key` and `kv.{i}.value`, layer after layer.
         cache_outputs: `kv_out.{i}.key` and `kv_out.{i}.value`.
@@ -53,11 +55,13 @@ class PaddedStep:
     writer: GraphWriter
     precision: Precision
     input_ids: ir.Value
+    rows: ir.Value
     query_len: ir.Value
     context_len: ir.Value
     logits_rows: ir.Value
     batch: ir.Value
     length: ir.Value
+    capacity: int | str = _CAPACITY
     values: dict[ir.Value, ir.Value] = field(default_factory=dict)
     cache_inputs: list[ir.Value] = field(default_factory=list)
     cache_outputs: list[ir.Value] = field(default_factory=list)
@@ -72,7 +76,7 @@ class PaddedStep:
     def cache(self, layer: str, kv_heads: int, head_dim: int) -> tuple[ir.Value, ir.Value]:
         """Declare and return the cache inputs of a layer, [B, kv_heads, C, head_dim] each."""
         pair = tuple(
-            _tensor(f"{layer}.{part}", CACHE_TYPES[self.precision.kv_cache], _BATCH, kv_heads, _CAPACITY, head_dim)
+            _tensor(f"{layer}.{part}", CACHE_TYPES[self.precision.kv_cache], _BATCH, kv_heads, self.capacity, head_dim)
             for part in ("key", "value")
         )
         self.cache_inputs.extend(pair)
@@ -103,15 +107,22 @@ def lower_padded(
     precision: Precision,
     handlers: Mapping[str, Handler],
     opset_imports: Mapping[str, int],
+    *,
+    capacity: int | None = None,
+    functions: Iterable[ir.Function] = (),
 ) -> Lowered:
     """Rewrite a semantic graph for padded steps.
 
     Args:
         semantic: the graph of `qwen3_graphs.trace`.
         precision: number formats of weights and cache.
-        handlers: for each semantic operator, a function of the step, the semantic node and its first input
-            lowered; it writes nodes and returns what stands for the node's first output.
+        handlers: for each semantic operator (and each standard one that a target writes in its own way), a function of
+            the step, the semantic node and its first input lowered; it writes nodes and returns what stands for the
+            node's first output.
         opset_imports: the operator sets of the lowered graph.
+        capacity: the length of every cache, for a target whose caches are of a fixed length; it takes `input_ids` as
+            [B, S], so that B and S are dimensions of an input.
+        functions: model-local functions of the lowered graph.
 
     Returns:
         The lowered graph and its recipes, equal bytes for equal arguments.
@@ -119,33 +130,49 @@ def lower_padded(
     Raises:
         LoweringError: the graph holds an operator of the semantic domain that has no handler.
     """
-    step = _start(precision)
+    step = _start(precision) if capacity is None else _start_fixed(precision, capacity)
     values = step.values
     for value in semantic.graph.inputs:
         if value.name in ("input_ids", "logits_rows"):
-            values[value] = getattr(step, value.name)
+            values[value] = step.rows if value.name == "input_ids" else step.logits_rows
     for node in semantic.graph:
-        if node.domain != schemas.DOMAIN:
+        if node.domain != schemas.DOMAIN and node.op_type not in handlers:
             _copy(step, node)
             continue
         if node.op_type not in handlers:
             raise LoweringError(f"the semantic graph holds {node.domain}::{node.op_type}, which has no lowering")
         first = node.inputs[0]
-        assert first is not None  # noqa: S101 - every semantic operator has a first input
+        assert first is not None  # noqa: S101 - every operator with a handler has a first input
         values[node.outputs[0]] = handlers[node.op_type](step, node, values[first])
-    return _finish(semantic, step, opset_imports)
+    return _finish(semantic, step, opset_imports, functions)
 
 
 def _start(precision: Precision) -> PaddedStep:
     writer = GraphWriter()
     input_ids = _tensor("input_ids", ir.DataType.INT64, "B*S")
-    query_len = _tensor("query_len", ir.DataType.INT32, _BATCH)
-    context_len = _tensor("context_len", ir.DataType.INT32, _BATCH)
-    logits_rows = _tensor("logits_rows", ir.DataType.INT64, _ROWS)
+    query_len, context_len, logits_rows = _lengths_and_rows()
     batch = writer.op("Shape", query_len, name="step.batch")
     rows = writer.op("Shape", input_ids, name="step.rows")
     length = writer.op("Div", rows, batch, name="step.length")
-    return PaddedStep(writer, precision, input_ids, query_len, context_len, logits_rows, batch, length)
+    return PaddedStep(writer, precision, input_ids, input_ids, query_len, context_len, logits_rows, batch, length)
+
+
+def _start_fixed(precision: Precision, capacity: int) -> PaddedStep:
+    writer = GraphWriter()
+    input_ids = _tensor("input_ids", ir.DataType.INT64, _BATCH, _LENGTH)
+    query_len, context_len, logits_rows = _lengths_and_rows()
+    batch = writer.op("Shape", query_len, name="step.batch")
+    length = writer.op("Shape", input_ids, name="step.length", start=1)
+    rows = writer.op("Reshape", input_ids, writer.integers(-1), name="step.rows")
+    return PaddedStep(writer, precision, input_ids, rows, query_len, context_len, logits_rows, batch, length, capacity)
+
+
+def _lengths_and_rows() -> tuple[ir.Value, ir.Value, ir.Value]:
+    return (
+        _tensor("query_len", ir.DataType.INT32, _BATCH),
+        _tensor("context_len", ir.DataType.INT32, _BATCH),
+        _tensor("logits_rows", ir.DataType.INT64, _ROWS),
+    )
 
 
 def _copy(step: PaddedStep, node: ir.Node) -> None:
@@ -167,10 +194,11 @@ def _lowered(step: PaddedStep, value: ir.Value) -> ir.Value:
     return weights.vector(step.writer, value)
 
 
-def _finish(semantic: ir.Model, step: PaddedStep, opset_imports: Mapping[str, int]) -> Lowered:
+def _finish(
+    semantic: ir.Model, step: PaddedStep, opset_imports: Mapping[str, int], functions: Iterable[ir.Function]
+) -> Lowered:
     semantic_output = semantic.graph.outputs[0]
-    result = step.values[semantic_output]
-    result.name = semantic_output.name
+    result = _wide_result(step, step.values[semantic_output], str(semantic_output.name))
     width = semantic_output.shape[-1] if semantic_output.shape is not None else None
     result.type, result.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([_ROWS, width])
     graph = ir.Graph(
@@ -181,8 +209,19 @@ def _finish(semantic: ir.Model, step: PaddedStep, opset_imports: Mapping[str, in
         opset_imports=dict(opset_imports),
         name="qwen3",
     )
-    model = ir.Model(graph, ir_version=10, producer_name="qwen3-compile")
+    model = ir.Model(graph, ir_version=10, producer_name="qwen3-compile", functions=list(functions))
     return Lowered(model, tuple(step.writer.recipes))
+
+
+def _wide_result(step: PaddedStep, result: ir.Value, name: str) -> ir.Value:
+    """Return the graph's result in float32, called `name`."""
+    if step.precision.activations == "fp32":
+        result.name = name
+        return result
+    producer = result.producer()
+    assert producer is not None  # noqa: S101 - a result is computed
+    producer.name = result.name = f"{name}.{step.precision.activations}"
+    return step.writer.op("Cast", result, name=name, to=ir.DataType.FLOAT)
 
 
 def _tensor(name: str, dtype: ir.DataType, *shape: int | str) -> ir.Value:

@@ -121,11 +121,21 @@ def widened(writer: GraphWriter, value: ir.Value) -> ir.Value:
 
 
 def multiplied(
-    writer: GraphWriter, fmt: WeightFormat, name: str, shape: tuple[int, ...], x: ir.Value, result: str
+    writer: GraphWriter,
+    fmt: WeightFormat,
+    name: str,
+    shape: tuple[int, ...],
+    x: ir.Value,
+    result: str,
+    *,
+    wide: bool = True,
 ) -> ir.Value:
-    """Return x [T, K] times the transpose of the floating-point matrix `name` of shape [N, K], in float32."""
-    matrix = widened(writer, rows(writer, fmt, ((name,),), name, shape))
-    return writer.op("Gemm", x, matrix, name=result, transB=1)
+    """Return x [T, K] times the transpose of the floating-point matrix `name` of shape [N, K].
+
+    The product is float32, or where not `wide` of the type that x and the matrix share.
+    """
+    matrix = rows(writer, fmt, ((name,),), name, shape)
+    return writer.op("Gemm", x, widened(writer, matrix) if wide else matrix, name=result, transB=1)
 
 
 def check_formats(
@@ -149,6 +159,8 @@ def check_formats(
         raise LoweringError(f"target {target}: activations are fp32, found {precision.activations}")
     if precision.kv_cache not in cache_kinds:
         raise LoweringError(f"target {target}: kv_cache is {' or '.join(cache_kinds)}, found {precision.kv_cache}")
+    if precision.pre_scaled:
+        raise LoweringError(f"target {target}: no matrix can have a pre_quant_scale, found {precision.pre_scaled[0]}")
     for field in ("weights", "lm_head", "embedding"):
         fmt: WeightFormat = getattr(precision, field)
         if fmt.kind in FLOAT_TYPES:

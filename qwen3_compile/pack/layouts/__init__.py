@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qwen3_compile.errors import UnsupportedError
-from qwen3_compile.pack.layouts import nbit_rows, panels, rows, signed_columns
+from qwen3_compile.pack.layouts import columns, nbit_rows, panels, rows, signed_columns
 from qwen3_compile.quantize import values
 
 if TYPE_CHECKING:
@@ -28,11 +28,16 @@ LAYOUTS: Mapping[str, Callable[[tuple[Array, ...], WeightFormat], tuple[Array, .
     "signed_columns": signed_columns.pack,
     "panels": panels.pack,
     "gate_up_panels": panels.pack_gate_up,
+    "columns": columns.pack,
+    "scaled_columns": columns.pack_scaled,
+    "scaled_columns_fp16": columns.pack_grouped("fp16"),
+    "scaled_columns_bf16": columns.pack_grouped("bf16"),
 }
 
 FLOAT8_LAYOUTS: Mapping[str, Callable[[tuple[Source, ...], WeightFormat], tuple[Array, ...]]] = {
     "panels": panels.pack,
     "gate_up_panels": panels.pack_gate_up,
+    "scaled_columns": columns.pack_scaled,
 }
 
 
