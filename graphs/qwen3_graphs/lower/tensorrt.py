@@ -19,13 +19,13 @@ from qwen3_graphs.lower import weights
 from qwen3_graphs.lower.padded import lower_padded
 from qwen3_graphs.lower.tensorrt_attention import attention
 from qwen3_graphs.lower.tensorrt_experts import experts
-from qwen3_graphs.lower.tensorrt_functions import DOMAIN, functions
+from qwen3_graphs.lower.tensorrt_functions import DOMAIN, computed, functions
 from qwen3_graphs.lower.tensorrt_matrices import multiplied, narrowed, widened
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from qwen3_graphs.lower.step import Step
+    from qwen3_graphs.lower.step import Handlers, Step
     from qwen3_graphs.lowered import Limits, Lowered, Precision, WeightFormat
 
 OPSET = 24  # the first with TensorScatter
@@ -36,21 +36,24 @@ GROUP_SIZES: dict[str, tuple[int, ...]] = {"fp8": (0,), "int8": (0,), "int4": (3
 def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
     """Lower for TensorRT; see `qwen3_graphs.lower.lower`."""
     check(precision)
-    handlers = {
-        "Embedding": embedding,
-        "RMSNormalization": normalised,
-        "Linear": linear,
-        "Attention": attention,
-        "MoE": experts,
-    }
     return lower_padded(
         semantic,
         precision,
-        handlers,
+        {**row_handlers(), "Attention": attention, "MoE": experts},
         {"": OPSET, DOMAIN: 1},
         capacity=limits.max_context,
-        functions=functions(),
+        functions=functions(precision.activations),
     )
+
+
+def row_handlers() -> Handlers[Step]:
+    """Return what writes the operators that work on rows, whatever the contract; see `walk`."""
+    return {
+        "Embedding": embedding,
+        "RMSNormalization": normalised,
+        "Linear": linear,
+        **dict.fromkeys(("Add", "Mul", "Sigmoid"), elementwise),
+    }
 
 
 def check(precision: Precision) -> None:
@@ -106,6 +109,12 @@ def normalised(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
         epsilon=node.attributes["epsilon"].as_float(),
     )
     return narrowed(step, wide, name)
+
+
+def elementwise(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
+    """Write an operator whose inputs are all hidden states."""
+    others = [step.values[value] for value in node.inputs[1:] if value is not None]
+    return computed(step, node.op_type, x, *others, name=str(node.outputs[0].name))
 
 
 def linear(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:

@@ -38,39 +38,28 @@ def lower(semantic: ir.Model, precision: Precision, limits: Limits, plugins: Plu
     tensorrt.check(precision)
     operators = {node.op_type for node in semantic.graph if node.domain == schemas.DOMAIN}
     moe = plugins.moe and "MoE" in operators
+    opsets = {"": tensorrt.OPSET, tensorrt_functions.DOMAIN: 1, schemas.DOMAIN: schemas.VERSION}
+    functions = list(tensorrt_functions.functions(precision.activations))
     if moe:
         _check_experts(precision)
-    opsets = {"": tensorrt.OPSET, schemas.DOMAIN: schemas.VERSION}
-    functions = list(expert_functions(tensorrt.OPSET, precision.weights.kind)) if moe else []
+        functions.extend(expert_functions(tensorrt.OPSET, precision.weights.kind))
     experts_of = experts if moe else tensorrt_experts.experts
     if plugins.attention:
         return lower_packed(
             semantic,
             precision,
-            {
-                "Embedding": tensorrt.embedding,
-                "RMSNormalization": tensorrt.normalised,
-                "Linear": tensorrt.linear,
-                "Attention": attention,
-                "MoE": experts_of,
-            },
+            {**tensorrt.row_handlers(), "Attention": attention, "MoE": experts_of},
             opsets,
             block_size=plugins.block_size,
-            functions=[*attention_functions(tensorrt.OPSET), *functions],
+            functions=[*functions, *attention_functions(tensorrt.OPSET)],
         )
     return lower_padded(
         semantic,
         precision,
-        {
-            "Embedding": tensorrt.embedding,
-            "RMSNormalization": tensorrt.normalised,
-            "Linear": tensorrt.linear,
-            "Attention": tensorrt_attention.attention,
-            "MoE": experts_of,
-        },
-        {**opsets, tensorrt_functions.DOMAIN: 1},
+        {**tensorrt.row_handlers(), "Attention": tensorrt_attention.attention, "MoE": experts_of},
+        opsets,
         capacity=limits.max_context,
-        functions=[*tensorrt_functions.functions(), *functions],
+        functions=functions,
     )
 
 

@@ -121,21 +121,11 @@ def widened(writer: GraphWriter, value: ir.Value) -> ir.Value:
 
 
 def multiplied(
-    writer: GraphWriter,
-    fmt: WeightFormat,
-    name: str,
-    shape: tuple[int, ...],
-    x: ir.Value,
-    result: str,
-    *,
-    wide: bool = True,
+    writer: GraphWriter, fmt: WeightFormat, name: str, shape: tuple[int, ...], x: ir.Value, result: str
 ) -> ir.Value:
-    """Return x [T, K] times the transpose of the floating-point matrix `name` of shape [N, K].
-
-    The product is float32, or where not `wide` of the type that x and the matrix share.
-    """
-    matrix = rows(writer, fmt, ((name,),), name, shape)
-    return writer.op("Gemm", x, widened(writer, matrix) if wide else matrix, name=result, transB=1)
+    """Return x [T, K] times the transpose of the floating-point matrix `name` of shape [N, K], in float32."""
+    matrix = widened(writer, rows(writer, fmt, ((name,),), name, shape))
+    return writer.op("Gemm", x, matrix, name=result, transB=1)
 
 
 def check_formats(
