@@ -164,12 +164,28 @@ def _require_operators(spec: Spec) -> None:
     """Refuse at once, not after minutes of packing, what could not be validated here.
 
     Raises:
-        UnsupportedError: the engine needs operators that were not built on this machine.
+        UnsupportedError: the engine needs operators that were not built on this machine, or a GPU.
     """
     from qwen3_plugins.ort import library_path, why_missing
 
     if spec.target.backend == "ort-cpu" and library_path() is None:
         raise UnsupportedError(why_missing())
+    if (spec.target.backend, spec.target.provider) == ("ort", "cuda"):
+        _require_cuda()
+
+
+def _require_cuda() -> None:
+    """Refuse to validate on another provider what is for CUDA: its arithmetic would not be that of the engine."""
+    from qwen3_runtime.backends.session import require_provider
+    from qwen3_runtime.errors import EngineError
+
+    try:
+        require_provider("CUDAExecutionProvider")
+    except EngineError as error:
+        raise UnsupportedError(
+            f"validation runs the engine: {error}; with --no-validate it is built here, marked as not verified, and "
+            "`qwen3-compile validate` measures it there"
+        ) from error
 
 
 def _require_tensorrt(spec: Spec) -> list[str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qwen3_compile.spec.cuda_checks import cuda_problems
 from qwen3_compile.spec.defaults import ABSENT
 from qwen3_compile.spec.problems import Problem
 from qwen3_compile.spec.schema import INTEGER
@@ -22,7 +23,8 @@ STOP_SENTENCE_TOKENS = 24  # what the runtime feeds when the thinking budget is 
 
 def cross_problems(spec: Spec) -> list[Problem]:
     """Return every way in which the keys of a spec, each valid alone, do not hold together."""
-    checks = (_model, _heads, _experts, _precision, _support, tensorrt_problems, _context, _step, _chat, _accuracy)
+    model, execution = (_model, _heads, _experts), (_precision, _support, cuda_problems, tensorrt_problems)
+    checks = (*model, *execution, _context, _step, _chat, _accuracy)
     return [problem for check in checks for problem in check(spec)]
 
 

@@ -30,7 +30,8 @@ def fill_defaults(data: object) -> object:
     tied = _get(data, "model", "architecture", "tie_word_embeddings") is True
     backend = _get(data, "target", "backend") or BACKEND
     if isinstance(precision := data.get("precision"), dict):
-        filled["precision"] = _precision(precision, tied=tied, backend=backend)
+        on_gpu = backend in TENSORRT or _get(data, "target", "provider") == "cuda"
+        filled["precision"] = _precision(precision, tied=tied, backend=backend, on_gpu=on_gpu)
     if isinstance(limits := data.get("limits"), dict):
         filled["limits"] = _limits(limits)
     target = data.get("target")
@@ -47,23 +48,25 @@ def fill_defaults(data: object) -> object:
     return filled
 
 
-def _precision(section: dict[str, Any], *, tied: bool, backend: object) -> dict[str, Any]:
+def _precision(section: dict[str, Any], *, tied: bool, backend: object, on_gpu: bool) -> dict[str, Any]:
     if "weights" not in section:
         return section
     weights = section["weights"]
-    activations = section.get("activations", "fp16" if backend in TENSORRT else "fp32")
+    activations = section.get("activations", "fp16" if on_gpu else "fp32")
     cache = "fp16" if backend == "ort-cpu" else activations
     filled = {"lm_head": weights, "activations": activations, "kv_cache": cache} | section
-    filled.setdefault("embedding", filled["lm_head"] if tied else weights)
+    filled.setdefault("embedding", activations if backend in TENSORRT else filled["lm_head"] if tied else weights)
     kinds = [filled[key] for key in ("weights", "lm_head", "embedding")]
     integer = [kind in ("int8", "int4") for kind in kinds]
     if filled.get("group_size") is None:
-        filled["group_size"] = 32 if any(integer) else None
+        tensorrt_size = 128 if "int4" in kinds else "channel"
+        size = tensorrt_size if backend in TENSORRT else 32
+        filled["group_size"] = size if any(integer) else None
     if filled.get("fp8_scales") is None:
         scales = "channel" if backend in TENSORRT else "block"
         filled["fp8_scales"] = scales if "fp8" in kinds else None
     if filled.get("activation_quantization") is None:
-        rounding = "int8" if any(integer[:2]) and backend not in TENSORRT else "none"
+        rounding = "int8" if any(integer[:2]) and not on_gpu else "none"
         filled["activation_quantization"] = None if backend == "onnx" else rounding
     return filled
 

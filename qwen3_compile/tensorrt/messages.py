@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import ModuleType
 
-# Said whatever the network is: of every int64 input, which the runtime binds as int64.
-_ALWAYS_SAID = ("Make sure input ",)
+# Said of every engine: int64 inputs are bound as int64, and query_len gives the size of the batch alone.
+_ALWAYS_SAID = ("Make sure input ", "Input Tensor query_len is unused")
 _TYPES = {"fp8_e4m3": "fp8", "b16": "bf16"}
 _LACKING = re.compile(r"Cannot compile for target\(s\) (?P<targets>[\w, ]+), because .*datatypes: (?P<types>[\w, ]+)")
 _CUDA = re.compile(r"cudaError \d+: (?P<text>[^)]*)")

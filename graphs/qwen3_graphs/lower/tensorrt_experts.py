@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qwen3_graphs.lower import weights
+from qwen3_graphs.lower.tensorrt_functions import computed
 from qwen3_graphs.lower.tensorrt_matrices import multiplied, narrowed, widened
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from qwen3_graphs.lower.padded import PaddedStep
+    from qwen3_graphs.lower.step import Step
 
 
-def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
+def experts(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::MoE` of x [B*S, H]."""
     writer, name = step.writer, str(node.outputs[0].name)
     share = _shares(step, node, x, name)
@@ -33,8 +34,8 @@ def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
         return multiplied(step, step.precision.weights, stem, sources, shape, rows, f"{name}.{what}")
 
     gate, up = projected(stacked, 2, "gate"), projected(stacked, 3, "up")
-    silu = writer.op("Mul", gate, writer.op("Sigmoid", gate, name=f"{name}.sigmoid"), name=f"{name}.silu")
-    answer = projected(writer.op("Mul", silu, up, name=f"{name}.product"), 4, "answer")
+    silu = computed(step, "Mul", gate, computed(step, "Sigmoid", gate, name=f"{name}.sigmoid"), name=f"{name}.silu")
+    answer = projected(computed(step, "Mul", silu, up, name=f"{name}.product"), 4, "answer")
     weighted = writer.op("Mul", widened(step, answer), share, name=f"{name}.weighted")
     # An expert may overflow on a token that is not its own: 0 times infinity would not be 0.
     zero = writer.constant("float32.0", np.array(0, np.float32))
@@ -45,7 +46,7 @@ def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     return narrowed(step, total, name)
 
 
-def _shares(step: PaddedStep, node: ir.Node, x: ir.Value, name: str) -> ir.Value:
+def _shares(step: Step, node: ir.Node, x: ir.Value, name: str) -> ir.Value:
     """Return the share of each expert in the answer to each row, 0 where it was not chosen: float32 [E, B*S, 1]."""
     writer, (count, _) = step.writer, weights.dims(node.inputs[1])
     router = weights.vector(writer, node.inputs[1])

@@ -3,24 +3,95 @@
 TensorRT's parser knows the names and imports layers of its own (`IAttention`, `IKVCacheUpdateLayer`); every other
 reader runs these bodies. The standard `Attention` would not do: the parser drops its lengths and aligns its causal
 mask with the wrong corner.
+
+Arithmetic in bfloat16 is a node of this domain too: ONNX Runtime's CPU provider has none. TensorRT knows `MatMul` by
+that name in any domain; others compute in float32 and round the result, which is the same arithmetic. What is written
+in other types is the standard operator. To run a lowered graph as written, ONNX Runtime's optimisation must stay at
+`ORT_ENABLE_BASIC`: above it, Q/DQ nodes are fused into their users with other results, or refused (1.31).
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import onnx_ir as ir
 
 from qwen3_graphs.lower.writer import GraphWriter
+
+if TYPE_CHECKING:
+    from qwen3_graphs.lower.step import Step
+    from qwen3_graphs.lower.writer import Attribute
 
 DOMAIN = "trt"
 ATTENTION, CACHE_UPDATE = "TRT_Attention", "TRT_KVCacheUpdate"
 PADDED = "padded_bhnd"  # the parser's word for [batch, heads, tokens, head_dim]
 
 _OPSET = 24
+_INPUTS = {"Add": 2, "Gemm": 2, "MatMul": 2, "Mul": 2, "Sigmoid": 1}
 
 
-def functions() -> tuple[ir.Function, ...]:
-    """Return the functions that a lowered graph holds."""
-    return _attention(), _cache_update()
+def functions(activations: str) -> tuple[ir.Function, ...]:
+    """Return the functions that a lowered graph may call, for hidden states in a type."""
+    layers = (_attention(), _cache_update())
+    if activations != "bf16":
+        return layers
+    arithmetic = [_arithmetic(op_type, count) for op_type, count in _INPUTS.items()]
+    return (*layers, *arithmetic, _quantize(), _dequantize())
+
+
+def computed(
+    step: Step, op_type: str, *inputs: ir.Value, name: str, attributes: dict[str, Attribute] | None = None
+) -> ir.Value:
+    """Write an operator on hidden states; `Gemm` is x @ weight.T.
+
+    Args:
+        step: receives the node.
+        op_type: one of those that `functions` gives for bfloat16.
+        inputs: in the type of the activations, or codes and their scales.
+        name: of the result.
+        attributes: of the standard operator; `Gemm` has its own.
+    """
+    given = {"transB": 1} if op_type == "Gemm" else dict(attributes or {})
+    if step.precision.activations != "bf16":
+        return step.writer.op(op_type, *inputs, name=name, **given)
+    return step.writer.op(op_type, *inputs, name=name, domain=DOMAIN, **given)
+
+
+def _arithmetic(op_type: str, count: int) -> ir.Function:
+    """Compute in float32 and round to the first input's type."""
+    writer, inputs = GraphWriter(), [ir.Value(name=name) for name in "ab"[:count]]
+    wide = [writer.op("Cast", value, name=f"{value.name}.wide", to=ir.DataType.FLOAT) for value in inputs]
+    attributes: dict[str, Attribute] = {"transB": 1} if op_type == "Gemm" else {}
+    result = writer.op(op_type, *wide, name="result", **attributes)
+    rounded = writer.op("CastLike", result, inputs[0], name="y")
+    return _function(op_type, inputs, rounded, writer, tuple(attributes))
+
+
+def _quantize() -> ir.Function:
+    x, scale = (ir.Value(name=name) for name in ("x", "scale"))
+    writer = GraphWriter()
+    wide = writer.op("Cast", x, name="wide", to=ir.DataType.FLOAT)
+    codes = _passing(writer.op("QuantizeLinear", wide, scale, name="y"), output_dtype="output_dtype")
+    return _function("QuantizeLinear", [x, scale], codes, writer, ("output_dtype",))
+
+
+def _dequantize() -> ir.Function:
+    codes, scale = (ir.Value(name=name) for name in ("x", "scale"))
+    writer = GraphWriter()
+    wide = writer.op("Cast", scale, name="wide", to=ir.DataType.FLOAT)
+    places = ("axis", "block_size")
+    values = _passing(writer.op("DequantizeLinear", codes, wide, name="values"), **{name: name for name in places})
+    rounded = _passing(writer.op("Cast", values, name="y"), to="output_dtype")
+    return _function("DequantizeLinear", [codes, scale], rounded, writer, (*places, "output_dtype"))
+
+
+def _passing(value: ir.Value, **attributes: str) -> ir.Value:
+    """Give a value's node integer attributes of the function, by its own name and the function's."""
+    node = value.producer()
+    assert node is not None  # noqa: S101 - a value that was just written
+    for name, outer in attributes.items():
+        node.attributes.add(ir.RefAttr(name, outer, ir.AttributeType.INT))
+    return value
 
 
 def _cache_update() -> ir.Function:

@@ -24,10 +24,11 @@ import onnx_ir as ir
 
 from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.lower import weights
+from qwen3_graphs.lower.tensorrt_functions import computed
 from qwen3_graphs.lowered import TensorSlot, WeightFormat
 
 if TYPE_CHECKING:
-    from qwen3_graphs.lower.padded import PaddedStep
+    from qwen3_graphs.lower.step import Step
     from qwen3_graphs.lower.writer import Attribute, Sources
 
 CODE_TYPES = {"fp8": ir.DataType.FLOAT8E4M3FN, "int8": ir.DataType.INT8, "int4": ir.DataType.INT4}
@@ -35,7 +36,7 @@ ROUNDED = ("fp8", "int8")  # kinds whose products can have rounded inputs
 
 
 def multiplied(
-    step: PaddedStep,
+    step: Step,
     fmt: WeightFormat,
     name: str,
     sources: Sources,
@@ -59,53 +60,67 @@ def multiplied(
     """
     x = _prescaled(step, name, shape[-1], x)
     if fmt.kind not in CODE_TYPES:
-        if len(shape) == 2:
-            return weights.multiplied(step.writer, fmt, name, shape, x, result, wide=False)
-        *leading, outputs, inputs = shape
-        slot = TensorSlot(f"{name}.columns", weights.FLOAT_TYPES[fmt.kind], (*leading, inputs, outputs))
-        (matrix,) = step.writer.weight("columns", fmt, sources, [slot])
-        return step.writer.op("MatMul", x, matrix, name=result)
+        return _plainly_multiplied(step, fmt, name, sources, shape, x, result)
     if fmt.kind in ROUNDED and not step.precision.precise:
         x = _rounded(step, CODE_TYPES[fmt.kind], name, x, result)
-    return step.writer.op("MatMul", x, _dequantised(step, fmt, name, sources, shape, result), name=result)
+    return computed(step, "MatMul", x, _dequantised(step, fmt, name, sources, shape, result), name=result)
 
 
-def widened(step: PaddedStep, x: ir.Value) -> ir.Value:
+def widened(step: Step, x: ir.Value) -> ir.Value:
     """Return x in float32."""
     return step.writer.op("Cast", x, name=f"{x.name}.wide", to=ir.DataType.FLOAT)
 
 
-def narrowed(step: PaddedStep, x: ir.Value, name: str) -> ir.Value:
+def narrowed(step: Step, x: ir.Value, name: str) -> ir.Value:
     """Return x in the type of the activations."""
     return step.writer.op("Cast", x, name=name, to=activation_type(step))
 
 
-def activation_type(step: PaddedStep) -> ir.DataType:
+def activation_type(step: Step) -> ir.DataType:
     """Return the type of hidden states."""
     return ir.DataType[weights.FLOAT_TYPES[step.precision.activations]]
 
 
-def _prescaled(step: PaddedStep, name: str, inputs: int, x: ir.Value) -> ir.Value:
+def _plainly_multiplied(
+    step: Step,
+    fmt: WeightFormat,
+    name: str,
+    sources: Sources,
+    shape: tuple[int, ...],
+    x: ir.Value,
+    result: str,
+) -> ir.Value:
+    if len(shape) == 2:  # as the checkpoint has it, so that a tied head shares the embedding's bytes
+        return computed(step, "Gemm", x, weights.rows(step.writer, fmt, sources, name, shape), name=result)
+    *leading, outputs, inputs = shape
+    slot = TensorSlot(f"{name}.columns", weights.FLOAT_TYPES[fmt.kind], (*leading, inputs, outputs))
+    (matrix,) = step.writer.weight("columns", fmt, sources, [slot])
+    return computed(step, "MatMul", x, matrix, name=result)
+
+
+def _prescaled(step: Step, name: str, inputs: int, x: ir.Value) -> ir.Value:
     """Return x as a matrix wants it: AWQ divides columns of a matrix by what it multiplies the inputs with."""
     if name not in step.precision.pre_scaled:
         return x
     source = name.removesuffix("weight") + "pre_quant_scale"
     fmt = WeightFormat(step.precision.activations)
     scale = weights.rows(step.writer, fmt, ((source,),), source, (inputs,))
-    return step.writer.op("Mul", x, scale, name=f"{name}.scaled_input")
+    return computed(step, "Mul", x, scale, name=f"{name}.scaled_input")
 
 
-def _rounded(step: PaddedStep, dtype: ir.DataType, name: str, x: ir.Value, result: str) -> ir.Value:
+def _rounded(step: Step, dtype: ir.DataType, name: str, x: ir.Value, result: str) -> ir.Value:
     """Return x rounded to eight bits with one scale, that of the matrix's calibrated input."""
     writer, source = step.writer, name.removesuffix("weight") + "input_scale"
     slot = TensorSlot(source, "FLOAT", ())
     (scale,) = writer.weight("rows", weights.FLOAT32, ((source,),), [slot])
-    codes = writer.op("QuantizeLinear", x, scale, name=f"{result}.input_codes", output_dtype=dtype)
-    return writer.op("DequantizeLinear", codes, scale, name=f"{result}.input", output_dtype=activation_type(step))
+    to_codes: dict[str, Attribute] = {"output_dtype": dtype}
+    back: dict[str, Attribute] = {"output_dtype": activation_type(step)}
+    codes = computed(step, "QuantizeLinear", x, scale, name=f"{result}.input_codes", attributes=to_codes)
+    return computed(step, "DequantizeLinear", codes, scale, name=f"{result}.input", attributes=back)
 
 
 def _dequantised(
-    step: PaddedStep, fmt: WeightFormat, name: str, sources: Sources, shape: tuple[int, ...], result: str
+    step: Step, fmt: WeightFormat, name: str, sources: Sources, shape: tuple[int, ...], result: str
 ) -> ir.Value:
     """Return a matrix [K, N], or a stack [E, K, N], in the type of the activations."""
     *leading, outputs, inputs = shape
@@ -126,7 +141,7 @@ def _dequantised(
     slots = [codes_slot, TensorSlot(f"{name}.column_scales", scale_type, scale_shape)]
     codes, scales = step.writer.weight(layout, fmt, sources, slots)
     blocks: dict[str, Attribute] = {"output_dtype": activation_type(step), **where}
-    return step.writer.op("DequantizeLinear", codes, scales, name=f"{result}.weight", **blocks)
+    return computed(step, "DequantizeLinear", codes, scales, name=f"{result}.weight", attributes=blocks)
 
 
 def _check_four_bits(fmt: WeightFormat, name: str, outputs: int, inputs: int) -> None:

@@ -153,13 +153,16 @@ def _check_session(session: Any, contract: Contract) -> None:  # noqa: ANN401 - 
 def _allocate(shape: tuple[int, ...], dtype: Any, device: str) -> Any:  # noqa: ANN401 - numpy array or OrtValue
     try:
         zeros = np.zeros(shape, dtype)  # mapped lazily: a page is used when a token is written to it
-        if device == "cpu":
-            return zeros
-        import onnxruntime
-
-        return onnxruntime.OrtValue.ortvalue_from_numpy(zeros, device, 0)
     except MemoryError:
         raise no_cache_memory(shape) from None
+    if device == "cpu":
+        return zeros
+    import onnxruntime
+
+    try:
+        return onnxruntime.OrtValue.ortvalue_from_numpy(zeros, device, 0)
+    except Exception as error:
+        raise no_cache_memory(shape) from error
 
 
 def _address(memory: Any) -> int:  # noqa: ANN401 - numpy array or OrtValue

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import onnx_ir as ir
 import onnxruntime as ort
 from lowered_engine import LIMITS, Engine, attach, semantic
 
 from qwen3_graphs.lower import lower
-from qwen3_graphs.lower.tensorrt_on_cpu import OPTIMIZATION, executable
 from qwen3_graphs.lowered import Precision, WeightFormat
 
 if TYPE_CHECKING:
@@ -19,6 +17,8 @@ if TYPE_CHECKING:
     import onnx
 
     from qwen3_graphs.architecture import Architecture
+
+AS_WRITTEN = "ORT_ENABLE_BASIC"
 
 
 def precision(
@@ -46,7 +46,7 @@ def executed(
     *,
     output: str = "logits",
     calibrated: Mapping[str, np.ndarray] | None = None,
-    level: str = OPTIMIZATION,
+    level: str = AS_WRITTEN,
 ) -> Engine:
     """The same file opened by ONNX Runtime."""
     proto = imported(architecture, formats, output=output, calibrated=calibrated)
@@ -54,6 +54,5 @@ def executed(
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
-    runnable = ir.to_proto(executable(ir.from_proto(proto)))
-    session = ort.InferenceSession(runnable.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return Engine(architecture, formats, session, proto)
