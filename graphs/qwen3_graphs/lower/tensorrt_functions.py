@@ -20,7 +20,7 @@ import onnx_ir as ir
 from qwen3_graphs.lower.writer import GraphWriter
 
 if TYPE_CHECKING:
-    from qwen3_graphs.lower.padded import PaddedStep
+    from qwen3_graphs.lower.step import Step
     from qwen3_graphs.lower.writer import Attribute
 
 DOMAIN = "trt"
@@ -41,7 +41,7 @@ def functions(activations: str) -> tuple[ir.Function, ...]:
 
 
 def computed(
-    step: PaddedStep, op_type: str, *inputs: ir.Value, name: str, attributes: dict[str, Attribute] | None = None
+    step: Step, op_type: str, *inputs: ir.Value, name: str, attributes: dict[str, Attribute] | None = None
 ) -> ir.Value:
     """Write an operator on hidden states; `Gemm` is x @ weight.T.
 
