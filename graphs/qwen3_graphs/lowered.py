@@ -70,6 +70,21 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Plugins:
+    """Which operators of a TensorRT engine are our plugins, where TensorRT's own layers are the default.
+
+    Attributes:
+        attention: `Qwen3Attention`: packed steps over a paged cache, the contract of the semantic graph.
+        moe: `Qwen3MoE`: only the chosen experts of a token are computed.
+        block_size: tokens of a cache block, for `attention`.
+    """
+
+    attention: bool = False
+    moe: bool = False
+    block_size: int = 32
+
+
+@dataclass(frozen=True)
 class TensorSlot:
     """One initialiser of the lowered graph: its name, its ONNX type and its shape, but not its bytes."""
 

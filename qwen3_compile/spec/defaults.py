@@ -55,11 +55,13 @@ def _precision(section: dict[str, Any], *, tied: bool, backend: object, on_gpu: 
     activations = section.get("activations", "fp16" if on_gpu else "fp32")
     cache = "fp16" if backend == "ort-cpu" else activations
     filled = {"lm_head": weights, "activations": activations, "kv_cache": cache} | section
-    filled.setdefault("embedding", filled["lm_head"] if tied else weights)
+    filled.setdefault("embedding", activations if backend in TENSORRT else filled["lm_head"] if tied else weights)
     kinds = [filled[key] for key in ("weights", "lm_head", "embedding")]
     integer = [kind in ("int8", "int4") for kind in kinds]
     if filled.get("group_size") is None:
-        filled["group_size"] = 32 if any(integer) else None
+        tensorrt_size = 128 if "int4" in kinds else "channel"
+        size = tensorrt_size if backend in TENSORRT else 32
+        filled["group_size"] = size if any(integer) else None
     if filled.get("fp8_scales") is None:
         scales = "channel" if backend in TENSORRT else "block"
         filled["fp8_scales"] = scales if "fp8" in kinds else None

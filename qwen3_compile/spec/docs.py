@@ -105,8 +105,8 @@ def _default(field: FieldInfo) -> str:
 
 def _support() -> Iterator[str]:
     yield "## What each target accepts\n"
-    keys = ("weights", "lm_head", "embedding", "group_sizes", "fp8_scales", "activations", "activation_quantization")
-    keys += ("kv_cache",)
+    matrices = ("weights", "lm_head", "embedding", "group_sizes", "fp8_scales")
+    keys = (*matrices, "activations", "activation_quantization", "kv_cache")
     yield f"| backend | provider | {' | '.join(keys)} |"
     yield "|---" * (2 + len(keys)) + "|"
     for (backend, provider), accepted in SUPPORT.items():

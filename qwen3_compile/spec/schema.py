@@ -85,7 +85,7 @@ class Precision(Section):
     weights: WeightKind = Field(description="projections and experts")
     group_size: GroupSize | None = _derived(
         "consecutive inputs that share a scale, for int8 and int4; `channel`, for int8: one scale a row",
-        "32 with an integer format, else null",
+        "with an integer format 32, for TensorRT 128 with int4 and channel without; else null",
     )
     fp8_scales: Fp8Scale | None = _derived(
         "weights that share a scale, for fp8 (E4M3); `block`: 128 x 128, as in the released FP8 checkpoints "
@@ -93,7 +93,9 @@ class Precision(Section):
         "with an fp8 format block, for TensorRT channel; else null",
     )
     lm_head: WeightKind = _derived("output matrix", "same as weights")
-    embedding: WeightKind = _derived("input matrix", "same as lm_head where tied, else same as weights")
+    embedding: WeightKind = _derived(
+        "input matrix", "for TensorRT same as activations, else same as lm_head where tied, same as weights where not"
+    )
     activations: FloatKind = _derived("everything between matrices", "fp16 on cuda, else fp32")
     activation_quantization: Literal["int8", "fp8", "none"] | None = _derived(
         "what the inputs of quantised matrices are rounded to. ONNX Runtime on CPU: those of int8 and int4, in groups "
@@ -101,6 +103,11 @@ class Precision(Section):
         "matrices' own format, with one calibrated scale a matrix; `none` keeps them. null: left to the tool that runs "
         "the engine",
         "none on cuda; null for backend onnx; else int8 with an integer weights or lm_head, or none",
+    )
+    calibration_prompts: Annotated[list[str], Field(min_length=1)] | None = Field(
+        default=None,
+        description="what the model reads while the scales of rounded inputs are measured (TensorRT); null: built-in "
+        "texts of many kinds",
     )
     kv_cache: CacheKind = _derived("stored keys and values", "fp16 for backend ort-cpu, else same as activations")
 

@@ -27,7 +27,6 @@ class Accepted:
         group_sizes: of int8 and int4.
         fp8_scales: of fp8.
         capabilities: NVIDIA architectures that can be named; empty where the backend is for no GPU of its own.
-        whole_groups: every matrix of integers needs a group size that divides its inputs.
         whole_expert_groups: integer experts need a group size that divides their inputs.
         rounded_int8_experts: int8 experts always round their inputs.
         even_int4_outputs: int4 matrices need an even number of outputs.
@@ -42,7 +41,6 @@ class Accepted:
     group_sizes: tuple[int | str, ...]
     fp8_scales: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
-    whole_groups: bool = False
     whole_expert_groups: bool = False
     rounded_int8_experts: bool = False
     even_int4_outputs: bool = False
@@ -105,26 +103,26 @@ SUPPORT: dict[tuple[str, str], Accepted] = {
     ("tensorrt", "cuda"): Accepted(
         _NVIDIA,
         _NVIDIA,
-        _NVIDIA,
+        embedding=("fp16", "bf16"),
         activations=("fp16", "bf16"),
         kv_cache=("fp16", "bf16"),
         activation_quantization=("int8", "fp8", "none"),
         group_sizes=(64, 128, "channel"),  # NVIDIA's documentation of int4: blocks of 64 or 128
         fp8_scales=("channel", "tensor"),
         capabilities=("7.5", "8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "10.3", "11.0", "12.0", "12.1"),
-        whole_groups=True,
+        even_int4_outputs=True,
     ),
     ("tensorrt-rtx", "cuda"): Accepted(
         _NVIDIA,
         _NVIDIA,
-        _NVIDIA,
+        embedding=("fp16", "bf16"),
         activations=("fp16", "bf16"),
         kv_cache=("fp16", "bf16"),
         activation_quantization=("int8", "fp8", "none"),
         group_sizes=(32, 64, 128, "channel"),
         fp8_scales=("channel", "tensor"),
         capabilities=("7.5", "8.0", "8.6", "8.9", "12.0", "12.1"),
-        whole_groups=True,
+        even_int4_outputs=True,
     ),
 }
 

@@ -20,12 +20,21 @@ def tensorrt_problems(spec: Spec) -> Iterator[Problem]:
     """Yield what TensorRT would refuse, or what only TensorRT is asked."""
     if spec.target.backend not in TENSORRT:
         yield from _not_asked(spec)
+        yield from _not_calibrated(spec)
         return
     if (spec.target.backend, spec.target.provider) not in SUPPORT:
         return  # reported where backends and providers are paired
-    checks = (_capabilities, _formats, _one_float, _rounded_inputs, _whole_groups, _kernels, _profiles)
+    checks = (_capabilities, _formats, _one_float, _rounded_inputs, _scales_of_rows, _whole_groups, _kernels, _profiles)
     for check in checks:
         yield from check(spec)
+
+
+def _not_calibrated(spec: Spec) -> Iterator[Problem]:
+    if spec.precision.calibration_prompts is not None:
+        yield Problem(
+            ("precision", "calibration_prompts"),
+            "only scales of rounded inputs are measured (TensorRT, activation_quantization fp8 or int8): leave it out",
+        )
 
 
 def _not_asked(spec: Spec) -> Iterator[Problem]:
@@ -85,10 +94,11 @@ def _one_float(spec: Spec) -> Iterator[Problem]:
 
 
 def _rounded_inputs(spec: Spec) -> Iterator[Problem]:
-    """With rounded inputs, every quantised matrix has the format of its inputs, and no groups."""
+    """With rounded inputs, every quantised matrix has the format of its inputs."""
     precision, key = spec.precision, ("precision", "activation_quantization")
     rounding = precision.activation_quantization
     if rounding in (None, "none"):
+        yield from _not_calibrated(spec)
         return
     if precision.weights != rounding:
         yield Problem(key, f"{rounding} inputs need {rounding} weights, found {precision.weights}: take none")
@@ -98,9 +108,15 @@ def _rounded_inputs(spec: Spec) -> Iterator[Problem]:
             ("precision", "lm_head"),
             f"with {rounding} inputs expected {rounding} or {precision.activations}, found {precision.lm_head!r}",
         )
-    if rounding == "int8" and precision.group_size != "channel":
+
+
+def _scales_of_rows(spec: Spec) -> Iterator[Problem]:
+    precision = spec.precision
+    rows = [key for key in ("weights", "lm_head") if getattr(precision, key) == "int8"]
+    if rows and precision.group_size != "channel":
         yield Problem(
-            ("precision", "group_size"), f"int8 inputs need one scale a row: take channel, found {precision.group_size}"
+            ("precision", "group_size"),
+            f"int8 ({', '.join(rows)}) has one scale a row with TensorRT: take channel, found {precision.group_size}",
         )
 
 

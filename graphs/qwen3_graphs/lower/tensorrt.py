@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.lower import weights
-from qwen3_graphs.lower.padded import PaddedStep, lower_padded
+from qwen3_graphs.lower.padded import lower_padded
 from qwen3_graphs.lower.tensorrt_attention import attention
 from qwen3_graphs.lower.tensorrt_experts import experts
 from qwen3_graphs.lower.tensorrt_functions import DOMAIN, computed, functions
@@ -25,6 +25,7 @@ from qwen3_graphs.lower.tensorrt_matrices import multiplied, narrowed, widened
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from qwen3_graphs.lower.step import Handlers, Step
     from qwen3_graphs.lowered import Limits, Lowered, Precision, WeightFormat
 
 OPSET = 24  # the first with TensorScatter
@@ -35,22 +36,24 @@ GROUP_SIZES: dict[str, tuple[int, ...]] = {"fp8": (0,), "int8": (0,), "int4": (3
 def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
     """Lower for TensorRT; see `qwen3_graphs.lower.lower`."""
     check(precision)
-    handlers = {
-        "Embedding": embedding,
-        "RMSNormalization": normalised,
-        "Linear": linear,
-        "Attention": attention,
-        "MoE": experts,
-        **dict.fromkeys(("Add", "Mul", "Sigmoid"), elementwise),
-    }
     return lower_padded(
         semantic,
         precision,
-        handlers,
+        {**row_handlers(), "Attention": attention, "MoE": experts},
         {"": OPSET, DOMAIN: 1},
         capacity=limits.max_context,
         functions=functions(precision.activations),
     )
+
+
+def row_handlers() -> Handlers[Step]:
+    """Return what writes the operators that work on rows, whatever the contract; see `walk`."""
+    return {
+        "Embedding": embedding,
+        "RMSNormalization": normalised,
+        "Linear": linear,
+        **dict.fromkeys(("Add", "Mul", "Sigmoid"), elementwise),
+    }
 
 
 def check(precision: Precision) -> None:
@@ -87,14 +90,14 @@ def _check_matrix(field: str, fmt: WeightFormat, activations: str) -> None:
         )
 
 
-def embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
+def embedding(step: Step, node: ir.Node, ids: ir.Value) -> ir.Value:
     """Write `qwen3::Embedding` of ids [B*S]."""
     source = weights.source(node.inputs[1])
     table = weights.rows(step.writer, step.precision.embedding, ((source,),), source, weights.dims(node.inputs[1]))
     return step.writer.op("Gather", table, ids, name=str(node.outputs[0].name), axis=0)
 
 
-def normalised(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
+def normalised(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `RMSNormalization` of x [..., H], in float32."""
     name, scale = str(node.outputs[0].name), weights.vector(step.writer, node.inputs[1])
     wide = step.writer.op(
@@ -108,13 +111,13 @@ def normalised(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     return narrowed(step, wide, name)
 
 
-def elementwise(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
+def elementwise(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write an operator whose inputs are all hidden states."""
     others = [step.values[value] for value in node.inputs[1:] if value is not None]
     return computed(step, node.op_type, x, *others, name=str(node.outputs[0].name))
 
 
-def linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
+def linear(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::Linear` of x [..., K]."""
     source, shape = weights.source(node.inputs[1]), weights.dims(node.inputs[1])
     fmt = weights.matrix_format(step.precision, source)

@@ -18,10 +18,10 @@ from qwen3_graphs.lower.tensorrt_matrices import multiplied, narrowed, widened
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from qwen3_graphs.lower.padded import PaddedStep
+    from qwen3_graphs.lower.step import Step
 
 
-def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
+def experts(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::MoE` of x [B*S, H]."""
     writer, name = step.writer, str(node.outputs[0].name)
     share = _shares(step, node, x, name)
@@ -46,7 +46,7 @@ def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     return narrowed(step, total, name)
 
 
-def _shares(step: PaddedStep, node: ir.Node, x: ir.Value, name: str) -> ir.Value:
+def _shares(step: Step, node: ir.Node, x: ir.Value, name: str) -> ir.Value:
     """Return the share of each expert in the answer to each row, 0 where it was not chosen: float32 [E, B*S, 1]."""
     writer, (count, _) = step.writer, weights.dims(node.inputs[1])
     router = weights.vector(writer, node.inputs[1])

@@ -28,7 +28,7 @@ from qwen3_graphs.lower.tensorrt_functions import computed
 from qwen3_graphs.lowered import TensorSlot, WeightFormat
 
 if TYPE_CHECKING:
-    from qwen3_graphs.lower.padded import PaddedStep
+    from qwen3_graphs.lower.step import Step
     from qwen3_graphs.lower.writer import Attribute, Sources
 
 CODE_TYPES = {"fp8": ir.DataType.FLOAT8E4M3FN, "int8": ir.DataType.INT8, "int4": ir.DataType.INT4}
@@ -36,7 +36,7 @@ ROUNDED = ("fp8", "int8")  # kinds whose products can have rounded inputs
 
 
 def multiplied(
-    step: PaddedStep,
+    step: Step,
     fmt: WeightFormat,
     name: str,
     sources: Sources,
@@ -66,23 +66,23 @@ def multiplied(
     return computed(step, "MatMul", x, _dequantised(step, fmt, name, sources, shape, result), name=result)
 
 
-def widened(step: PaddedStep, x: ir.Value) -> ir.Value:
+def widened(step: Step, x: ir.Value) -> ir.Value:
     """Return x in float32."""
     return step.writer.op("Cast", x, name=f"{x.name}.wide", to=ir.DataType.FLOAT)
 
 
-def narrowed(step: PaddedStep, x: ir.Value, name: str) -> ir.Value:
+def narrowed(step: Step, x: ir.Value, name: str) -> ir.Value:
     """Return x in the type of the activations."""
     return step.writer.op("Cast", x, name=name, to=activation_type(step))
 
 
-def activation_type(step: PaddedStep) -> ir.DataType:
+def activation_type(step: Step) -> ir.DataType:
     """Return the type of hidden states."""
     return ir.DataType[weights.FLOAT_TYPES[step.precision.activations]]
 
 
 def _plainly_multiplied(
-    step: PaddedStep,
+    step: Step,
     fmt: WeightFormat,
     name: str,
     sources: Sources,
@@ -98,7 +98,7 @@ def _plainly_multiplied(
     return computed(step, "MatMul", x, matrix, name=result)
 
 
-def _prescaled(step: PaddedStep, name: str, inputs: int, x: ir.Value) -> ir.Value:
+def _prescaled(step: Step, name: str, inputs: int, x: ir.Value) -> ir.Value:
     """Return x as a matrix wants it: AWQ divides columns of a matrix by what it multiplies the inputs with."""
     if name not in step.precision.pre_scaled:
         return x
@@ -108,7 +108,7 @@ def _prescaled(step: PaddedStep, name: str, inputs: int, x: ir.Value) -> ir.Valu
     return computed(step, "Mul", x, scale, name=f"{name}.scaled_input")
 
 
-def _rounded(step: PaddedStep, dtype: ir.DataType, name: str, x: ir.Value, result: str) -> ir.Value:
+def _rounded(step: Step, dtype: ir.DataType, name: str, x: ir.Value, result: str) -> ir.Value:
     """Return x rounded to eight bits with one scale, that of the matrix's calibrated input."""
     writer, source = step.writer, name.removesuffix("weight") + "input_scale"
     slot = TensorSlot(source, "FLOAT", ())
@@ -120,7 +120,7 @@ def _rounded(step: PaddedStep, dtype: ir.DataType, name: str, x: ir.Value, resul
 
 
 def _dequantised(
-    step: PaddedStep, fmt: WeightFormat, name: str, sources: Sources, shape: tuple[int, ...], result: str
+    step: Step, fmt: WeightFormat, name: str, sources: Sources, shape: tuple[int, ...], result: str
 ) -> ir.Value:
     """Return a matrix [K, N], or a stack [E, K, N], in the type of the activations."""
     *leading, outputs, inputs = shape

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qwen3_compile.errors import UnsupportedError
-from qwen3_compile.pack.layouts import columns, float8_rows, nbit_rows, panels, rows, signed_columns
+from qwen3_compile.pack.layouts import columns, experts, float8_rows, nbit_rows, panels, rows, signed_columns
 from qwen3_compile.quantize import values
 
 if TYPE_CHECKING:
@@ -39,13 +39,17 @@ LAYOUTS: Mapping[str, Callable[[tuple[Array, ...], WeightFormat], tuple[Array, .
     "scaled_columns": columns.pack_scaled,
     "scaled_columns_fp16": columns.pack_grouped("fp16"),
     "scaled_columns_bf16": columns.pack_grouped("bf16"),
+    "experts": experts.pack,
+    "experts_fp16": experts.pack_int4("fp16"),
+    "experts_bf16": experts.pack_int4("bf16"),
 }
 
 FLOAT8_LAYOUTS: Mapping[str, Callable[[tuple[Source, ...], WeightFormat], tuple[Array, ...]]] = {
     "panels": panels.pack,
     "gate_up_panels": panels.pack_gate_up,
-    "float8_rows": float8_rows.pack,
     "scaled_columns": columns.pack_scaled,
+    "float8_rows": float8_rows.pack,
+    "experts": experts.pack,
 }
 
 

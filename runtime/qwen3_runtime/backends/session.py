@@ -35,6 +35,8 @@ def open_session(
     provider: str,
     threads: int | None,
     library: Path | None = None,
+    *,
+    as_written: bool = False,
 ) -> Any:  # noqa: ANN401 - onnxruntime has no types
     """Open a session.
 
@@ -43,6 +45,8 @@ def open_session(
         provider: ONNX Runtime's name of it; no other is accepted.
         threads: intra-op threads; None for one each physical core.
         library: custom operators to register.
+        as_written: keep rounding where the graph has it. ONNX Runtime's higher levels of optimisation multiply with
+            quantised matrices in another way than the graph says.
 
     Raises:
         EngineError: onnxruntime, the provider or its device is missing, the graph cannot be opened, or some of it would
@@ -54,6 +58,8 @@ def open_session(
     options.log_severity_level = 4  # errors arrive as exceptions; logged too, they would come twice
     if provider in _DEVICES:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
         if library is not None:
             options.register_custom_ops_library(str(library))

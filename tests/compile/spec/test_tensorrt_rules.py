@@ -32,7 +32,7 @@ def test_profiles_follow_the_limits_and_can_be_set():
 
 
 def test_a_mixture_has_native_experts_unless_it_says_otherwise():
-    assert spec(RTX, *MOE).target.moe == "native"
+    assert spec(RTX, *MOE, "precision.group_size=32").target.moe == "native"
 
 
 @pytest.mark.parametrize(
@@ -48,9 +48,9 @@ def test_only_architectures_with_the_formats_are_built_for(weights, capabilities
 
 
 def test_the_full_tensorrt_builds_for_the_gpu_of_the_machine():
-    found = spec(FULL, "precision.group_size=128")
+    found = spec(FULL)
     assert found.target.compute_capabilities == []
-    assert spec(FULL, "precision.group_size=128", f"{CAPABILITIES}=['9.0']").target.compute_capabilities == ["9.0"]
+    assert spec(FULL, f"{CAPABILITIES}=['9.0']").target.compute_capabilities == ["9.0"]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_the_full_tensorrt_builds_for_the_gpu_of_the_machine():
         (["weights=fp8"], WeightFormat("fp8"), True),
         (["weights=fp8", "fp8_scales=tensor"], WeightFormat("fp8", per_tensor=True), True),
         (["weights=fp8", "activation_quantization=fp8"], WeightFormat("fp8"), False),
-        (["weights=int8", "group_size=channel", "activation_quantization=int8"], WeightFormat("int8"), False),
+        (["weights=int8", "activation_quantization=int8"], WeightFormat("int8"), False),
         (["weights=int4", "group_size=128"], WeightFormat("int4", 128), True),
         (["weights=bf16", "activations=bf16"], WeightFormat("bf16"), True),
     ],
@@ -84,22 +84,22 @@ def test_formats_reach_the_graphs_package(precision, weights, precise):
             [
                 "precision.weights=fp8",
                 "precision.lm_head=fp16",
-                "precision.embedding=fp16",
                 f"{CAPABILITIES}=['8.0', '8.9']",
             ],
             "precision.weights",
             "fp8 needs compute capability 8.9, target.compute_capabilities names 8.0",
         ),
         (
-            ["precision.lm_head=fp16", "precision.embedding=fp16", f"{CAPABILITIES}=['7.5']"],
+            ["precision.lm_head=fp16", f"{CAPABILITIES}=['7.5']"],
             "precision.weights",
             "int4 needs compute capability 8.0",
         ),
         # Types.
         (["precision.weights=fp16", "precision.kv_cache=bf16"], "precision.kv_cache", "expected fp16"),
+        (["precision.embedding=int4"], "precision.embedding", "computes fp16 or bf16, found 'int4'"),
         (["precision.kv_cache=int8"], "precision.kv_cache", "computes fp16 or bf16, found 'int8'"),
         (
-            ["precision.lm_head=bf16", "precision.embedding=int4"],
+            ["precision.lm_head=bf16"],
             "precision.lm_head",
             "expected fp16 like the activations",
         ),
@@ -115,9 +115,14 @@ def test_formats_reach_the_graphs_package(precision, weights, precise):
         ),
         (["precision.activation_quantization=fp8"], "precision.activation_quantization", "fp8 inputs need fp8 weights"),
         (
-            ["precision.weights=int8", "precision.activation_quantization=int8"],
+            ['precision.calibration_prompts=["Hello"]'],
+            "precision.calibration_prompts",
+            "only scales of rounded inputs are measured",
+        ),
+        (
+            ["precision.lm_head=int8"],
             "precision.group_size",
-            "int8 inputs need one scale a row: take channel, found 32",
+            "int8 (lm_head) has one scale a row with TensorRT: take channel, found 128",
         ),
         (
             ["precision.weights=fp8", "precision.lm_head=int8", "precision.activation_quantization=fp8"],
@@ -156,9 +161,9 @@ def test_what_cannot_be_built_is_refused_by_name(overrides, key, words):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ([], "precision.group_size: backend tensorrt on cuda computes 64 or 128 or channel, found 32"),
+        (["precision.group_size=32"], "group_size: backend tensorrt on cuda computes 64 or 128 or channel, found 32"),
         (
-            ["precision.group_size=128", f"{CAPABILITIES}=['8.0', '9.0']"],
+            [f"{CAPABILITIES}=['8.0', '9.0']"],
             "builds for one GPU, that of the machine, found 2",
         ),
     ],

@@ -122,7 +122,9 @@ class Device:
         try:
             work()
         except BaseException:
-            cuda.cudaStreamEndCapture(self._stream)
+            error, half = cuda.cudaStreamEndCapture(self._stream)
+            if not int(error):
+                cuda.cudaGraphDestroy(half)
             raise
         recorded = self._done("record a CUDA graph", cuda.cudaStreamEndCapture(self._stream))
         try:

@@ -100,17 +100,20 @@ class PaddedBackend:
             raise EngineError("the backend is closed")
         ends = step.context_len + np.diff(step.query_start)
         check_blocks(step, ends, self._geometry)
-        wanted = len(step.logits_rows)
-        results = np.empty((wanted, self._width), np.float32)
-        for call in split_step(step, self._filled, self._geometry.block_size):
-            for first in range(0, len(call.logits_rows), self._max_rows):
-                rows = call.logits_rows[first : first + self._max_rows]
-                places = call.results[first : first + self._max_rows]
-                output = self._call(self._launcher, call, rows)[: len(places)]
-                if np.array_equal(places, np.arange(wanted)):
-                    results = output
-                else:
-                    results[places] = output
+        calls = split_step(step, self._filled, self._geometry.block_size)
+        launches = [
+            (call, call.logits_rows[first : first + self._max_rows], call.results[first : first + self._max_rows])
+            for call in calls
+            for first in range(0, len(call.logits_rows), self._max_rows)
+        ]
+        wanted = np.arange(len(step.logits_rows))
+        results = np.empty((len(wanted), self._width), np.float32)
+        for call, rows, places in launches:
+            output = self._call(self._launcher, call, rows)[: len(places)]
+            if len(launches) == 1 and np.array_equal(places, wanted):
+                results = output  # the next launch would overwrite it
+            else:
+                results[places] = output
         self._filled[step.block_table[:, 0]] = ends
         return Output(results)
 

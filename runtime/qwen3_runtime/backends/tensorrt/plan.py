@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import mmap
+from collections import deque
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from qwen3_runtime.errors import EngineError
@@ -88,9 +90,10 @@ class Plan:
     def __init__(self, trt: Any, device: Device, path: Path, *, built_with: str | None) -> None:  # noqa: ANN401
         self._trt = trt
         self._device = device
-        self._errors: list[str] = []
         self.records_itself = hasattr(trt, "CudaGraphStrategy")
-        self._runtime: Any = trt.Runtime(_logger(trt, self._errors))
+        self._log = _logger(trt)
+        self._log.errors.clear()
+        self._runtime: Any = trt.Runtime(self._log)
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             self._engine: Any = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
@@ -169,7 +172,8 @@ class Plan:
 
     def why(self) -> str:
         """What TensorRT reported first since it was asked last."""
-        reported, self._errors[:] = list(self._errors), []
+        reported = list(self._log.errors)
+        self._log.errors.clear()
         return first_line(reported[0]) if reported else "it gives no reason"
 
 
@@ -183,15 +187,19 @@ def _three(shapes: Any) -> tuple[Shape, Shape, Shape]:  # noqa: ANN401 - a list 
     return smallest, best, largest
 
 
-def _logger(trt: Any, errors: list[str]) -> Any:  # noqa: ANN401 - the bindings have no types
+@cache
+def _logger(trt: Any) -> Any:  # noqa: ANN401 - the bindings have no types
+    """The logger of a module: TensorRT keeps the first that a process gives it."""
+
     class Logger(trt.ILogger):  # type: ignore[misc]  # the bindings have no types
         """Keeps errors, so that they reach the caller in one exception; TensorRT would print them."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
+            self.errors: deque[str] = deque(maxlen=64)
 
         def log(self, severity: Any, message: str) -> None:  # noqa: ANN401
             if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
-                errors.append(message)
+                self.errors.append(message)
 
     return Logger()
