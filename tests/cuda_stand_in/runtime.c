@@ -107,9 +107,11 @@ int cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const vo
     *blocks = 1;
     return cudaSuccess;
 }
+static int nothing(void) { return 0; }
 int cudaGetDriverEntryPointByVersion(const char* name, void** found, unsigned version, unsigned long long f, int* s) {
-    *found = NULL;
-    return cudaErrorSymbolNotFound;
+    *found = (void*)nothing;
+    if (s) *s = cudaDriverEntryPointSuccess;
+    return cudaSuccess;
 }
 void** __cudaRegisterFatBinary(void* binary) {
     static void* handle[1];
