@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.build import stages
 from qwen3_compile.build.cache import Cache
+from qwen3_compile.build.calibration_stage import RECORD, calibration_record, wanted_scales
 from qwen3_compile.build.fingerprint import tool_versions, tools_of
 from qwen3_compile.build.lock import MEASURED, check_outcome, check_source, check_spec, check_tools, pinned_source
 from qwen3_compile.build.plan_stage import PLAN, engine_plan, plan_notes
 from qwen3_compile.build.progress import Progress, Silent
 from qwen3_compile.checkpoint import open_checkpoint
+from qwen3_compile.checkpoint.input_scales import pre_scaled
 from qwen3_compile.engine.files import file_entry
 from qwen3_compile.engine.manifest import manifest_document, source_record, write_manifest
 from qwen3_compile.engine.publish import prepare_target, publication
@@ -101,10 +103,28 @@ def build(
     progress.end(f"{source['uri']}, {sum(file['size'] for file in source['files']) / 1e6:.1f} MB")
 
     semantic = stages.semantic_graph(spec, cache, progress)
-    lowered = stages.lowered_graph(spec, semantic, progress)
+    multiplied = _multiplied_inputs(spec, checkpoint)
+    lowered = stages.lowered_graph(spec, semantic, progress, pre_scaled=multiplied)
     with publication(out_dir, force=force) as folder:
-        stages.packed_weights(spec, lowered, checkpoint, source, folder, cache, progress, threads=threads)
         files = stages.copy_assets(checkpoint, folder)
+        scales: dict[str, float] = {}
+        if wanted := wanted_scales(lowered):
+            source[RECORD] = calibration_record(
+                spec, wanted, checkpoint, source, tokens.live_vocab_size, folder, cache, progress, locked=locked
+            )
+            scales = source[RECORD]["scales"]
+        stages.packed_weights(
+            spec,
+            lowered,
+            checkpoint,
+            source,
+            folder,
+            cache,
+            progress,
+            threads=threads,
+            scales=scales,
+            pre_scaled=multiplied,
+        )
         files |= {name: file_entry(folder / name) for name in (stages.MODEL, stages.WEIGHTS)}
         plan: PlanFacts | None = None
         notes: tuple[str, ...] = ()
@@ -143,6 +163,12 @@ def _checkpoint(spec: Spec, locked: Manifest | None) -> Checkpoint:
     source = spec.model.source if locked is None else pinned_source(locked, spec.model.source)
     architecture = spec.graph_architecture()
     return open_checkpoint(source, base_dir=spec.base_dir, expected=architecture, tokenizer=spec.model.tokenizer)
+
+
+def _multiplied_inputs(spec: Spec, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Matrices whose pre-scales (AWQ) stay apart in the graph: with TensorRT, where inputs are not rounded as well."""
+    precise = spec.precision.activation_quantization == "none"
+    return pre_scaled(checkpoint) if spec.target.backend in TENSORRT and precise else ()
 
 
 def _require_tokenizer(spec: Spec, checkpoint: Checkpoint) -> None:

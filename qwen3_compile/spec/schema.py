@@ -104,6 +104,11 @@ class Precision(Section):
         "the engine",
         "none on cuda; null for backend onnx; else int8 with an integer weights or lm_head, or none",
     )
+    calibration_prompts: Annotated[list[str], Field(min_length=1)] | None = Field(
+        default=None,
+        description="what the model reads while the scales of rounded inputs are measured (TensorRT); null: built-in "
+        "texts of many kinds",
+    )
     kv_cache: CacheKind = _derived("stored keys and values", "fp16 for backend ort-cpu, else same as activations")
 
 

@@ -20,12 +20,21 @@ def tensorrt_problems(spec: Spec) -> Iterator[Problem]:
     """Yield what TensorRT would refuse, or what only TensorRT is asked."""
     if spec.target.backend not in TENSORRT:
         yield from _not_asked(spec)
+        yield from _not_calibrated(spec)
         return
     if (spec.target.backend, spec.target.provider) not in SUPPORT:
         return  # reported where backends and providers are paired
     checks = (_capabilities, _formats, _one_float, _rounded_inputs, _scales_of_rows, _whole_groups, _kernels, _profiles)
     for check in checks:
         yield from check(spec)
+
+
+def _not_calibrated(spec: Spec) -> Iterator[Problem]:
+    if spec.precision.calibration_prompts is not None:
+        yield Problem(
+            ("precision", "calibration_prompts"),
+            "only scales of rounded inputs are measured (TensorRT, activation_quantization fp8 or int8): leave it out",
+        )
 
 
 def _not_asked(spec: Spec) -> Iterator[Problem]:
@@ -89,6 +98,7 @@ def _rounded_inputs(spec: Spec) -> Iterator[Problem]:
     precision, key = spec.precision, ("precision", "activation_quantization")
     rounding = precision.activation_quantization
     if rounding in (None, "none"):
+        yield from _not_calibrated(spec)
         return
     if precision.weights != rounding:
         yield Problem(key, f"{rounding} inputs need {rounding} weights, found {precision.weights}: take none")

@@ -73,6 +73,7 @@ def test_fills_every_default():
         "embedding": "int4",
         "activations": "fp32",
         "activation_quantization": "int8",
+        "calibration_prompts": None,
         "kv_cache": "fp16",
     }
     assert {key: value for key, value in resolved["target"].items() if value is not None} == {

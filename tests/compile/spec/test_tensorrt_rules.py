@@ -115,6 +115,11 @@ def test_formats_reach_the_graphs_package(precision, weights, precise):
         ),
         (["precision.activation_quantization=fp8"], "precision.activation_quantization", "fp8 inputs need fp8 weights"),
         (
+            ['precision.calibration_prompts=["Hello"]'],
+            "precision.calibration_prompts",
+            "only scales of rounded inputs are measured",
+        ),
+        (
             ["precision.lm_head=int8"],
             "precision.group_size",
             "int8 (lm_head) has one scale a row with TensorRT: take channel, found 128",
