@@ -8,7 +8,6 @@ import onnx
 import pytest
 from onnx import helper
 
-from qwen3_runtime import Engine
 from qwen3_runtime.directory import read_engine_directory
 
 
@@ -20,8 +19,7 @@ def engine(tmp_path_factory):
 
 
 def on_cpu(path):
-    with Engine.open(path, max_sequences=gpu_check.SEQUENCES, on_cpu=True) as opened:
-        return gpu_check.results(opened)
+    return gpu_check.results(path, on_cpu=True)
 
 
 def replace_input(graph, op_type, position, make):
@@ -75,7 +73,7 @@ def test_a_graph_that_is_read_wrongly_fails_first_where_it_matters(
     engine, tmp_path, capsys, monkeypatch, change, first
 ):
     manifest = read_engine_directory(engine)
-    monkeypatch.setattr("qwen3_runtime.engine.read_engine_directory", lambda *_: manifest)  # of the graph as it was
+    monkeypatch.setattr("gpu_check.read_engine_directory", lambda *_: manifest)  # of the graph as it was
     wrong = shutil.copytree(engine, tmp_path / "wrong")
     model = onnx.load(engine / "model.onnx", load_external_data=False)
     change(model)
