@@ -1,13 +1,17 @@
 """gpu_check.py tells a device that reads the graph as the CPU does from one that does not, and says what is wrong."""
 
+import re
+import shlex
 import shutil
 import sys
+from pathlib import Path
 
 import gpu_check
 import onnx
 import pytest
 from onnx import helper
 
+from qwen3_compile.spec import find_spec, load_spec
 from qwen3_runtime.directory import read_engine_directory
 
 
@@ -97,3 +101,22 @@ def test_its_cpu_half_runs_anywhere(engine, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--cpu-only", "--engine", str(engine)])
     gpu_check.main()
     assert "9 checks ran" in capsys.readouterr().out
+
+
+def documented_builds():
+    """Every command of docs/gpu-bringup.md that builds an engine: spec, and what it sets."""
+    text = (Path(__file__).parents[2] / "docs" / "gpu-bringup.md").read_text().replace("\\\n", " ")
+    half = re.search('FP16="(.*)"', text).group(1)
+    for line in text.replace("$FP16", half).splitlines():
+        words = shlex.split(line, comments=True) if line.startswith("    ") else []
+        sets = [words[at + 1] for at, word in enumerate(words) if word == "--set"]
+        if words[:2] == ["qwen3-compile", "build"]:
+            yield words[2], sets
+        elif words[:2] == ["python", "benchmarks/gpu_check.py"]:
+            spec = words[words.index("--spec") + 1] if "--spec" in words else "qwen3-0.6b"
+            yield spec, [*gpu_check.ONE_LAYER, *sets]
+
+
+@pytest.mark.parametrize(("spec", "overrides"), list(documented_builds()))
+def test_what_the_bring_up_tells_to_build_is_a_valid_spec(spec, overrides):
+    assert load_spec(find_spec(spec), overrides).target.provider == "cuda"
