@@ -26,10 +26,12 @@ class WeightFormat:
             infinities) times a scale.
         group_size: consecutive inputs that share a scale. 0 is one scale a row for int8 and fp8, none for the wider
             kinds. For fp8, 128 means blocks of 128 x 128, as released checkpoints have them.
+        per_tensor: for fp8 with group size 0, one scale for the whole matrix instead of one a row.
     """
 
     kind: WeightKind
     group_size: int = 0
+    per_tensor: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Precision:
         kv_cache: type of the stored keys and values.
         precise: whether integer matrices are multiplied with float32 inputs; otherwise inputs are rounded to int8 in
             groups, which is several times as fast for many tokens at once.
+        pre_scaled: matrices, by canonical name, whose inputs are multiplied by the checkpoint's `….pre_quant_scale`
+            [K] beside them (AWQ).
     """
 
     weights: WeightFormat
@@ -53,6 +57,7 @@ class Precision:
     activations: FloatKind
     kv_cache: CacheKind
     precise: bool = False
+    pre_scaled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,21 @@ class Limits:
     max_context: int
     max_batch: int
     max_step_tokens: int
+
+
+@dataclass(frozen=True)
+class Plugins:
+    """Which operators of a TensorRT engine are our plugins, where TensorRT's own layers are the default.
+
+    Attributes:
+        attention: `Qwen3Attention`: packed steps over a paged cache, the contract of the semantic graph.
+        moe: `Qwen3MoE`: only the chosen experts of a token are computed.
+        block_size: tokens of a cache block, for `attention`.
+    """
+
+    attention: bool = False
+    moe: bool = False
+    block_size: int = 32
 
 
 @dataclass(frozen=True)

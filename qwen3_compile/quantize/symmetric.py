@@ -3,7 +3,8 @@
 A value is code * scale; there is no zero point. The scale may be negative: the codes reach one further below
 zero than above it, so turning the sign lets the largest element of the group, whichever way it points, have the
 extra code. On Gaussian weights in groups of 32 that, and the search, leave 26 % less squared error at four bits
-than absmax / 7 does.
+than absmax / 7 does. A reader that wants every scale above zero (TensorRT) gets the search without the turned
+sign: 21 % less than absmax / 7 in groups of 32, 26 % in groups of 128.
 
 Every step is elementwise, or a sum in a fixed order: the codes do not depend on the width of the processor's vectors.
 """
@@ -11,8 +12,9 @@ Every step is elementwise, or a sum in a fixed order: the codes do not depend on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
+
+ScaleType = Literal["fp32", "fp16", "bf16"]
 
 CODE_RANGE: dict[str, tuple[int, int]] = {"int8": (-128, 127), "int4": (-8, 7)}
 
@@ -35,6 +39,18 @@ _TARGETS: dict[str, tuple[float, ...]] = {
     "int8": (127.0, -128.0, -127.5, -129.0, -126.0),
 }
 
+# The same for scales above zero: the sign is that of the largest element. The int4 set is within 1 % of a grid of 65,
+# the int8 set within 4 % (12 % in groups of 32) of one of 120.
+_POSITIVE_TARGETS: dict[str, tuple[float, ...]] = {
+    "int4": (7.0, 7.3, 7.7, 8.0, 8.4, 8.8, 9.3, 10.0),
+    "int8": (127.0, 126.0, 125.0, 128.0, 123.0),
+}
+
+_SCALE_TYPES: dict[ScaleType, np.dtype[Any]] = {
+    "fp16": np.dtype(np.float16),
+    "bf16": np.dtype(ml_dtypes.bfloat16),
+}
+
 # Elements quantised at a time: their float32 temporaries stay in the second-level cache.
 _BLOCK = 1 << 16
 
@@ -44,6 +60,8 @@ _WIDTH = 128
 # Below this a group counts as zero: its scale would be a subnormal number, which kernels flush.
 _SMALLEST = np.float32(1e-35)
 
+_NEARLY = np.float32(1 + 2.0**-8)  # bfloat16 rounds by half of that, float16 by less
+
 
 @dataclass(frozen=True)
 class Quantized:
@@ -51,7 +69,8 @@ class Quantized:
 
     Attributes:
         codes: int8 [N, K_padded]; K_padded is K rounded up to whole groups, and the padding is zero.
-        scales: float32 [N, K_padded / group_size], of either sign, never zero (1 for a group of zeros).
+        scales: float32 [N, K_padded / group_size], of either sign, never zero (1 for a group of zeros). Above zero
+            where that was asked for.
         group_size: consecutive inputs that share a scale; K where a row has one.
     """
 
@@ -66,20 +85,23 @@ class Quantized:
         return values.reshape(rows, groups * self.group_size)
 
 
-def quantize(weight: Array, fmt: WeightFormat) -> Quantized:
+def quantize(weight: Array, fmt: WeightFormat, *, positive: bool = False, scale_type: ScaleType = "fp32") -> Quantized:
     """Quantise a matrix to the nearest codes under each group's best scale.
 
     Args:
         weight: [N, K] of any floating type; converted to float32 a block at a time.
         fmt: `int8` or `int4` with its group size; int8 may have 0, for one scale a row.
+        positive: whether every scale must be above zero.
+        scale_type: the type that scales will be stored in. They are rounded to it before the codes are chosen, so
+            that the conversion is exact.
 
     Returns:
         Codes and scales. In each group the squared error is not above that of round-to-nearest with the scale
-        absmax / 127 (absmax / 7), rounding of float32 aside.
+        absmax / 127 (absmax / 7), rounding of the scale's type aside.
 
     Raises:
         CheckpointError: a value is NaN or infinite.
-        UnsupportedError: the format is not an integer one.
+        UnsupportedError: the format is not an integer one, or a scale is beyond the range of its type.
     """
     if fmt.kind not in CODE_RANGE or fmt.group_size < (0 if fmt.kind == "int8" else 1):
         msg = f"cannot quantise to {fmt.kind} with group size {fmt.group_size}: int8 or int4 in groups is expected"
@@ -92,7 +114,7 @@ def quantize(weight: Array, fmt: WeightFormat) -> Quantized:
     step = max(_BLOCK // max(1, groups * size), -(-_WIDTH // max(1, groups)))
     for start in range(0, rows, step):
         part = slice(start, start + step)
-        found, found_scales = _search(_grouped(weight[part], groups, size), fmt.kind)
+        found, found_scales = _search(_grouped(weight[part], groups, size), fmt.kind, scale_type, positive=positive)
         codes[part] = found.T.reshape(-1, groups * size)
         scales[part] = found_scales.reshape(-1, groups)
     return Quantized(codes, scales, size)
@@ -108,7 +130,9 @@ def _grouped(weight: Array, groups: int, size: int) -> Float32:
     return np.array(padded.reshape(rows * groups, size).T, order="C")
 
 
-def _search(values: Float32, kind: str) -> tuple[npt.NDArray[np.int8], Float32]:
+def _search(
+    values: Float32, kind: str, scale_type: ScaleType, *, positive: bool
+) -> tuple[npt.NDArray[np.int8], Float32]:
     """Codes int8 [size, G] and scales float32 [G] of groups laid out as columns, [size, G], which it overwrites.
 
     Each target gives codes q, and those their best scale <x, q> / <q, q>; the pair of least squared error stays.
@@ -127,7 +151,9 @@ def _search(values: Float32, kind: str) -> tuple[npt.NDArray[np.int8], Float32]:
     codes, product = np.empty_like(values), np.empty_like(values)
     least = np.full(largest.shape, np.inf, np.float32)
     scale = np.ones(largest.shape, np.float32)
-    for target in _TARGETS[kind]:
+    if positive:
+        peak = np.abs(peak)
+    for target in (_POSITIVE_TARGETS if positive else _TARGETS)[kind]:
         _round(np.multiply(values, np.float32(target) / peak, out=codes), low, high)
         along = np.multiply(values, codes, out=product).sum(axis=0)
         square = np.multiply(codes, codes, out=product).sum(axis=0)
@@ -139,8 +165,29 @@ def _search(values: Float32, kind: str) -> tuple[npt.NDArray[np.int8], Float32]:
         np.copyto(least, error, where=better)
         np.copyto(scale, fit, where=better)
     scale[empty] = 1.0
-    _round(np.divide(values, scale, out=codes), low, high)
-    return codes.astype(np.int8), np.ldexp(scale, np.where(empty, 0, exponent))
+    exponent[empty] = 0
+    stored = _rounded(np.ldexp(scale, exponent), kind, scale_type)
+    _round(np.divide(values, np.ldexp(stored, -exponent), out=codes), low, high)
+    return codes.astype(np.int8), stored
+
+
+def _rounded(scales: Float32, kind: str, scale_type: ScaleType) -> Float32:
+    """Scales as their type will hold them, none of them zero.
+
+    Raises:
+        UnsupportedError: a scale is beyond the range of the type.
+    """
+    if scale_type == "fp32":
+        return scales
+    with np.errstate(over="ignore"):  # reported below, with what to do
+        rounded = scales.astype(_SCALE_TYPES[scale_type])
+    if not np.isfinite(rounded).all():
+        raise UnsupportedError(f"a weight is too large for {kind} with scales in {scale_type}: use bf16 or fp32")
+    # Where the type is coarse (its subnormal numbers) a scale goes away from zero: towards it, the largest values
+    # would be clipped.
+    away = np.nextafter(rounded, np.copysign(np.inf, scales).astype(rounded.dtype))
+    short = np.abs(rounded.astype(np.float32)) * _NEARLY < np.abs(scales)
+    return np.where(short, away, rounded).astype(np.float32)
 
 
 def _round(values: Float32, low: np.float32, high: np.float32) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qwen3_graphs.errors import LoweringError
-from qwen3_graphs.lower import onnx, ort, ort_cpu
+from qwen3_graphs.lower import onnx, ort, ort_cpu, tensorrt, tensorrt_plugin
+from qwen3_graphs.lowered import Plugins
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,10 +19,17 @@ TARGETS: dict[str, Callable[[ir.Model, Precision, Limits], Lowered]] = {
     "onnx": onnx.lower,
     "ort": ort.lower,
     "ort-cpu": ort_cpu.lower,
+    "tensorrt": tensorrt.lower,
+    "tensorrt-rtx": tensorrt.lower,
 }
 
 
-def lower(semantic: ir.Model, target: str, precision: Precision, limits: Limits) -> Lowered:
+PLUGIN_TARGETS = ("tensorrt", "tensorrt-rtx")
+
+
+def lower(
+    semantic: ir.Model, target: str, precision: Precision, limits: Limits, plugins: Plugins | None = None
+) -> Lowered:
     """Lower a semantic graph.
 
     Args:
@@ -29,6 +37,7 @@ def lower(semantic: ir.Model, target: str, precision: Precision, limits: Limits)
         target: a key of `TARGETS`.
         precision: number formats of the engine.
         limits: sizes the engine is built for.
+        plugins: operators that are our TensorRT plugins; none by default.
 
     Returns:
         The target's graph without weights, and the recipe of each weight.
@@ -38,4 +47,8 @@ def lower(semantic: ir.Model, target: str, precision: Precision, limits: Limits)
     """
     if target not in TARGETS:
         raise LoweringError(f"unknown target {target!r}: expected one of {', '.join(sorted(TARGETS))}")
-    return TARGETS[target](semantic, precision, limits)
+    if plugins is None or plugins == Plugins(block_size=plugins.block_size):
+        return TARGETS[target](semantic, precision, limits)
+    if target not in PLUGIN_TARGETS:
+        raise LoweringError(f"target {target} has no plugins: leave them out, or ask for {' or '.join(PLUGIN_TARGETS)}")
+    return tensorrt_plugin.lower(semantic, precision, limits, plugins)

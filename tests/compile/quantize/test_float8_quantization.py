@@ -13,9 +13,9 @@ from qwen3_compile.errors import CheckpointError, UnsupportedError
 from qwen3_compile.quantize import Float8, as_float8
 from qwen3_graphs.lowered import WeightFormat
 
-BLOCKS, ROWS = WeightFormat("fp8", 128), WeightFormat("fp8")
+BLOCKS, ROWS, WHOLE = WeightFormat("fp8", 128), WeightFormat("fp8"), WeightFormat("fp8", per_tensor=True)
 
-formats = st.sampled_from([BLOCKS, ROWS])
+formats = st.sampled_from([BLOCKS, ROWS, WHOLE])
 shapes = st.tuples(st.integers(1, 300), st.integers(1, 300))
 
 
@@ -38,8 +38,8 @@ def spread(found: Float8) -> np.ndarray:
     """The scale of each element, float64 [N, K]."""
     rows, columns = found.codes.shape
     scales = found.scales.astype(np.float64)
-    if scales.ndim == 1:
-        return np.broadcast_to(scales[:, None], found.codes.shape)
+    if scales.ndim < 2:
+        return np.broadcast_to(scales.reshape(-1, 1), found.codes.shape)
     return np.kron(scales, np.ones((128, 128)))[:rows, :columns]
 
 
@@ -51,6 +51,8 @@ def test_a_scale_is_the_largest_magnitude_over_448(shape, fmt, seed):
     rows, columns = shape
     if fmt is ROWS:
         largest = np.abs(source).max(axis=1)
+    elif fmt is WHOLE:
+        largest = np.abs(source).max()
     else:
         padded = np.zeros((-(-rows // 128) * 128, -(-columns // 128) * 128))
         padded[:rows, :columns] = np.abs(source)
@@ -92,6 +94,11 @@ def test_codes_are_pytorchs(stored):
     np.testing.assert_array_equal(found.scales, by_row.numpy())
     expected = (wide / by_row[:, None]).clamp(-448, 448).to(torch.float8_e4m3fn)
     np.testing.assert_array_equal(found.codes, expected.view(torch.uint8).numpy())
+    whole = wide.abs().max() / 448
+    found = as_float8(source, WHOLE)
+    assert found.scales == whole.numpy()
+    expected = (wide / whole).clamp(-448, 448).to(torch.float8_e4m3fn)
+    np.testing.assert_array_equal(found.codes, expected.view(torch.uint8).numpy())
 
 
 @pytest.mark.parametrize("fmt", [BLOCKS, ROWS])
@@ -102,8 +109,31 @@ def test_codes_and_scales_of_the_wanted_kind_stay_as_they_are(fmt):
     np.testing.assert_array_equal(as_float8(given, other).codes, as_float8(given.dequantize(), other).codes)
 
 
+def test_one_scale_for_the_matrix_serves_as_that_of_each_row_and_not_the_reverse():
+    whole = as_float8(matrix(130, 140, 1), WHOLE)
+    assert as_float8(whole, WHOLE) is whole
+    rows = as_float8(whole, ROWS)
+    np.testing.assert_array_equal(rows.codes, whole.codes)
+    np.testing.assert_array_equal(rows.scales, np.full(130, whole.scales))
+    uneven = as_float8(matrix(130, 140, 1), ROWS)
+    again = as_float8(uneven, WHOLE)
+    np.testing.assert_array_equal(again.codes, as_float8(uneven.dequantize(), WHOLE).codes)
+    assert again.scales.shape == ()
+
+
+@pytest.mark.parametrize("fmt", [BLOCKS, ROWS, WHOLE])
+def test_a_scale_of_zero_can_be_written_as_one_over_zeros(fmt):
+    given = as_float8(matrix(200, 300, 2), fmt)
+    scales = given.scales.copy()
+    scales[(0,) * scales.ndim] = 0
+    found = as_float8(Float8(given.codes, scales), fmt, positive=True)
+    assert (found.scales > 0).all()
+    np.testing.assert_array_equal(found.dequantize(), Float8(given.codes, scales).dequantize())
+    assert as_float8(given, fmt, positive=True) is given
+
+
 def test_zeros_have_a_scale_of_one():
-    for fmt in (BLOCKS, ROWS):
+    for fmt in (BLOCKS, ROWS, WHOLE):
         found = as_float8(np.full((3, 5), 1e-38, np.float32), fmt)
         assert (found.scales == 1).all()
         assert not found.dequantize().any()
@@ -113,12 +143,12 @@ def test_zeros_have_a_scale_of_one():
 def test_what_is_not_finite_is_refused(bad):
     source = matrix(140, 140, 0)
     source[135, 2] = bad
-    for fmt in (BLOCKS, ROWS):
+    for fmt in (BLOCKS, ROWS, WHOLE):
         with pytest.raises(CheckpointError, match="not finite"):
             as_float8(source, fmt)
 
 
 def test_other_formats_are_refused():
-    for fmt in (WeightFormat("int8", 32), WeightFormat("fp8", 64)):
+    for fmt in (WeightFormat("int8", 32), WeightFormat("fp8", 64), WeightFormat("fp8", 128, per_tensor=True)):
         with pytest.raises(UnsupportedError, match="as fp8: 128 or 0 is expected"):
             as_float8(matrix(2, 2, 0), fmt)

@@ -33,13 +33,13 @@ def quantized_error(groups, quantized):
     return ((codes * quantized.scales.astype(np.float64).reshape(-1, 1) - groups) ** 2).sum(axis=1)
 
 
-def best_error(groups, kind):
-    """Least squared error of every group over a dense grid of scales of both signs, each with its own best fit."""
+def best_error(groups, kind, signs=(-1, 1)):
+    """Least squared error of every group over a dense grid of scales of the given signs, each with its own best fit."""
     low, high = CODE_RANGE[kind]
     exact = groups.astype(np.float64)
     peak = np.abs(exact).max(axis=1, keepdims=True)
     best = np.full(len(exact), np.inf)
-    for target in high * np.concatenate([np.arange(-2.0, -0.8, 0.005), np.arange(0.8, 2.0, 0.005)]):
+    for target in high * np.concatenate([sign * np.arange(0.8, 2.0, 0.005) for sign in signs]):
         codes = np.clip(np.rint(exact * target / peak), low, high)
         scale = (codes * exact).sum(axis=1, keepdims=True) / np.maximum((codes**2).sum(axis=1, keepdims=True), 1.0)
         best = np.minimum(best, ((codes * scale - exact) ** 2).sum(axis=1))
@@ -54,14 +54,16 @@ def best_error(groups, kind):
         [WeightFormat(kind, size) for kind in KINDS for size in (32, 64, 128)] + [WeightFormat("int8")]
     ),
     heavy=st.booleans(),
+    positive=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_every_group_is_at_least_as_good_as_plain_absmax(rows, columns, fmt, heavy, seed):
+def test_every_group_is_at_least_as_good_as_plain_absmax(rows, columns, fmt, heavy, positive, seed):
     kind, size = fmt.kind, fmt.group_size or columns
     rng = np.random.default_rng(seed)
     draw = rng.standard_t(3, (rows, columns)) if heavy else rng.standard_normal((rows, columns))
     weight = draw.astype(np.float32)
-    quantized = quantize(weight, fmt)
+    quantized = quantize(weight, fmt, positive=positive)
+    assert not positive or (quantized.scales > 0).all()
     groups = -(-columns // size)
     assert quantized.codes.shape == (rows, groups * size)
     assert quantized.scales.shape == (rows, groups)
@@ -96,6 +98,51 @@ def test_search_comes_close_to_a_dense_grid_in_float64(kind, size, slack):
     assert quantized_error(groups, quantized).sum() <= best_error(groups, kind).sum() * slack
 
 
+@pytest.mark.parametrize(("kind", "slack"), [("int4", 1.03), ("int8", 1.35)])
+@pytest.mark.parametrize("size", [32, 128])
+def test_search_above_zero_comes_close_to_a_dense_grid_in_float64(kind, size, slack):
+    groups = normal(200, size, seed=3)
+    quantized = quantize(groups, WeightFormat(kind, size), positive=True)
+    assert quantized_error(groups, quantized).sum() <= best_error(groups, kind, signs=(1,)).sum() * slack
+
+
+@pytest.mark.parametrize("size", [32, 128])
+def test_scales_above_zero_cost_at_most_a_seventh_more_at_four_bits(size):
+    groups = normal(2000, size, seed=1)
+    either, above = (quantize(groups, WeightFormat("int4", size), positive=positive) for positive in (False, True))
+    assert quantized_error(groups, above).sum() < 1.15 * quantized_error(groups, either).sum()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    kind=st.sampled_from(KINDS),
+    scale_type=st.sampled_from(["fp16", "bf16"]),
+    positive=st.booleans(),
+    exponent=st.integers(-30, 8),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_scales_are_values_of_their_type_and_codes_are_chosen_for_them(kind, scale_type, positive, exponent, seed):
+    weight = np.ldexp(normal(6, 96, seed, spread=1), exponent)
+    exact = quantize(weight, WeightFormat(kind, 32), positive=positive)
+    found = quantize(weight, WeightFormat(kind, 32), positive=positive, scale_type=scale_type)
+    stored = found.scales.astype({"fp16": np.float16, "bf16": ml_dtypes.bfloat16}[scale_type]).astype(np.float64)
+    np.testing.assert_array_equal(found.scales, stored)
+    assert (np.sign(found.scales) == np.sign(exact.scales)).all()
+    # At most one step of a subnormal number, or a rounding, larger than the exact scale; never much smaller.
+    step = 2.0**-24 if scale_type == "fp16" else 0
+    larger = np.abs(stored) - np.abs(exact.scales)
+    assert (larger <= np.abs(exact.scales) * 2.0**-8 + step).all()
+    assert (larger >= -np.abs(exact.scales) * 2.0**-8).all()
+    steps = np.repeat(stored, 32, axis=1)
+    wanted = weight.astype(np.float64) / steps
+    assert (np.abs(np.clip(wanted, *CODE_RANGE[kind]) - found.codes) <= 0.5001).all()
+
+
+def test_a_scale_beyond_its_type_is_refused():
+    with pytest.raises(UnsupportedError, match="too large for int4 with scales in fp16: use bf16"):
+        quantize(normal(4, 32, spread=1e6), WeightFormat("int4", 32), scale_type="fp16")
+
+
 def test_four_bits_beat_absmax_by_a_fifth_on_gaussian_weights():
     groups = normal(2000, 32, seed=1)
     quantized = quantize(groups, WeightFormat("int4", 32))
@@ -117,11 +164,12 @@ def test_groups_of_zeros_have_zero_codes_and_a_usable_scale():
     weight = normal(4, 96)
     weight[1] = 0.0
     weight[2, 32:64] = 1e-40  # subnormal: no kernel could represent its scale
-    quantized = quantize(weight, WeightFormat("int4", 32))
-    assert not quantized.codes[1].any()
-    assert not quantized.codes[2, 32:64].any()
-    assert np.isfinite(quantized.scales).all()
-    assert (quantized.scales != 0).all()
+    for scale_type in ("fp32", "fp16", "bf16"):
+        quantized = quantize(weight, WeightFormat("int4", 32), positive=True, scale_type=scale_type)
+        assert not quantized.codes[1].any()
+        assert not quantized.codes[2, 32:64].any()
+        assert np.isfinite(quantized.scales).all()
+        assert (quantized.scales > 0).all()
 
 
 @pytest.mark.parametrize("magnitude", [1e-34, 1e-20, 1e20, 3e38])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -22,7 +23,7 @@ from qwen3_graphs.rope import rope_tables
 from qwen3_graphs.trace import trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 CONTEXT = 48
 LIMITS = Limits(max_context=CONTEXT, max_batch=4, max_step_tokens=64)
@@ -100,12 +101,17 @@ def checkpoint(architecture: Architecture) -> dict[str, np.ndarray]:
     return tensors
 
 
-def stored(array: np.ndarray, fmt: WeightFormat, *, half_scales: bool = False) -> np.ndarray:
-    """What a matrix is worth once stored in a format, float32; scales of groups may be stored as float16."""
+def stored(array: np.ndarray, fmt: WeightFormat, activations: str = "fp32", *, half_scales: bool = False) -> np.ndarray:
+    """What a matrix is worth once stored in a format, float32.
+
+    Scales of groups may be stored as float16. For activations of 16 bits they are as TensorRT wants them: above zero,
+    those of groups in the type of the activations.
+    """
     if fmt.kind == "fp8":
         return as_float8(array, fmt).dequantize()
     if fmt.kind in ("int8", "int4"):
-        quantized = quantize(array, fmt)
+        scale_type = activations if fmt.group_size else "fp32"
+        quantized = quantize(array, fmt, positive=activations != "fp32", scale_type=scale_type)
         if half_scales and fmt.group_size:
             quantized = replace(quantized, scales=quantized.scales.astype(np.float16).astype(np.float32))
         return quantized.dequantize()[:, : array.shape[1]]
@@ -121,10 +127,12 @@ def eager(
     def value(name: str) -> np.ndarray:
         array = checkpoint(architecture)[name]
         if name == "model.embed_tokens.weight":
-            return stored(array, formats.embedding, half_scales=half_scales)
+            return stored(array, formats.embedding, formats.activations, half_scales=half_scales)
         if name == "lm_head.weight":
-            return stored(array, formats.lm_head, half_scales=half_scales)
-        return stored(array, formats.weights, half_scales=half_scales) if name.endswith("_proj.weight") else array
+            return stored(array, formats.lm_head, formats.activations, half_scales=half_scales)
+        if not name.endswith("_proj.weight"):
+            return array
+        return stored(array, formats.weights, formats.activations, half_scales=half_scales)
 
     model = Qwen3(architecture, CONTEXT, output)
     state = {}
@@ -138,14 +146,18 @@ def eager(
     if architecture.tie_word_embeddings and formats.lm_head != formats.embedding and output == "logits":
         model.tied = False
         model.lm_head = torch.nn.Module()
-        head = stored(checkpoint(architecture)["model.embed_tokens.weight"], formats.lm_head, half_scales=half_scales)
+        array = checkpoint(architecture)["model.embed_tokens.weight"]
+        head = stored(array, formats.lm_head, formats.activations, half_scales=half_scales)
         model.lm_head.weight = torch.nn.Parameter(torch.from_numpy(head))
     return model
 
 
-def attach(lowered: Lowered, architecture: Architecture) -> onnx.ModelProto:
-    """The lowered graph with its weights packed and inside."""
-    tensors, rope = checkpoint(architecture), dict(zip(("cos", "sin"), rope_tables(architecture, CONTEXT), strict=True))
+def attach(
+    lowered: Lowered, architecture: Architecture, calibrated: Mapping[str, np.ndarray] | None = None
+) -> onnx.ModelProto:
+    """The lowered graph with its weights packed and inside; `calibrated` tensors stand beside the checkpoint's."""
+    tensors = {**checkpoint(architecture), **(calibrated or {})}
+    rope = dict(zip(("cos", "sin"), rope_tables(architecture, CONTEXT), strict=True))
     initializers = lowered.model.graph.initializers
     for recipe in lowered.recipes:
         if recipe.layout.startswith("rope_"):
@@ -172,7 +184,7 @@ class Engine:
 
     def caches(self, batch: int) -> dict[str, np.ndarray]:
         """Caches full of a value that would show if it were ever read."""
-        dtype = {"fp32": np.float32, "fp16": np.float16}[self.formats.kv_cache]
+        dtype = {"fp32": np.float32, "fp16": np.float16, "bf16": np.dtype(ml_dtypes.bfloat16)}[self.formats.kv_cache]
         shape = (batch, self.architecture.num_key_value_heads, CONTEXT, self.architecture.head_dim)
         return {
             f"kv.{layer}.{part}": np.full(shape, 50, dtype)
@@ -197,14 +209,14 @@ class Engine:
             ids[index, : len(new)] = new
             rows.extend(range(index * length, index * length + len(new)))
         binding = self.session.io_binding()
-        binding.bind_cpu_input("input_ids", ids.reshape(-1))
+        binding.bind_cpu_input("input_ids", ids if len(self.session.get_inputs()[0].shape) == 2 else ids.reshape(-1))
         binding.bind_cpu_input("query_len", np.array([len(new) for new in tokens], np.int32))
         binding.bind_cpu_input("context_len", np.array(context, np.int32))
         binding.bind_cpu_input("logits_rows", np.array(rows, np.int64))
         binding.bind_output(self.session.get_outputs()[0].name)
         held = {}
         for name, array in caches.items():
-            value = held[name] = ort.OrtValue.ortvalue_from_numpy(array)
+            value = held[name] = _shared(array)
             binding.bind_ortvalue_input(name, value)
             if in_place:
                 binding.bind_ortvalue_output(name.replace("kv.", "kv_out."), value)
@@ -214,9 +226,17 @@ class Engine:
         names = [output.name for output in self.session.get_outputs()]
         outputs = dict(zip(names, binding.get_outputs(), strict=True))
         for name, array in caches.items():
-            array[...] = outputs[name.replace("kv.", "kv_out.")].numpy()
+            if not in_place:
+                array[...] = outputs[name.replace("kv.", "kv_out.")].numpy()
         result = outputs[names[0]].numpy()
         return np.split(result, np.cumsum([len(new) for new in tokens])[:-1])
+
+
+def _shared(array: np.ndarray) -> ort.OrtValue:
+    """A value over the memory of an array; NumPy has no bfloat16 of its own."""
+    if array.dtype == ml_dtypes.bfloat16:
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), onnx.TensorProto.BFLOAT16)
+    return ort.OrtValue.ortvalue_from_numpy(array)
 
 
 def engine(

@@ -19,11 +19,11 @@ from onnx.reference import ReferenceEvaluator
 
 from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.lower import TARGETS, lower
-from qwen3_graphs.lowered import WeightFormat
+from qwen3_graphs.lowered import Precision, WeightFormat
 
 if TYPE_CHECKING:
     from qwen3_graphs.architecture import Architecture
-    from qwen3_graphs.lowered import Lowered, Precision
+    from qwen3_graphs.lowered import Lowered
 
 INT4, INT8, BF16 = WeightFormat("int4", 32), WeightFormat("int8", 32), WeightFormat("bf16")
 CASES = [(architecture, fmt) for architecture in (DENSE, MOE) for fmt in (FLOAT, BF16, INT8, INT4)]
@@ -37,7 +37,18 @@ padded_target = pytest.mark.parametrize("target", ["onnx", "ort"])
 def lowered(architecture: Architecture, target: str, formats: Precision) -> Lowered:
     if target == "ort-cpu" and formats.kv_cache == "fp32":
         formats = replace(formats, kv_cache="fp16")
+    if target.startswith("tensorrt"):
+        formats = tensorrt_formats(formats.weights)
+        architecture = replace(architecture, intermediate_size=128)  # in whole groups
     return lower(semantic(architecture), target, formats, LIMITS)
+
+
+def tensorrt_formats(fmt: WeightFormat) -> Precision:
+    """The nearest that TensorRT has: everything in 16 bits but the matrices, and no groups of int8."""
+    activations = "bf16" if fmt.kind == "bf16" else "fp16"
+    plain = WeightFormat(activations)
+    matrix = {"int4": fmt, "int8": WeightFormat("int8")}.get(fmt.kind, plain)
+    return Precision(matrix, matrix, plain, activations, activations, precise=True)
 
 
 def described(values: list[onnx.ValueInfoProto]) -> dict[str, tuple[str, list[int | str]]]:
@@ -148,7 +159,15 @@ def test_the_number_of_nodes_does_not_grow_with_the_experts(target: str) -> None
 
 @pytest.mark.parametrize(
     ("target", "fmt"),
-    [("ort", INT4), ("ort", INT8), ("ort", FLOAT), ("onnx", BF16), ("ort-cpu", INT4), ("ort-cpu", FLOAT)],
+    [
+        ("ort", INT4),
+        ("ort", INT8),
+        ("ort", FLOAT),
+        ("onnx", BF16),
+        ("ort-cpu", INT4),
+        ("ort-cpu", FLOAT),
+        ("tensorrt", BF16),
+    ],
 )
 def test_a_tied_head_shares_the_bytes_of_the_embedding(target: str, fmt: WeightFormat) -> None:
     tied = lowered(replace(DENSE, tie_word_embeddings=True), target, precision(fmt))
@@ -178,7 +197,6 @@ def digests() -> list[str]:
 @pytest.mark.parametrize(
     ("formats", "message"),
     [
-        (replace(precision(), activations="bf16"), "activations are fp32, found bf16"),
         (precision(kv_cache="int8"), "kv_cache is fp32 or fp16, found int8"),
         (precision(kv_cache="bf16"), "kv_cache is fp32 or fp16, found bf16"),
         (precision(WeightFormat("int4", 48)), "weights group_size of int4 is one of 16, 32, 64, 128, 256, found 48"),
@@ -187,6 +205,11 @@ def digests() -> list[str]:
 def test_what_no_operator_computes_is_refused(target: str, formats: Precision, message: str) -> None:
     with pytest.raises(LoweringError, match=message):
         lowered(DENSE, target, formats)
+
+
+def test_onnx_refuses_half_precision_activations() -> None:
+    with pytest.raises(LoweringError, match="activations are fp32, found bf16"):
+        lowered(DENSE, "onnx", replace(precision(), activations="bf16"))
 
 
 def test_ort_refuses_integer_experts_of_broken_groups() -> None:
@@ -200,7 +223,7 @@ def test_onnx_refuses_int4_matrices_with_an_odd_number_of_outputs() -> None:
 
 
 def test_an_unknown_target_is_named() -> None:
-    with pytest.raises(LoweringError, match="unknown target 'ovx': expected one of onnx, ort, ort-cpu"):
+    with pytest.raises(LoweringError, match="unknown target 'ovx': expected one of onnx, ort, ort-cpu, tensorrt"):
         lower(semantic(DENSE), "ovx", precision(), LIMITS)
 
 

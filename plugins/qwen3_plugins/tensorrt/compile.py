@@ -1,0 +1,240 @@
+"""Compiles the Triton kernels ahead of time, without a GPU: `python -m qwen3_plugins.tensorrt.compile --output FOLDER`.
+
+For each kernel and compute capability: PTX (which the driver translates), a cubin (which it need not), and what
+they use of a multiprocessor, in `resources.json` and `resources.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from qwen3_plugins.tensorrt.kernels.kernel import Kernel
+
+__all__ = [
+    "CAPABILITIES",
+    "SHARED_MEMORY",
+    "TABLES",
+    "CompileError",
+    "Compiled",
+    "Resources",
+    "compile_kernel",
+    "markdown",
+    "problems",
+    "table",
+    "write",
+]
+
+SHARED_MEMORY = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024, 120: 99 * 1024}
+"""Bytes that one block may have, by compute capability (CUDA C++ programming guide, "Technical Specifications")."""
+
+CAPABILITIES = tuple(SHARED_MEMORY)
+
+TABLES = {
+    "attention": "qwen3_plugins.tensorrt.kernels.attention_table",
+    "moe": "qwen3_plugins.tensorrt.kernels.moe_table",
+}
+"""Modules with a function `table(capability) -> Iterable[tuple[str, Kernel]]`: kernels to compile, each with its variant's
+name, such as `qwen3-8b-fp16`. A new family of kernels adds a line."""
+
+
+class CompileError(RuntimeError):
+    """A kernel could not be compiled; one line says which, for what, and why."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a compiled kernel uses.
+
+    Attributes:
+        registers: of a thread.
+        stack: bytes of a thread in local memory: spilled registers, and arrays that are not in registers.
+        shared: bytes of a block.
+        threads: of a block.
+    """
+
+    registers: int
+    stack: int
+    shared: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A kernel as machine code.
+
+    Attributes:
+        kernel: what was compiled.
+        capability: for which compute capability, times ten.
+        entry: the name of its entry point in PTX and cubin. It takes the kernel's arguments, then two pointers to
+            scratch memory of Triton's, which none of these kernels has: pass null.
+        resources: what it uses; `threads` and `shared` are needed to launch it.
+    """
+
+    kernel: Kernel
+    capability: int
+    entry: str
+    ptx: str
+    cubin: bytes
+    resources: Resources
+
+
+def compile_kernel(kernel: Kernel, capability: int) -> Compiled:
+    """Compile one kernel; Triton keeps what it made in its own cache (`TRITON_CACHE_DIR`).
+
+    Args:
+        kernel: the description.
+        capability: compute capability times ten, such as 89.
+
+    Returns:
+        PTX, cubin and what they use.
+
+    Raises:
+        CompileError: Triton is missing, refuses the kernel, or made one that needs scratch memory.
+    """
+    try:
+        import triton
+        from triton.backends.compiler import GPUTarget
+        from triton.compiler import ASTSource
+    except ImportError as error:
+        raise CompileError(f"Triton is not installed ({error}): pip install 'triton==3.9.*'") from error
+    types = {argument.name: argument.type for argument in kernel.arguments}
+    aligned = {(place,): [["tt.divisibility", 16]] for place, kind in enumerate(types.values()) if kind.startswith("*")}
+    source = ASTSource(
+        fn=kernel.device_function(),
+        signature={**types, **dict.fromkeys(kernel.constants, "constexpr")},
+        constexprs=dict(kernel.constants),
+        attrs=aligned,
+    )
+    options = {"num_warps": kernel.warps, "num_stages": kernel.stages, "enable_fp_fusion": True}
+    try:
+        made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    except Exception as error:  # Triton's own families, LLVM's and the assembler's
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise CompileError(f"{kernel.name} for SM{capability}: {said[-1]}") from error
+    if made.metadata.global_scratch_size or made.metadata.profile_scratch_size:
+        raise CompileError(f"{kernel.name} for SM{capability}: needs scratch memory, which no plugin gives it")
+    registers, stack = _registers_and_stack(made.asm["cubin"])
+    resources = Resources(registers, stack, made.metadata.shared, 32 * made.metadata.num_warps)
+    return Compiled(kernel, capability, made.metadata.name, made.asm["ptx"], made.asm["cubin"], resources)
+
+
+def _registers_and_stack(cubin: bytes) -> tuple[int, int]:
+    """What `cuobjdump`, which comes with Triton, says of a cubin with one kernel."""
+    from triton import knobs
+
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+)", said)
+    if found is None:
+        raise CompileError(f"cuobjdump gave no register count: {said.strip()[:200]}")
+    return int(found[1]), int(found[2])
+
+
+def table(
+    families: Iterable[str] = TABLES, capabilities: Iterable[int] = CAPABILITIES
+) -> Iterator[tuple[str, Kernel, int]]:
+    """All (variant, kernel, capability) of some families of kernels; imports no Triton."""
+    for family in families:
+        module = import_module(TABLES[family])
+        for capability in capabilities:
+            for variant, kernel in module.table(capability):
+                yield variant, kernel, capability
+
+
+def problems(made: Compiled) -> list[str]:
+    """Why a compiled kernel should not be shipped for its GPU: spilled registers, too much shared memory."""
+    limit, used = SHARED_MEMORY[made.capability], made.resources
+    found = []
+    if used.stack:
+        found.append(f"{used.stack} bytes of a thread's registers are spilled to memory")
+    if used.shared > limit:
+        found.append(f"{used.shared} bytes of shared memory, where a block has {limit}")
+    return [f"{made.kernel.name} for SM{made.capability}: {what}" for what in found]
+
+
+def write(folder: Path, variant: str, made: Compiled) -> None:
+    """Write `<folder>/sm<capability>/<variant>.<kernel>.ptx` and `.cubin`, each replaced in one step."""
+    place = folder / f"sm{made.capability}"
+    place.mkdir(parents=True, exist_ok=True)
+    for suffix, content in (("ptx", made.ptx.encode()), ("cubin", made.cubin)):
+        _replace(place / f"{variant}.{made.kernel.name}.{suffix}", content)
+
+
+def markdown(rows: Sequence[tuple[str, Compiled]]) -> str:
+    """A table for documents: a row for each variant and kernel, a column for each compute capability.
+
+    Args:
+        rows: (variant, compiled kernel); what was not compiled for a capability leaves its cell empty.
+    """
+    capabilities = sorted({made.capability for _, made in rows})
+    cells: dict[tuple[str, str, int], dict[int, str]] = {}
+    for variant, made in rows:
+        used = made.resources
+        cell = f"{used.registers} / {used.shared / 1024:.0f}" + (f" / spills {used.stack}" if used.stack else "")
+        cells.setdefault((variant, made.kernel.name, used.threads), {})[made.capability] = cell
+    lines = [
+        "Registers of a thread / KiB of shared memory of a block.",
+        "",
+        "| variant | kernel | threads | " + " | ".join(f"SM{capability}" for capability in capabilities) + " |",
+        "|---|---|---|" + "---|" * len(capabilities),
+    ]
+    for (variant, name, threads), row in cells.items():
+        columns = " | ".join(row.get(capability, "") for capability in capabilities)
+        lines.append(f"| {variant} | `{name}` | {threads} | {columns} |")
+    return "\n".join(lines) + "\n"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    beside = path.with_name(path.name + ".new")
+    beside.write_bytes(content)
+    beside.replace(path)
+
+
+def main() -> int:
+    """The command: compiles the table and writes it; fails if a kernel does not fit its GPU."""
+    parser = argparse.ArgumentParser(
+        prog="python -m qwen3_plugins.tensorrt.compile", description=(__doc__ or "").split("\n", 1)[0]
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for PTX, cubins and the tables")
+    parser.add_argument("--family", action="append", choices=sorted(TABLES), help="only these kernels (repeatable)")
+    parser.add_argument("--capability", action="append", type=int, choices=CAPABILITIES, help="only these (repeatable)")
+    chosen = parser.parse_args()
+    rows: list[tuple[str, Compiled]] = []
+    try:
+        for variant, kernel, capability in table(chosen.family or TABLES, chosen.capability or CAPABILITIES):
+            made = compile_kernel(kernel, capability)
+            write(chosen.output, variant, made)
+            rows.append((variant, made))
+            print(f"SM{capability} {variant} {kernel.name}: {made.resources}", flush=True)  # noqa: T201 - output
+    except CompileError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command's output
+        return 1
+    record = [
+        {"variant": variant, "kernel": made.kernel.name, "capability": made.capability, **asdict(made.resources)}
+        for variant, made in rows
+    ]
+    _replace(chosen.output / "resources.json", (json.dumps(record, indent=1) + "\n").encode())
+    _replace(chosen.output / "resources.md", markdown(rows).encode())
+    bad = [line for _, made in rows for line in problems(made)]
+    for line in bad:
+        print(f"error: {line}", file=sys.stderr)  # noqa: T201 - a command's output
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
