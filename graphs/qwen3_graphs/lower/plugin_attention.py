@@ -4,21 +4,25 @@ The function goes into the model under the node's own name. TensorRT must not se
 the function instead of the plugin: `qwen3_plugins.tensorrt.importing` removes it.
 """
 
-# The body below is translated to ONNX, not run: onnxscript reads the types of attributes and leaves tensors without.
+# Translated to ONNX, not run: onnxscript takes tensors without annotations and attributes with them.
 # mypy: disable-error-code="no-untyped-def, misc"
+# ruff: noqa: ANN001, ANN201, N802
 
-from onnxscript import opset23 as op
-from onnxscript import script
+from typing import Any
+
+from onnxscript import opset23, script
 from onnxscript.values import Opset
 
 from qwen3_graphs import schemas
+
+op: Any = opset23  # its own types refuse operators that work on any
 
 FLOAT, INT64 = 1, 7  # of onnx.TensorProto
 
 
 # Written in the part of Python that onnxscript translates to ONNX; the names are the operator's.
 @script(Opset(schemas.DOMAIN, schemas.VERSION), default_opset=op)
-def Qwen3Attention(  # noqa: ANN201, D417, N802
+def Qwen3Attention(
     q,
     k,
     v,
@@ -36,7 +40,7 @@ def Qwen3Attention(  # noqa: ANN201, D417, N802
     block_size: int,
     epsilon: float,
 ):
-    """Compute in float32, sequence by sequence; queries pass through the type of q, keys and values through the cache's.
+    """Compute in float32, sequence by sequence; queries pass through the type of q, keys and values through kv's.
 
     Shapes as in `qwen3_plugins.tensorrt.attention`. The cache is copied, not written in place.
     """

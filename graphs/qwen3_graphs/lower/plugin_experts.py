@@ -3,18 +3,21 @@
 `Qwen3MoE` calls `expert_matrix`, one expert's matrix in float32, of which a model gets the definition for its weights.
 """
 
-# The bodies below are translated to ONNX, not run: onnxscript reads the types of attributes and leaves tensors without.
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc"
-# ruff: noqa: ANN001, ANN202, D103
+# Translated to ONNX, not run: onnxscript takes tensors without annotations and attributes with them.
+# mypy: disable-error-code="no-untyped-def, misc"
+# ruff: noqa: ANN001, ANN201, N802, RET504
+
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 from onnx import numpy_helper
-from onnxscript import opset23 as op
-from onnxscript import script
+from onnxscript import opset23, script
 from onnxscript.values import Opset
 
 from qwen3_graphs import schemas
+
+op: Any = opset23  # its own types refuse operators that work on any
 
 FLOAT, INT32, BOOL = 1, 6, 9  # of onnx.TensorProto
 _QWEN3 = Opset(schemas.DOMAIN, schemas.VERSION)
@@ -38,7 +41,7 @@ def expert_matrix_fp8(codes, scales, expert, group_size: int):  # noqa: ARG001
 
 @script(_QWEN3, default_opset=op)
 def expert_matrix_int4(codes, scales, expert, group_size: int):
-    """Of pairs of two's complement codes, as int8 [E, N, K / 2], the even one in the low half, and scales [E, N, groups]."""
+    """Of pairs of two's complement codes, int8 [E, N, K / 2], the even one in the low half, scales [E, N, groups]."""
     sixteen, last = op.Cast(op.Constant(value_int=16), to=INT32), op.Constant(value_ints=[-1])
     pair = op.Cast(op.Gather(codes, expert), to=INT32)
     low = op.Mod(pair, sixteen)
@@ -53,7 +56,7 @@ def expert_matrix_int4(codes, scales, expert, group_size: int):
 
 
 @script(_QWEN3, default_opset=op)
-def Qwen3MoE(  # noqa: N802
+def Qwen3MoE(
     x,
     router,
     gate_up,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
@@ -29,7 +29,7 @@ def expert_functions(opset: int, weight_format: str) -> tuple[ir.Function, ...]:
     )
 
 
-def _function(script: OnnxFunction, opset: int, name: str | None = None) -> ir.Function:
+def _function(script: OnnxFunction[..., Any], opset: int, name: str | None = None) -> ir.Function:
     proto = script.to_function_proto()
     proto.name = name or proto.name
     for imported in proto.opset_import:

@@ -66,7 +66,9 @@ def lower(semantic: ir.Model, precision: Precision, limits: Limits, plugins: Plu
 def _check_experts(precision: Precision) -> None:
     fmt = precision.weights
     if fmt.kind not in GROUP_SIZES or fmt.group_size not in GROUP_SIZES[fmt.kind]:
-        kinds = ", ".join(kind if sizes == (0,) else f"{kind} in groups of 32 or 128" for kind, sizes in GROUP_SIZES.items())
+        kinds = ", ".join(
+            kind if sizes == (0,) else f"{kind} in groups of 32 or 128" for kind, sizes in GROUP_SIZES.items()
+        )
         found = f"{fmt.kind} in groups of {fmt.group_size}" if fmt.group_size else fmt.kind
         raise LoweringError(f"target tensorrt with moe: plugin: weights are {kinds}, found {found}")
     if fmt.kind == "fp8" and not precision.precise:
@@ -85,7 +87,9 @@ def attention(step: PackedStep, node: ir.Node, q: ir.Value) -> ir.Value:
         expected = " or ".join(map(str, HEAD_DIMS))
         raise LoweringError(f"target tensorrt with attention: plugin: head_dim is {expected}, found {head_dim}")
     k, v, cache, *batch = (
-        step.values[value] for index, value in enumerate(node.inputs) if value is not None and index in (1, 2, 7, 8, 9, 10)
+        step.values[value]
+        for index, value in enumerate(node.inputs)
+        if value is not None and index in (1, 2, 7, 8, 9, 10)
     )
     plain = WeightFormat(step.precision.activations)
     norms = [

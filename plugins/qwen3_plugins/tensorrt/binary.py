@@ -51,7 +51,9 @@ def compiled(name: str, kernel: Kernel, capability: int) -> Binary:
     """
     from qwen3_plugins.tensorrt.compile import compile_kernel
 
-    key = repr((kernel.name, kernel.arguments, sorted(kernel.constants.items()), kernel.warps, kernel.stages, capability))
+    key = repr(
+        (kernel.name, kernel.arguments, sorted(kernel.constants.items()), kernel.warps, kernel.stages, capability)
+    )
     if key not in _made:
         made = compile_kernel(kernel, capability)
         _made[key] = Binary(name, capability, made.entry, made.resources.threads, made.resources.shared, made.cubin)

@@ -1,9 +1,9 @@
 """What has to be known to build an engine from an ONNX file with our plugins.
 
-    trt = library.load("tensorrt_rtx")
-    v3.register(trt, capabilities=(89, 120))
-    parser.parse(without_functions(content), path)      # path: where the external weights are
-    v3.allow_in_place(trt, config)
+trt = library.load("tensorrt_rtx")
+v3.register(trt, capabilities=(89, 120))
+parser.parse(without_functions(content), path)      # path: where the external weights are
+v3.allow_in_place(trt, config)
 """
 
 from __future__ import annotations

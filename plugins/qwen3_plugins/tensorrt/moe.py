@@ -74,9 +74,7 @@ class MoE:
         sizes = (32, 128) if self.weight_format == "int4" else (0,)
         if self.group_size not in sizes:
             expected = " or ".join(map(str, sizes))
-            raise PluginError(
-                f"{self.NAME}: group_size of {self.weight_format} is {expected}, found {self.group_size}"
-            )
+            raise PluginError(f"{self.NAME}: group_size of {self.weight_format} is {expected}, found {self.group_size}")
 
     def types(self, activations: str) -> tuple[str, ...]:
         """See `Operator.types`."""
@@ -122,9 +120,7 @@ class MoE:
         """See `Operator.kernels`; those for the experts' products come with two sizes of tiles."""
         experts = self._experts(activations, shapes)
         return {
-            _name(kernel.name, tile): kernel
-            for tile in ("decode", "prefill")
-            for kernel in _kernels(experts, tile)
+            _name(kernel.name, tile): kernel for tile in ("decode", "prefill") for kernel in _kernels(experts, tile)
         }
 
     def launches(self, activations: str, shapes: Sequence[Shape], capability: int) -> tuple[Launch, ...]:  # noqa: ARG002

@@ -131,4 +131,3 @@ def check_shapes(operator: Operator, expected: Sequence[tuple[int | str, ...]], 
         if not same:
             text = ", ".join(f"{one} = {sizes[one]}" if one in sizes else str(one) for one in wanted)
             raise PluginError(f"{operator.NAME}: {name} is [{text}], found {list(found)}")
-

@@ -123,7 +123,7 @@ def _stored(trt: ModuleType, value: int | float | str | bytes) -> tuple[Any, Any
     return np.array([value], np.int32), kinds.INT32
 
 
-def _plugin_class(trt: ModuleType, kind: type[Operator]) -> type:
+def _plugin_class(trt: ModuleType, kind: type[Operator]) -> type:  # noqa: C901 - a class of many short answers
     parts = (trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuildV2, trt.IPluginV3OneRuntime)
     names = _type_names(trt)
     data_types = {name: data_type for data_type, name in names.items()}
@@ -135,7 +135,8 @@ def _plugin_class(trt: ModuleType, kind: type[Operator]) -> type:
             for part in parts:
                 part.__init__(self)
             self.operator, self.binaries = operator, binaries
-            self.activations, self.shapes = "", ()
+            self.activations = ""  # this and the shapes are known once TensorRT has configured the plugin
+            self.shapes: tuple[Shape, ...] = ()
             self.plugin_name, self.plugin_namespace, self.plugin_version = kind.NAME, NAMESPACE, VERSION
             self.num_outputs, self.format_combination_limit = len(kind.OUTPUTS), 1
             self.metadata_string = self.timing_cache_id = ""
@@ -150,8 +151,7 @@ def _plugin_class(trt: ModuleType, kind: type[Operator]) -> type:
 
         def get_output_data_types(self, found: Sequence[Any]) -> list[Any]:
             given = [names.get(one, str(one)) for one in found]
-            for position in range(len(kind.INPUTS)):
-                _noted(lambda at=position: check_type(self.operator, at, given))
+            _noted(lambda: [check_type(self.operator, position, given) for position in range(len(given))])
             return [data_types[name] for name in self.operator.types(given[0])[len(kind.INPUTS) :]]
 
         def get_output_shapes(self, given: Sequence[Any], _shape_inputs: Any, _builder: Any) -> list[Any]:  # noqa: ANN401

@@ -49,3 +49,73 @@ def test_hidden_states_of_an_embedding_model():
 def test_experts_in_every_format(weights, normalised):
     architecture = replace(EXPERTS, norm_topk_prob=normalised, moe_intermediate_size=128, num_hidden_layers=1)
     assert _error(opened(architecture, precision("fp16", weights), BOTH)) < 2e-2
+
+
+def test_experts_in_bfloat16():
+    shallow = replace(EXPERTS, num_hidden_layers=1)  # behind another layer, rounding may turn a router's close call
+    assert _error(opened(shallow, precision("bf16", WeightFormat("int4", 32)), BOTH)) < TOLERANCE["bf16"]
+
+
+def test_experts_with_the_attention_of_tensorrt_keep_the_padded_contract():
+    lowered = lower(semantic(EXPERTS), "tensorrt", precision("fp16"), LIMITS, Plugins(moe=True))
+    graph = lowered.model.graph
+    assert [value.name for value in graph.inputs][:4] == ["input_ids", "query_len", "context_len", "logits_rows"]
+    kinds = {(node.domain, node.op_type) for node in graph}
+    assert {("qwen3", "Qwen3MoE"), ("trt", "TRT_Attention")} <= kinds
+    assert ("qwen3", "Qwen3Attention") not in kinds
+
+
+def test_contract_of_packed_steps():
+    graph = lower(semantic(WIDE), "tensorrt-rtx", precision("bf16"), LIMITS, ATTENTION).model.graph
+    described = {
+        value.name: (value.dtype.name, [size if isinstance(size, int) else size.value for size in value.shape])
+        for value in (*graph.inputs, *graph.outputs)
+    }
+    cache = ("BFLOAT16", ["blocks", 2, 2, BLOCK, 64])
+    assert described == {
+        "input_ids": ("INT64", ["T"]),
+        "query_start": ("INT32", ["B+1"]),
+        "context_len": ("INT32", ["B"]),
+        "block_table": ("INT32", ["B", "M"]),
+        "logits_rows": ("INT32", ["R"]),
+        **{f"{name}.{layer}": cache for name in ("kv", "kv_out") for layer in range(2)},
+        "logits": ("FLOAT", ["R", 90]),
+    }
+
+
+def test_equal_arguments_give_equal_bytes():
+    first, second = (imported(EXPERTS, precision("fp16", WeightFormat("fp8")), BOTH) for _ in range(2))
+    assert first.SerializeToString(deterministic=True) == second.SerializeToString(deterministic=True)
+
+
+def test_the_checker_accepts_the_file():
+    onnx.checker.check_model(imported(EXPERTS, precision("bf16", WeightFormat("int4", 32)), BOTH), full_check=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "architecture", "formats", "plugins", "said"),
+    [
+        ("ort-cpu", WIDE, precision("fp16"), ATTENTION, "target ort-cpu has no plugins"),
+        ("tensorrt", replace(WIDE, head_dim=32), precision("fp16"), ATTENTION, "head_dim is 64 or 128, found 32"),
+        ("tensorrt", EXPERTS, precision("fp16", WeightFormat("int8")), BOTH, "weights are .*, found int8"),
+        ("tensorrt", EXPERTS, precision("fp16", WeightFormat("int4", 64)), BOTH, "found int4 in groups of 64"),
+        (
+            "tensorrt",
+            EXPERTS,
+            replace(precision("fp16", WeightFormat("fp8")), precise=False),
+            BOTH,
+            "experts keep their inputs",
+        ),
+    ],
+)
+def test_what_the_plugins_do_not_compute_is_refused(target, architecture, formats, plugins, said):
+    with pytest.raises(LoweringError, match=said):
+        lower(semantic(architecture), target, formats, LIMITS, plugins)
+
+
+def test_a_model_without_the_functions_cannot_be_mistaken_for_the_file():
+    """ONNX Runtime has no such operators: without the functions nothing is executed, rather than something else."""
+    proto = imported(WIDE, precision("fp16"), ATTENTION)
+    del proto.functions[:]
+    with pytest.raises(Exception, match="Qwen3Attention"):
+        session(proto)
