@@ -42,8 +42,8 @@ SHARED_MEMORY = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024,
 CAPABILITIES = tuple(SHARED_MEMORY)
 
 TABLES = {"attention": "qwen3_plugins.tensorrt.kernels.attention_table"}
-"""Modules with a function `table(capability) -> Iterable[tuple[str, Kernel]]`: kernels to compile, each with its variant's
-name, such as `qwen3-8b-fp16`. A new family of kernels adds a line."""
+"""Modules with a function `table(capability) -> Iterable[tuple[str, Kernel]]`: the kernels to compile, each after the
+name of its variant, such as `qwen3-8b-fp16`. A new family of kernels adds a line."""
 
 
 class CompileError(RuntimeError):
