@@ -41,7 +41,10 @@ SHARED_MEMORY = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024,
 
 CAPABILITIES = tuple(SHARED_MEMORY)
 
-TABLES = {"attention": "qwen3_plugins.tensorrt.kernels.attention_table"}
+TABLES = {
+    "attention": "qwen3_plugins.tensorrt.kernels.attention_table",
+    "moe": "qwen3_plugins.tensorrt.kernels.moe_table",
+}
 """Modules with a function `table(capability) -> Iterable[tuple[str, Kernel]]`: the kernels to compile, each after the
 name of its variant, such as `qwen3-8b-fp16`. A new family of kernels adds a line."""
 
