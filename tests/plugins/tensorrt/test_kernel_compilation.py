@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,12 +46,15 @@ def test_every_kernel_compiles_without_spills_within_its_gpu(kernel: Kernel, cap
     # Pointers and int32 scalars in the described order, then Triton's two scratch pointers.
     expected = ["u64" if argument.type.startswith("*") else "u32" for argument in kernel.arguments]
     assert kinds == [*expected, "u64", "u64"]
+    assert re.search(rf"{made.entry}_param_{len(expected) - 1}\s*\)", made.bare_ptx())
+    assert f"{made.entry}_param_{len(expected)}" not in made.bare_ptx()
+    for text in (made.ptx, made.bare_ptx(), made.cubin.decode("latin-1")):
+        assert "_device.py" not in text  # nor the folder it is in
     assert made.resources.threads == 32 * kernel.warps
     assert made.resources.registers * made.resources.threads <= 65536
 
 
-@pytest.mark.parametrize("head_dim", [64, 128])
-@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize(("capability", "head_dim"), [(80, 64), (90, 128)])
 def test_attention_in_bfloat16_compiles(capability: int, head_dim: int) -> None:
     kernels = attention_kernels(AttentionShape(32, 8, head_dim, 64, 1e-6, "bf16"), capability)
     for kernel in (kernels.append, kernels.split, kernels.attend):
@@ -76,6 +82,35 @@ def test_prompts_use_the_matrix_units_and_fetch_keys_ahead_in_16_byte_pieces(cap
     sizes = [int(size, 0) for size in copies]
     assert sizes.count(16) >= 16
     assert set(sizes) <= {16, 4}  # block ids are fetched ahead too, one by one
+
+
+def test_ptx_without_scratch_pointers_assembles() -> None:
+    from triton import knobs
+
+    kernel = attention_kernels(AttentionShape(32, 8, 128, 16, 1e-6, "fp16"), 89).append
+    with tempfile.TemporaryDirectory() as folder:
+        source, made = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
+        source.write_text(compile_kernel(kernel, 89).bare_ptx(), encoding="utf-8")
+        subprocess.run([knobs.nvidia.ptxas.path, "-arch=sm_89", str(source), "-o", str(made)], check=True)
+        said = subprocess.run(
+            [knobs.nvidia.cuobjdump.path, "-elf", str(made)], capture_output=True, text=True, check=True
+        )
+    assert len(re.findall("EIATTR_KPARAM_INFO", said.stdout)) == len(kernel.arguments)
+
+
+def test_the_same_kernel_gives_the_same_bytes(tmp_path: Path) -> None:
+    code = (
+        "import hashlib; from qwen3_plugins.tensorrt.compile import compile_kernel;"
+        "from qwen3_plugins.tensorrt.kernels.attention import AttentionShape, attention_kernels;"
+        "made = compile_kernel(attention_kernels(AttentionShape(32, 8, 128, 16, 1e-6, 'fp16'), 90).split, 90);"
+        "print(hashlib.sha256(made.ptx.encode() + made.cubin).hexdigest())"
+    )
+    digests = []
+    for seed in ("1", "2"):
+        settings = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path / seed), "PYTHONHASHSEED": seed}
+        said = subprocess.run([sys.executable, "-c", code], env=settings, capture_output=True, text=True, check=True)
+        digests.append(said.stdout)
+    assert digests[0] == digests[1]
 
 
 def test_describing_kernels_needs_no_triton() -> None:
