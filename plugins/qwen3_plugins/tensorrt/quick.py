@@ -76,15 +76,16 @@ def _register(trtp: ModuleType, quick: Quick, capability: int) -> None:
     several = tuple[(trtp.TensorDesc,) * len(quick.results())]  # type: ignore[misc]  # not known before it runs
     plugin_id = f"{NAMESPACE}::{quick.name}"
 
-    def split(arguments: Sequence[Any]) -> tuple[dict[str, Any], Any]:
+    def split(arguments: Sequence[Any], named: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], Any]:
         """What was given for each input, and the shape that the attributes describe."""
         given = dict(zip(inputs, arguments, strict=False))
+        found = named or dict(zip(attributes, arguments[len(inputs) :], strict=True))
         # The ONNX parser leaves a zero at the end of text.
-        values = [value.rstrip("\0") if isinstance(value, str) else value for value in arguments[len(inputs) :]]
-        return given, quick.family(**dict(zip(attributes, values, strict=True)))
+        values = {name: value.rstrip("\0") if isinstance(value, str) else value for name, value in found.items()}
+        return given, quick.family(**values)
 
-    def describe(*arguments: Any) -> tuple[Any, ...]:  # noqa: ANN401
-        given, shape = split(arguments)
+    def describe(*arguments: Any, **named: Any) -> tuple[Any, ...]:  # noqa: ANN401
+        given, shape = split(arguments, named)
         kernel = quick.kernels(shape, capability)[0]
         made = quick.outputs(shape, {name: one.shape_expr for name, one in given.items()})
         types = {one.name: _data_type(trtp, one.type) for one in kernel.arguments if one.role == "output"}
@@ -189,7 +190,7 @@ def _expert(name: str, first: str, outputs: Sequence[str]) -> Quick:
 
 _EXAMPLES: dict[type, Any] = {
     AttentionShape: AttentionShape(2, 1, 64, 16, 1e-6, "fp16"),
-    Experts: Experts(2, 1, True, 16, 16, "fp16", "fp16"),  # noqa: FBT003
+    Experts: Experts(2, 1, True, 16, 16, "fp16", "fp16"),
 }
 
 ATTENTION = (

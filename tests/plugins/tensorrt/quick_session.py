@@ -72,9 +72,7 @@ def main() -> None:
         aliases = [plugin.get_aliased_input(index) for index in range(found.num_outputs)]
         return {"types": [kind.name for kind in types], "aliases": aliases}
 
-    def launch_of(
-        name: str, kinds: list[str], shapes: list[list[int]], attributes: dict[str, Any], tactic: int
-    ) -> Any:
+    def launch_of(name: str, kinds: list[str], shapes: list[list[int]], attributes: dict[str, Any], tactic: int) -> Any:
         found = _lib.QDP_REGISTRY[f"qwen3::{name}"]
         real, trt.IDimensionExpr = trt.IDimensionExpr, Expression
         _tensor.SymIntExpr._exprBuilder = Builder()
@@ -85,7 +83,7 @@ def main() -> None:
                 )
                 for kind, shape in zip(kinds, shapes, strict=True)
             ]
-            outputs = found.register_func(*inputs, *attributes.values())
+            outputs = found.register_func(*inputs, **attributes)
             offered = found.autotune_func(*inputs, *attributes.values(), outputs)
             combinations = [combination for one in offered for combination in one._get_combinations()]
             entry, ptx, launch, scalars = found.aot_impl_func(*inputs, *attributes.values(), outputs, tactic)

@@ -106,7 +106,13 @@ def _operator_tensors(shape: Any, tokens: int, batch: int, width: int) -> dict[s
             "lse": ("fp32", [batch, kv_heads, 16, rows]),
             "out": (x, [tokens, heads * dim]),
         }
-    x, experts, hidden, inner, slots = shape.dtype, shape.experts, shape.hidden_size, shape.inner_size, tokens * shape.top_k
+    x, experts, hidden, inner, slots = (
+        shape.dtype,
+        shape.experts,
+        shape.hidden_size,
+        shape.inner_size,
+        tokens * shape.top_k,
+    )
     return {
         "x": (x, [tokens, hidden]),
         "router": (x, [experts, hidden]),
@@ -179,9 +185,7 @@ def test_ptx_takes_what_tensorrt_passes(session, plugin):
 
 def test_tiles_of_the_experts_are_two_tactics(session):
     (plugin,) = (one for one in quick.PLUGINS if one.name == "moe_gate_up")
-    few, many = (
-        _launch(session, plugin, EXPERTS, _operator_tensors(EXPERTS, 4096, 1, 1), tactic) for tactic in (1, 2)
-    )
+    few, many = (_launch(session, plugin, EXPERTS, _operator_tensors(EXPERTS, 4096, 1, 1), tactic) for tactic in (1, 2))
     assert few["grid"][1] > many["grid"][1]
 
 
