@@ -7,7 +7,7 @@ For TensorRT-RTX, whose plugins are `v3`:
     parser.parse(importing.without_functions(content), path)      # path: the file, for its external weights
     v3.allow_in_place(trt, config)
 
-For TensorRT, whose plugins are `quick`, `quick.register(tensorrt.plugin, 89)` and `importing.as_quick(content)` instead.
+For TensorRT, whose plugins are `quick`, it is `quick.register(tensorrt.plugin, 89)` and `importing.as_quick(content)`.
 """
 
 from __future__ import annotations

@@ -95,8 +95,7 @@ def _register(trtp: ModuleType, quick: Quick, capability: int) -> None:
         )
 
     def tune(*arguments: Any) -> list[Any]:  # noqa: ANN401
-        *given, results = arguments
-        _, shape = split(given)
+        _, shape = split(arguments[:-1])
         kernels = quick.kernels(shape, capability)
         types = [_type_name(argument.type) for argument in kernels[0].arguments if argument.role != "scalar"]
         return [trtp.AutoTuneCombination(", ".join(types), "LINEAR", list(range(1, len(kernels) + 1)))]
