@@ -36,10 +36,23 @@ __all__ = [
     "write",
 ]
 
-SHARED_MEMORY = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024, 120: 99 * 1024}
+SHARED_MEMORY = {
+    capability: kibibytes * 1024
+    for capability, kibibytes in (
+        (80, 163),
+        (86, 99),
+        (89, 99),
+        (90, 227),
+        (100, 227),
+        (103, 227),
+        (120, 99),
+        (121, 99),
+    )
+}
 """Bytes that one block may have, by compute capability (CUDA C++ programming guide, "Technical Specifications")."""
 
-CAPABILITIES = tuple(SHARED_MEMORY)
+CAPABILITIES = (80, 89, 90, 100, 120)
+"""What the table is compiled for: one of each kind of GPU."""
 
 TABLES = {
     "attention": "qwen3_plugins.tensorrt.kernels.attention_table",
@@ -232,7 +245,9 @@ def main() -> int:
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for PTX, cubins and the tables")
     parser.add_argument("--family", action="append", choices=sorted(TABLES), help="only these kernels (repeatable)")
-    parser.add_argument("--capability", action="append", type=int, choices=CAPABILITIES, help="only these (repeatable)")
+    parser.add_argument(
+        "--capability", action="append", type=int, choices=sorted(SHARED_MEMORY), help="only these (repeatable)"
+    )
     chosen = parser.parse_args()
     rows: list[tuple[str, Compiled]] = []
     try:

@@ -61,6 +61,18 @@ def test_attention_in_bfloat16_compiles(capability: int, head_dim: int) -> None:
         assert problems(compile_kernel(kernel, capability)) == []
 
 
+@pytest.mark.parametrize("capability", [86, 103, 121])
+def test_relatives_of_those_gpus_are_compiled_for_too(capability: int) -> None:
+    kernels = attention_kernels(AttentionShape(32, 8, 128, 16, 1e-6, "fp16"), capability)
+    assert problems(compile_kernel(kernels.attend, capability)) == []
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_other_gpus_are_refused_by_name(small: bool) -> None:
+    with pytest.raises(ValueError, match="no tile sizes for SM75, only for SM80"):
+        attention_kernels(AttentionShape(32, 8, 128, 16, 1e-6, "fp16"), 75, small=small)
+
+
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_small_attention_fits_what_every_launch_may_have(capability: int) -> None:
     kernels = attention_kernels(AttentionShape(32, 8, 128, 16, 1e-6, "fp16"), capability, small=True)
