@@ -31,11 +31,18 @@ INT4 = WeightFormat("int4", 32)
 EXPERTS, WIDE = replace(TWO_LAYERS, num_hidden_layers=1), replace(DENSE, num_hidden_layers=1)
 
 
-def build(model: Path, *, capabilities: tuple[int, ...] = (89,), profiles: Any = PROFILES, **more: Any) -> dict[str, Any]:
+def build(
+    model: Path, *, capabilities: tuple[int, ...] = (89,), profiles: Any = PROFILES, **more: Any
+) -> dict[str, Any]:
     request = {"model": str(model), "capabilities": capabilities, "profiles": profiles, **more}
     script = Path(__file__).with_name("v3_session.py")
     ran = subprocess.run(
-        [sys.executable, str(script)], input=json.dumps(request), capture_output=True, text=True, check=False, timeout=400
+        [sys.executable, str(script)],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=400,
     )
     lines = [line for line in ran.stdout.splitlines() if line.startswith("{")]
     assert ran.returncode == 0, ran.stderr[-2000:]

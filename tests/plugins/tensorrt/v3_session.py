@@ -70,7 +70,8 @@ def _profile(builder: Any, network: Any, sizes: dict[str, list[int]]) -> Any:
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
         bounds = [
-            [size] * 3 if size >= 0 else sizes[tensor.get_dimension_name(axis)] for axis, size in enumerate(tensor.shape)
+            [size] * 3 if size >= 0 else sizes[tensor.get_dimension_name(axis)]
+            for axis, size in enumerate(tensor.shape)
         ]
         made.set_shape(tensor.name, *zip(*bounds, strict=True))
     return made
