@@ -48,6 +48,11 @@ def ours(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     return (codes * scales[..., None]).reshape(weight.shape)
 
 
+def above_zero(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """This project's search for TensorRT: scales above zero, rounded to float16 before the codes are chosen."""
+    return quantize(weight, WeightFormat("int4", GROUP), positive=True, scale_type="fp16").dequantize()
+
+
 def extreme_at_minus_8(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     """The rule of llama.cpp's Q4_0: the element farthest from zero becomes -8, halves round up, scales are float16."""
     values, largest = _grouped(weight)
@@ -65,6 +70,7 @@ def largest_at_7(weight: NDArray[np.float32]) -> NDArray[np.float32]:
 
 RULES: dict[str, Rule] = {
     "this project": ours,
+    "scales above zero": above_zero,
     "extreme at -8 (Q4_0)": extreme_at_minus_8,
     "absmax / 7": largest_at_7,
 }

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def mixture_of_experts(
@@ -27,6 +32,35 @@ def mixture_of_experts(
     Returns:
         [T, H].
     """
+    return watched_experts(x, router, gate, up, down, top_k, normalize, lambda _, inputs: inputs)
+
+
+def watched_experts(
+    x: Tensor,
+    router: Tensor,
+    gate: Tensor,
+    up: Tensor,
+    down: Tensor,
+    top_k: int,
+    normalize: bool,
+    watch: Callable[[str, Tensor], Tensor],
+) -> Tensor:
+    """Compute `mixture_of_experts`, passing the inputs of the experts' matrices through a function.
+
+    Args:
+        x: [T, H]; likewise the six that follow, as in `mixture_of_experts`.
+        router: [E, H].
+        gate: [E, I, H].
+        up: [E, I, H].
+        down: [E, H, I].
+        top_k: experts a token is sent to.
+        normalize: whether the probabilities of the chosen experts are scaled to sum to one.
+        watch: called for each expert with `gate_proj` and `up_proj` and its tokens [t, H], and with `down_proj` and
+            what lies between [t, I]; what it returns is multiplied. The router's input does not pass through it.
+
+    Returns:
+        [T, H].
+    """
     probability = functional.softmax(x @ router.to(x.dtype).T, dim=-1, dtype=torch.float32)
     share, choice = probability.topk(top_k, dim=-1)
     if normalize:
@@ -35,7 +69,8 @@ def mixture_of_experts(
     for expert in sorted(set(choice.flatten().tolist())):
         token, rank = torch.where(choice == expert)
         routed = x[token]
-        hidden = functional.silu(routed @ gate[expert].to(x.dtype).T) * (routed @ up[expert].to(x.dtype).T)
-        answer = hidden @ down[expert].to(x.dtype).T
+        opened = functional.silu(watch("gate_proj", routed) @ gate[expert].to(x.dtype).T)
+        hidden = opened * (watch("up_proj", routed) @ up[expert].to(x.dtype).T)
+        answer = watch("down_proj", hidden) @ down[expert].to(x.dtype).T
         out.index_add_(0, token, answer * share[token, rank, None].to(x.dtype))
     return out

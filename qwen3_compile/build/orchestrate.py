@@ -8,22 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.build import stages
 from qwen3_compile.build.cache import Cache
-from qwen3_compile.build.fingerprint import tool_versions
+from qwen3_compile.build.calibration_stage import RECORD, calibration_record, wanted_scales
+from qwen3_compile.build.fingerprint import tool_versions, tools_of
 from qwen3_compile.build.lock import MEASURED, check_outcome, check_source, check_spec, check_tools, pinned_source
+from qwen3_compile.build.plan_stage import PLAN, engine_plan, plan_notes
 from qwen3_compile.build.progress import Progress, Silent
 from qwen3_compile.checkpoint import open_checkpoint
+from qwen3_compile.checkpoint.input_scales import pre_scaled
 from qwen3_compile.engine.files import file_entry
 from qwen3_compile.engine.manifest import manifest_document, source_record, write_manifest
 from qwen3_compile.engine.publish import prepare_target, publication
 from qwen3_compile.engine.tokens import read_tokens
 from qwen3_compile.errors import CheckpointError, UnsupportedError
 from qwen3_compile.spec.source import SyntheticSource, parse_source
+from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from qwen3_compile.checkpoint.contract import Checkpoint
     from qwen3_compile.spec import Spec
+    from qwen3_compile.tensorrt import PlanFacts
     from qwen3_compile.validate import AccuracyReport
     from qwen3_runtime.manifest import FileEntry, Manifest
 
@@ -37,12 +42,14 @@ class EngineInfo:
         manifest: its manifest, as JSON-able values.
         accuracy: what validation measured; None when it was left out.
         differing: in a locked build, the measured files that differ from the locked engine's.
+        plan: what TensorRT built; None for other targets.
     """
 
     path: Path
     manifest: dict[str, Any]
     accuracy: AccuracyReport | None
     differing: tuple[str, ...] = ()
+    plan: PlanFacts | None = None
 
 
 def build(
@@ -78,10 +85,11 @@ def build(
     cache = Cache(cache_dir)
     cache.open()
     threads = threads or len(os.sched_getaffinity(0))
-    tools = tool_versions()
+    tools = tool_versions(tools_of(spec.target.backend))
     prepare_target(out_dir, force=force)
     if validate:
         _require_operators(spec)
+    capabilities = _require_tensorrt(spec)
     if locked is not None:
         check_tools(locked, tools)
         check_spec(locked, spec.resolved())
@@ -95,15 +103,45 @@ def build(
     progress.end(f"{source['uri']}, {sum(file['size'] for file in source['files']) / 1e6:.1f} MB")
 
     semantic = stages.semantic_graph(spec, cache, progress)
-    lowered = stages.lowered_graph(spec, semantic, progress)
+    multiplied = _multiplied_inputs(spec, checkpoint)
+    lowered = stages.lowered_graph(spec, semantic, progress, pre_scaled=multiplied)
     with publication(out_dir, force=force) as folder:
-        stages.packed_weights(spec, lowered, checkpoint, source, folder, cache, progress, threads=threads)
         files = stages.copy_assets(checkpoint, folder)
+        scales: dict[str, float] = {}
+        if wanted := wanted_scales(lowered):
+            source[RECORD] = calibration_record(
+                spec, wanted, checkpoint, source, tokens.live_vocab_size, folder, cache, progress, locked=locked
+            )
+            scales = source[RECORD]["scales"]
+        stages.packed_weights(
+            spec,
+            lowered,
+            checkpoint,
+            source,
+            folder,
+            cache,
+            progress,
+            threads=threads,
+            scales=scales,
+            pre_scaled=multiplied,
+        )
         files |= {name: file_entry(folder / name) for name in (stages.MODEL, stages.WEIGHTS)}
+        plan: PlanFacts | None = None
+        notes: tuple[str, ...] = ()
+        if capabilities is not None:
+            plan = engine_plan(spec, capabilities, folder, files, cache, progress)
+            notes = plan_notes(spec, plan, capabilities)
+            files[PLAN] = file_entry(folder / PLAN)
 
         def describe(*, verified: bool) -> dict[str, Any]:
             document = manifest_document(
-                spec, source=source, tools=tools, tokens=tokens, files=_sorted(files), verified=verified
+                spec,
+                source=source,
+                tools=tools,
+                tokens=tokens,
+                files=_sorted(files),
+                verified=verified,
+                capabilities=capabilities,
             )
             write_manifest(document, folder)
             return document
@@ -111,18 +149,26 @@ def build(
         document = describe(verified=False)
         accuracy = None
         if validate:
-            accuracy = stages.measured_accuracy(spec, checkpoint, document, folder, cache, progress, threads=threads)
+            accuracy = stages.measured_accuracy(
+                spec, checkpoint, document, folder, cache, progress, threads=threads, notes=notes
+            )
             accuracy.check(spec.accuracy)
             files |= {name: file_entry(folder / name) for name in MEASURED}
             document = describe(verified=True)
         differing = check_outcome(locked, files) if locked is not None else []
-    return EngineInfo(out_dir, document, accuracy, tuple(differing))
+    return EngineInfo(out_dir, document, accuracy, tuple(differing), plan)
 
 
 def _checkpoint(spec: Spec, locked: Manifest | None) -> Checkpoint:
     source = spec.model.source if locked is None else pinned_source(locked, spec.model.source)
     architecture = spec.graph_architecture()
     return open_checkpoint(source, base_dir=spec.base_dir, expected=architecture, tokenizer=spec.model.tokenizer)
+
+
+def _multiplied_inputs(spec: Spec, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Matrices whose pre-scales (AWQ) stay apart in the graph: with TensorRT, where inputs are not rounded as well."""
+    precise = spec.precision.activation_quantization == "none"
+    return pre_scaled(checkpoint) if spec.target.backend in TENSORRT and precise else ()
 
 
 def _require_tokenizer(spec: Spec, checkpoint: Checkpoint) -> None:
@@ -144,12 +190,41 @@ def _require_operators(spec: Spec) -> None:
     """Refuse at once, not after minutes of packing, what could not be validated here.
 
     Raises:
-        UnsupportedError: the engine needs operators that were not built on this machine.
+        UnsupportedError: the engine needs operators that were not built on this machine, or a GPU.
     """
     from qwen3_plugins.ort import library_path, why_missing
 
     if spec.target.backend == "ort-cpu" and library_path() is None:
         raise UnsupportedError(why_missing())
+    if (spec.target.backend, spec.target.provider) == ("ort", "cuda"):
+        _require_cuda()
+
+
+def _require_cuda() -> None:
+    """Refuse to validate on another provider what is for CUDA: its arithmetic would not be that of the engine."""
+    from qwen3_runtime.backends.session import require_provider
+    from qwen3_runtime.errors import EngineError
+
+    try:
+        require_provider("CUDAExecutionProvider")
+    except EngineError as error:
+        raise UnsupportedError(
+            f"validation runs the engine: {error}; with --no-validate it is built here, marked as not verified, and "
+            "`qwen3-compile validate` measures it there"
+        ) from error
+
+
+def _require_tensorrt(spec: Spec) -> list[str] | None:
+    """Refuse at once what TensorRT could not build here; returns the architectures of the plan, None without one.
+
+    Raises:
+        UnsupportedError: its module or, for the full TensorRT, the GPU is missing.
+    """
+    if spec.target.backend not in TENSORRT:
+        return None
+    from qwen3_compile.tensorrt.library import require_library
+
+    return require_library(spec.target.backend, spec.target.compute_capabilities or [])
 
 
 def _sorted(files: dict[str, FileEntry]) -> dict[str, FileEntry]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.build.fingerprint import code_fingerprint, digest, tool_versions
+from qwen3_compile.checkpoint.input_scales import folded, with_input_scales
 from qwen3_compile.engine.files import check_space, copy_file, file_entry
 from qwen3_compile.engine.manifest import output_of
 from qwen3_compile.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import onnx_ir as ir
 
@@ -66,8 +67,14 @@ def _trace(spec: Spec, path: Path) -> None:
     path.write_bytes(serialize(semantic))
 
 
-def lowered_graph(spec: Spec, semantic: ir.Model, progress: Progress) -> Lowered:
+def lowered_graph(spec: Spec, semantic: ir.Model, progress: Progress, *, pre_scaled: tuple[str, ...] = ()) -> Lowered:
     """Lower the semantic graph to the spec's target; a matter of a moment, so it is not cached.
+
+    Args:
+        spec: names the target, the number formats and the limits.
+        semantic: the graph.
+        progress: told how it goes.
+        pre_scaled: matrices whose inputs the graph multiplies by the checkpoint's pre-scales.
 
     Raises:
         UnsupportedError: the target cannot compute the model in this precision.
@@ -77,7 +84,8 @@ def lowered_graph(spec: Spec, semantic: ir.Model, progress: Progress) -> Lowered
 
     progress.begin("lower")
     try:
-        lowered = lower(semantic, spec.target.backend, spec.graph_precision(), spec.graph_limits())
+        precision = replace(spec.graph_precision(), pre_scaled=pre_scaled)
+        lowered = lower(semantic, spec.target.backend, precision, spec.graph_limits())
     except LoweringError as error:
         raise UnsupportedError(str(error)) from error
     progress.end(f"{lowered.model.graph.num_nodes()} operators for {spec.target.backend}")
@@ -94,6 +102,8 @@ def packed_weights(
     progress: Progress,
     *,
     threads: int,
+    scales: Mapping[str, float] | None = None,
+    pre_scaled: tuple[str, ...] = (),
 ) -> None:
     """Write `weights.bin` and `model.onnx` into `folder`.
 
@@ -106,6 +116,8 @@ def packed_weights(
         cache: may hold the same weights, packed the same way.
         progress: told of bytes written.
         threads: matrices packed at a time.
+        scales: scales of rounded inputs, by name.
+        pre_scaled: matrices whose inputs the graph multiplies; pre-scales of others are multiplied into the weights.
 
     Raises:
         CheckpointError: a weight is not finite.
@@ -117,6 +129,8 @@ def packed_weights(
     inputs = {
         "recipes": [asdict(recipe) for recipe in placement.recipes],
         "files": source["files"],
+        "scales": scales or {},
+        "pre_scaled": pre_scaled,
         "rope": [asdict(spec.graph_architecture()), spec.limits.max_context],
         "code": code_fingerprint(
             "qwen3_compile.pack", "qwen3_compile.quantize", "qwen3_compile.checkpoint", "qwen3_graphs.rope"
@@ -130,7 +144,7 @@ def packed_weights(
         _check_disks(folder, cache, placement)
         write_weights(
             placement,
-            checkpoint.read,
+            with_input_scales(folded(checkpoint, pre_scaled), scales or {}),
             folder / WEIGHTS,
             tables=_position_tables(spec),
             threads=threads,
@@ -180,11 +194,14 @@ def measured_accuracy(
     progress: Progress,
     *,
     threads: int,
+    notes: Sequence[str] = (),
 ) -> AccuracyReport:
     """Compare the engine in `folder` with eager PyTorch; writes `accuracy.json` and `report.html`.
 
     The figures are kept by what they were measured on, not by the limits of the contract: a build with another
-    limit judges them anew without measuring.
+    limit judges them anew without measuring. Of a TensorRT engine the graph is measured, whatever plan it gave.
+
+    `notes` are paragraphs for the page.
 
     Raises:
         RuntimeFault: the engine cannot be run here.
@@ -195,7 +212,9 @@ def measured_accuracy(
     progress.begin("validate")
     contract = spec.resolved()["accuracy"]
     inputs = {
-        "engine": {key: document[key] for key in ("io", "target", "files", "eos_token_ids")},
+        "engine": {key: document[key] for key in ("io", "eos_token_ids")},
+        "files": {name: entry for name, entry in document["files"].items() if name != "model.plan"},
+        "target": {key: document["target"].get(key) for key in ("backend", "provider", "attention", "moe")},
         "source": document["source"]["files"],
         "architecture": asdict(spec.graph_architecture()),
         "asked": {key: value for key, value in contract.items() if not key.startswith(("min_", "max_"))},
@@ -211,7 +230,7 @@ def measured_accuracy(
         _keep(cache, "accuracy", digest(inputs), path, progress)
     # Read back even when it was just measured: the page must not depend on whether figures were rounded.
     report = read_json(json.loads(path.read_bytes()))
-    _write_page(report, spec, folder, cache, progress)
+    _write_page(report, spec, folder, cache, progress, notes)
     progress.end(f"{_figures(report)}, {CACHED}" if found else _figures(report))
     return report
 
@@ -224,19 +243,22 @@ def _operator_library(spec: Spec) -> str | None:
     return file_entry(path).sha256 if path else None
 
 
-def _write_page(report: AccuracyReport, spec: Spec, folder: Path, cache: Cache, progress: Progress) -> None:
+def _write_page(
+    report: AccuracyReport, spec: Spec, folder: Path, cache: Cache, progress: Progress, notes: Sequence[str]
+) -> None:
     """Write `report.html`, whose plots take a while to draw."""
     inputs = {
         "accuracy": file_entry(folder / ACCURACY).sha256,
         "name": spec.name,
         "contract": spec.resolved()["accuracy"],
+        "notes": notes,
         "code": code_fingerprint("qwen3_compile.validate.html"),
         "tools": tool_versions(("matplotlib", "numpy")),
     }
     if not cache.fetch("report", digest(inputs), folder / REPORT):
         from qwen3_compile.validate.html import write_html
 
-        write_html(report, spec.accuracy, spec.name, folder / REPORT)
+        write_html(report, spec.accuracy, spec.name, folder / REPORT, notes)
         _keep(cache, "report", digest(inputs), folder / REPORT, progress)
 
 

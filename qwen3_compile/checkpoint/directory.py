@@ -13,6 +13,7 @@ from qwen3_compile.checkpoint.config import check_expected, read_architecture
 from qwen3_compile.checkpoint.contract import SourceFile, TensorInfo
 from qwen3_compile.checkpoint.digest import source_file
 from qwen3_compile.checkpoint.float8 import StoredFloat8, take_scales
+from qwen3_compile.checkpoint.input_scales import is_cache_scale, read_input_scale, take_input_scales
 from qwen3_compile.checkpoint.json_file import read_json_object
 from qwen3_compile.checkpoint.names import (
     EMBEDDING,
@@ -53,6 +54,7 @@ class DirectoryCheckpoint:
     architecture: Architecture
     stored: Mapping[str, StoredTensor]
     float8: Mapping[str, StoredFloat8]
+    input_scales: Mapping[str, StoredTensor]
     paths: tuple[Path, ...]
     asset_paths: Mapping[str, Path]
 
@@ -63,12 +65,15 @@ class DirectoryCheckpoint:
     @cached_property
     def _infos(self) -> Mapping[str, TensorInfo]:
         infos = {name: TensorInfo(t.shape, NUMPY_TYPES[t.dtype].name) for name, t in self.stored.items()}
-        return MappingProxyType(infos)
+        scales = {name: TensorInfo(_squeezed(t.shape), "float32") for name, t in self.input_scales.items()}
+        return MappingProxyType(infos | scales)
 
     def read(self, name: str) -> NDArray[Any] | Float8:
         """A read-only view of the tensor `name` in its file; of a matrix in E4M3, its codes and scales."""
         if name in self.float8:
-            return self.float8[name].read()
+            return self.float8[name].read(name)
+        if name in self.input_scales:
+            return read_input_scale(self.input_scales[name], name)
         tensor = self.stored.get(name)
         if tensor is None:
             raise CheckpointError(f"{self.uri}: no tensor is named {name!r}")
@@ -106,8 +111,10 @@ def open_directory(
 
     weights, paths = _read_weights(folder)
     has_head = not lacks_model_prefix(weights)
-    tensors = {name: t for name, t in canonical_tensors(weights).items() if not is_rotary_buffer(name)}
+    canonical = canonical_tensors(weights).items()
+    tensors = {name: t for name, t in canonical if not is_rotary_buffer(name) and not is_cache_scale(name)}
     float8 = take_scales(tensors)
+    input_scales = take_input_scales(tensors, float8)
     if architecture.tie_word_embeddings:
         _drop_tied_head(tensors, float8)
     shapes = expected_tensors(architecture, has_head=has_head)
@@ -118,6 +125,7 @@ def open_directory(
         architecture=architecture,
         stored=MappingProxyType({name: tensors[name] for name in shapes}),
         float8=MappingProxyType(float8),
+        input_scales=MappingProxyType(input_scales),
         paths=(config, *paths),
         asset_paths=MappingProxyType(find_assets(folder, TOKENIZER_ASSETS + MODEL_ASSETS)),
     )
@@ -193,6 +201,11 @@ def _drop_tied_head(tensors: dict[str, StoredTensor], float8: dict[str, StoredFl
             f"{head.path}: {HEAD} differs from {EMBEDDING}, but tie_word_embeddings is true in {CONFIG};"
             " set it to false there if the head is meant"
         )
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that `read_input_scale` gives: a single number is a scalar."""
+    return () if shape == (1,) else shape
 
 
 def _same(first: StoredTensor, second: StoredTensor) -> bool:

@@ -1,7 +1,7 @@
 """Checkpoints whose matrices are stored in E4M3, with a scale for each block of 128 x 128, each row, or each matrix.
 
-Two dialects: `quant_method: fp8` (the released Qwen3-*-FP8; scales are called `weight_scale_inv`, and are factors all
-the same) and `quant_method: compressed-tensors` with eight-bit floats (`weight_scale`).
+Three dialects: `quant_method: fp8` (the released Qwen3-*-FP8; scales are called `weight_scale_inv`, and are factors all
+the same), and `compressed-tensors` with eight-bit floats and `modelopt` (`weight_scale`).
 """
 
 from __future__ import annotations
@@ -22,21 +22,24 @@ if TYPE_CHECKING:
 
 E4M3 = "F8_E4M3"
 _SUFFIXES = ("_scale_inv", "_scale")
+_MODELOPT = ("FP8", "FP8_PER_CHANNEL_PER_TOKEN")
 
 
 def check_quantization(values: Mapping[str, Any], *, where: str) -> None:
     """Refuse every `quantization_config` but those whose weights this module reads.
 
-    How inputs are quantised does not matter as long as nothing about it is stored: an engine keeps its own.
+    How inputs are quantised is the engine's choice; one scale of a matrix's input can be stored (`input_scales`).
 
     Raises:
-        CheckpointError: another method, another type, blocks of another size, or stored scales of inputs.
+        CheckpointError: another method, another type, blocks of another size, or inputs scaled statically in groups.
     """
     method = values.get("quant_method", "unknown")
     if method == "fp8":
         problems = _fp8_problems(values)
     elif method == "compressed-tensors":
         problems = _compressed_tensors_problems(values)
+    elif method == "modelopt":
+        problems = _modelopt_problems(values)
     else:
         raise CheckpointError(
             f"{where}: the weights are quantised ({method!r}), which is not supported yet;"
@@ -47,7 +50,11 @@ def check_quantization(values: Mapping[str, Any], *, where: str) -> None:
 
 
 def _fp8_problems(values: Mapping[str, Any]) -> Iterator[str]:
-    expected = (("fmt", ("e4m3",)), ("activation_scheme", ("dynamic",)), ("weight_block_size", ([BLOCK, BLOCK], None)))
+    expected = (
+        ("fmt", ("e4m3",)),
+        ("activation_scheme", ("dynamic", "static")),
+        ("weight_block_size", ([BLOCK, BLOCK], None)),
+    )
     for key, accepted in expected:
         if key in values and values[key] not in accepted:
             yield f"{key} is {values[key]!r}, expected {' or '.join(map(repr, accepted))}"
@@ -74,7 +81,14 @@ def _compressed_tensors_problems(values: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{name}: {key} of weights is {weights[key]!r}, expected {' or '.join(map(repr, accepted))}"
         inputs = group.get("input_activations")
         if isinstance(inputs, dict) and inputs.get("dynamic") not in (True, "local"):
-            yield f"{name}: input_activations are static, expected dynamic ones"
+            for key, wanted in (("type", "float"), ("num_bits", 8), ("symmetric", True), ("strategy", "tensor")):
+                if inputs.get(key, wanted) != wanted:
+                    yield f"{name}: {key} of static input_activations is {inputs[key]!r}, expected {wanted!r}"
+
+
+def _modelopt_problems(values: Mapping[str, Any]) -> Iterator[str]:
+    if (algorithm := values.get("quant_algo")) not in _MODELOPT:
+        yield f"quant_algo is {algorithm!r}, expected {' or '.join(map(repr, _MODELOPT))}"
 
 
 @dataclass(frozen=True)
@@ -84,12 +98,18 @@ class StoredFloat8:
     codes: StoredTensor
     scales: StoredTensor
 
-    def read(self) -> Float8:
-        """A view of the codes, and the scales in float32; a matrix with a single scale has it for each row."""
+    def read(self, name: str) -> Float8:
+        """A view of the codes of the matrix `name`, and its scales in float32.
+
+        Raises:
+            CheckpointError: a scale is below zero.
+        """
         codes, scales = self.codes.view().view(np.uint8), self.scales.view().astype(np.float32)
+        if (scales < 0).any():
+            raise CheckpointError(f"{self.scales.path}: {name} has a scale below zero: the checkpoint is damaged")
         if scales.shape == _blocks(self.codes):
             return Float8(codes, scales)
-        return Float8(codes, np.broadcast_to(scales.reshape(-1), len(codes)))
+        return Float8(codes, scales.reshape(()) if scales.size == 1 else scales.reshape(-1))
 
 
 def take_scales(tensors: dict[str, StoredTensor]) -> dict[str, StoredFloat8]:

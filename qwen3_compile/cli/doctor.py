@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -53,13 +54,15 @@ def command(as_json: bool) -> None:
 
 
 def diagnose() -> list[Finding]:
-    """Look at the interpreter, the machine and the installed packages; only onnxruntime is imported."""
+    """Look at the interpreter, the machine and the installed packages; only onnxruntime and TensorRT are imported."""
     return [
         _python(),
         *_machine(),
         *(_package(name, missing) for name, missing in PACKAGES),
         *_providers(),
         _operators(),
+        *_tensorrt(),
+        _gpu(),
     ]
 
 
@@ -103,6 +106,39 @@ def _operators() -> Finding:
 
     path = library_path()
     return Finding("ort-cpu operators", str(path) if path else "not built", path is not None, why_missing())
+
+
+def _tensorrt() -> list[Finding]:
+    """Whether either TensorRT can build; its module is imported, since a package of the name may hold nothing."""
+    from qwen3_compile.errors import UnsupportedError
+    from qwen3_compile.tensorrt.library import MODULES, load_library
+
+    findings = []
+    for backend in reversed(MODULES):
+        try:
+            found = str(load_library(backend).__version__)
+            findings.append(Finding(backend, found, True))
+        except UnsupportedError as error:
+            findings.append(Finding(backend, "not usable", False, str(error)))
+    return findings
+
+
+def _gpu() -> Finding:
+    """What runs TensorRT engines, and builds those of the full TensorRT."""
+    from qwen3_runtime.backends.tensorrt.device import Device
+    from qwen3_runtime.errors import EngineError
+
+    runs = "runs engines for tensorrt-rtx and tensorrt, and builds those for tensorrt; tensorrt-rtx builds without"
+    try:
+        cuda = importlib.import_module("cuda.bindings.runtime")
+        device = Device(cuda)
+    except ImportError:
+        return Finding("NVIDIA GPU", "not looked for", False, f"pip install cuda-bindings to find one; it {runs}")
+    except EngineError as error:
+        return Finding("NVIDIA GPU", "none", False, f"it {runs} ({error})")
+    found = f"{device.name}, compute capability {device.compute_capability}"
+    device.close()
+    return Finding("NVIDIA GPU", found, True)
 
 
 def _providers() -> list[Finding]:

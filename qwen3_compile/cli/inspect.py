@@ -14,9 +14,12 @@ from qwen3_compile.cli.options import ENGINE, JSON
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.contents import bytes_by_part, cache_bytes_per_token, operators, read_graph
 from qwen3_runtime.directory import read_engine_directory
+from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from qwen3_runtime.manifest import Target
 
 
 @click.command()
@@ -31,12 +34,12 @@ def command(engine: Path, as_json: bool) -> None:
 def describe(engine: Path) -> dict[str, Any]:
     """Facts about an engine directory, JSON-able. Raises `EngineError` if it is not one."""
     manifest = read_engine_directory(engine)
-    graph = read_graph(engine)
+    graph, report = read_graph(engine), _report(engine)
     return {
         "name": manifest.name,
         "source": manifest.source["uri"],
         "revision": manifest.source["revision"],
-        "target": {"backend": manifest.target.backend, "provider": manifest.target.provider},
+        "target": _target(manifest.target),
         "precision": manifest.spec.get("precision"),
         "limits": manifest.spec.get("limits"),
         "operators": dict(operators(graph).most_common()),
@@ -45,18 +48,28 @@ def describe(engine: Path) -> dict[str, Any]:
         "inputs": [value.name for value in graph.input if not value.name.startswith(("kv.", "kv_scales."))],
         "outputs": [value.name for value in graph.output if not value.name.startswith("kv_out.")],
         "accuracy_contract": manifest.spec.get("accuracy"),
-        "accuracy": _accuracy(engine),
+        "accuracy": report.get("summary"),
+        "accuracy_of": report.get("executed"),
         "verified": manifest.verified,
         "files": {name: entry.size for name, entry in sorted(manifest.files.items())},
     }
 
 
-def _accuracy(engine: Path) -> dict[str, Any] | None:
+def _target(target: Target) -> dict[str, Any]:
+    """What the engine was built for; of TensorRT also the architectures and whose kernels."""
+    found: dict[str, Any] = {"backend": target.backend, "provider": target.provider}
+    if target.backend in TENSORRT:
+        found["compute_capabilities"] = list(target.compute_capabilities)
+        found |= {"attention": target.attention, "moe": target.moe}
+    return found
+
+
+def _report(engine: Path) -> dict[str, Any]:
     path = engine / "accuracy.json"
     if not path.exists():
-        return None
-    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["summary"]
-    return summary
+        return {}
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -64,7 +77,7 @@ def _show(found: dict[str, Any]) -> None:
     revision = f"@{found['revision']}" if found["revision"] else ""
     screen.print(f"[bold]{escape(found['name'])}[/bold]", escape(found["source"] + revision), sep="  ")
     for key in ("target", "precision", "limits"):
-        line = ", ".join(f"{name} {value}" for name, value in (found[key] or {}).items())
+        line = ", ".join(f"{name} {_shown(value)}" for name, value in (found[key] or {}).items())
         screen.print(f"{key:>10}  {line}", markup=False)
     screen.print(f"{'KV cache':>10}  {found['kv_cache_bytes_per_token']:,} bytes a token of context")
     screen.print(_pairs("bytes by part", found["bytes_by_part"]))
@@ -75,10 +88,18 @@ def _show(found: dict[str, Any]) -> None:
     if measured:
         figures = ", ".join(f"{k} {v:.4g}" for k, v in measured.items() if isinstance(v, int | float))
         screen.print(f"[bold]measured[/bold]  {figures}")
+    if plan := found["files"].get("model.plan"):
+        screen.print(f"[bold]plan[/bold]  {plan:,} bytes")
     if found["verified"]:
         screen.print("[bold green]verified[/bold green]: compared with PyTorch when it was built")
+        if found["accuracy_of"]:
+            screen.print(f"  what was compared: {found['accuracy_of']}", markup=False)
     else:
         screen.print("[bold red]not verified[/bold red]: built without validation")
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _pairs(title: str, values: dict[str, int]) -> Table:

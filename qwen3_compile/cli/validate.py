@@ -17,22 +17,30 @@ from qwen3_compile.cli.output import print_json, progress_console, remark
 @ENGINE
 @click.option("--source", help="Where the checkpoint is now, if not where the engine's spec says.")
 @click.option("--report", type=click.Path(path_type=Path), help="Folder for accuracy.json and report.html.")
+@click.option("--plan", is_flag=True, help="Execute the plan of a TensorRT engine, on the GPU, not its graph.")
 @THREADS
 @JSON
-def command(engine: Path, source: str | None, report: Path | None, threads: int | None, as_json: bool) -> None:
+def command(
+    engine: Path, source: str | None, report: Path | None, plan: bool, threads: int | None, as_json: bool
+) -> None:
     """Compare ENGINE with eager PyTorch in float32 and judge it by its accuracy contract.
 
-    The engine is not changed: its published report stays as it is.
+    The engine is not changed: its published report stays as it is. Of a TensorRT engine the graph is executed, on the
+    CPU, unless --plan asks for the plan.
     """
     from qwen3_compile.validate import revalidate
 
     with progress_console().status("opening") as status:
-        found, contract = revalidate(engine, source=source, report_dir=report, threads=threads, progress=status.update)
+        found, contract = revalidate(
+            engine, source=source, report_dir=report, threads=threads, progress=status.update, plan=plan
+        )
     document = found.to_json()
     if as_json:
         print_json({**document["summary"], "violations": found.violations(contract)})
     else:
         _show(document)
+    if found.executed:
+        remark(found.executed)
     found.check(contract)
     remark("the accuracy contract holds")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from qwen3_runtime.manifest import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from qwen3_compile.checkpoint.contract import Checkpoint
@@ -30,6 +30,7 @@ def manifest_document(
     tokens: Tokens,
     files: Mapping[str, FileEntry],
     verified: bool,
+    capabilities: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """The manifest as JSON-able values; it holds no time, and no path but a source that the spec names.
 
@@ -40,6 +41,7 @@ def manifest_document(
         tokens: facts about the tokenizer.
         files: every file of the engine but the manifest.
         verified: whether the engine was validated and holds its accuracy contract.
+        capabilities: GPU architectures of a TensorRT plan; the spec may have left them to the machine.
     """
     architecture = spec.graph_architecture()
     resolved = spec.resolved()
@@ -47,6 +49,7 @@ def manifest_document(
     if chat is not None:
         # A mode that the model lacks has no sampling.
         chat = {**chat, "sampling": {mode: values for mode, values in chat["sampling"].items() if values is not None}}
+    target = resolved["target"] | ({} if capabilities is None else {"compute_capabilities": list(capabilities)})
     return {
         "schema_version": SCHEMA_VERSION,
         "name": spec.name,
@@ -54,7 +57,7 @@ def manifest_document(
         "spec": resolved,
         "source": dict(source),
         "tools": dict(tools),
-        "target": resolved["target"],
+        "target": {key: value for key, value in target.items() if value is not None},
         "io": {
             "task": spec.model.task,
             "output": output_of(spec),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qwen3_compile.spec.cuda_checks import cuda_problems
 from qwen3_compile.spec.defaults import ABSENT
 from qwen3_compile.spec.problems import Problem
 from qwen3_compile.spec.schema import INTEGER
 from qwen3_compile.spec.source import HubSource, SyntheticSource, parse_source
-from qwen3_compile.spec.support import SUPPORT
+from qwen3_compile.spec.support import SUPPORT, TENSORRT
+from qwen3_compile.spec.tensorrt_checks import tensorrt_problems
 from qwen3_runtime.request import ANSWER_RESERVE
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ STOP_SENTENCE_TOKENS = 24  # what the runtime feeds when the thinking budget is 
 
 def cross_problems(spec: Spec) -> list[Problem]:
     """Return every way in which the keys of a spec, each valid alone, do not hold together."""
-    checks = (_model, _heads, _experts, _precision, _support, _context, _step, _chat, _accuracy)
+    model, execution = (_model, _heads, _experts), (_precision, _support, cuda_problems, tensorrt_problems)
+    checks = (*model, *execution, _context, _step, _chat, _accuracy)
     return [problem for check in checks for problem in check(spec)]
 
 
@@ -78,6 +81,8 @@ def _precision(spec: Spec) -> Iterator[Problem]:
     if fours and precision.group_size == "channel":
         found = f"int4 ({', '.join(fours)}) needs 32, 64 or 128, found 'channel'"
         yield Problem(("precision", "group_size"), found)
+    if spec.target.backend in TENSORRT:
+        return  # `tensorrt_checks` has rules of its own for what inputs are rounded to
     if precision.activation_quantization == "int8" and INTEGER.isdisjoint({precision.weights, precision.lm_head}):
         yield Problem(
             ("precision", "activation_quantization"),
@@ -110,11 +115,16 @@ def _support(spec: Spec) -> Iterator[Problem]:
         yield from _accepted(spec, key, getattr(accepted, key))
     if spec.precision.group_size is not None:
         yield from _accepted(spec, "group_size", accepted.group_sizes)
-    if (rounding := spec.precision.activation_quantization) and not accepted.activation_quantization:
-        yield Problem(
-            ("precision", "activation_quantization"),
-            f"backend {backend} leaves it to the tool that runs the engine, found {rounding!r}: leave it out",
-        )
+    if spec.precision.fp8_scales is not None and accepted.fp8_scales:  # else fp8 itself is refused
+        yield from _accepted(spec, "fp8_scales", accepted.fp8_scales)
+    if rounding := spec.precision.activation_quantization:
+        if accepted.activation_quantization:
+            yield from _accepted(spec, "activation_quantization", accepted.activation_quantization)
+        else:
+            yield Problem(
+                ("precision", "activation_quantization"),
+                f"backend {backend} leaves it to the tool that runs the engine, found {rounding!r}: leave it out",
+            )
     if accepted.rounded_int8_experts:
         yield from _rounded_int8_experts(spec)
     if accepted.whole_expert_groups:
@@ -128,7 +138,11 @@ def _accepted(spec: Spec, key: str, allowed: Sequence[int | str]) -> Iterator[Pr
     if found in allowed:
         return
     field = "group_sizes" if key == "group_size" else key
-    others = [backend for (backend, _), other in SUPPORT.items() if found in getattr(other, field)]
+    others = [
+        backend
+        for (backend, provider), other in SUPPORT.items()
+        if provider == target.provider and found in getattr(other, field)
+    ]
     hint = f" (which backend {' or '.join(others)} does)" if others else ""
     kinds = " or ".join(map(str, allowed))
     yield Problem(

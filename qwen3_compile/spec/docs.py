@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 from qwen3_compile.spec.json_schema import json_schema
 from qwen3_compile.spec.problems import all_keys, dotted, section_at
 from qwen3_compile.spec.schema import Spec
-from qwen3_compile.spec.support import SUPPORT
+from qwen3_compile.spec.support import FIRST_CAPABILITY, SUPPORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +76,7 @@ def _alternatives(annotation: Any, metadata: tuple[Any, ...]) -> list[str]:  # n
     if annotation in _WORDS:
         return [" ".join([_WORDS[annotation], ", ".join(_bounds(metadata))]).strip()]
     if get_origin(annotation) is list:
-        return [f"list of {_WORDS[get_args(annotation)[0]]}s"]
+        return [f"list of {_alternatives(get_args(annotation)[0], ())[0]}s"]
     if get_origin(annotation) is Literal:
         return [f"`{json.dumps(value).strip(chr(34))}`" for value in get_args(annotation)]
     if hasattr(annotation, "__metadata__"):
@@ -105,7 +105,8 @@ def _default(field: FieldInfo) -> str:
 
 def _support() -> Iterator[str]:
     yield "## What each target accepts\n"
-    keys = ("weights", "lm_head", "embedding", "group_sizes", "activations", "activation_quantization", "kv_cache")
+    matrices = ("weights", "lm_head", "embedding", "group_sizes", "fp8_scales")
+    keys = (*matrices, "activations", "activation_quantization", "kv_cache")
     yield f"| backend | provider | {' | '.join(keys)} |"
     yield "|---" * (2 + len(keys)) + "|"
     for (backend, provider), accepted in SUPPORT.items():
@@ -115,7 +116,16 @@ def _support() -> Iterator[str]:
             + " | ".join(", ".join(map(str, kinds)) or "null" for kinds in formats)
             + " |"
         )
-    yield ""
+    yield from _capabilities()
+
+
+def _capabilities() -> Iterator[str]:
+    yield "\n## Architectures of NVIDIA\n"
+    for (backend, _), accepted in SUPPORT.items():
+        if accepted.capabilities:
+            yield f"- `{backend}`: {', '.join(accepted.capabilities)}"
+    formats = ", ".join(f"{kind} needs {first} or newer" for kind, first in FIRST_CAPABILITY.items())
+    yield f"\nOf the number formats {formats}.\n"
 
 
 def main(folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from qwen3_compile.spec.defaults import BACKEND, fill_defaults
+from qwen3_compile.spec.defaults import BACKEND, MAX_BATCH, fill_defaults
 from qwen3_compile.spec.source import normal_source
 from qwen3_graphs.architecture import Architecture as GraphArchitecture
 from qwen3_graphs.architecture import YarnScaling
@@ -17,12 +17,14 @@ from qwen3_graphs.lowered import WeightFormat
 
 WeightKind: TypeAlias = Literal["fp32", "fp16", "bf16", "fp8", "int8", "int4"]
 GroupSize: TypeAlias = Literal[32, 64, 128, "channel"]
-BlockScale: TypeAlias = Literal["block", "channel"]
+Fp8Scale: TypeAlias = Literal["block", "channel", "tensor"]
 FloatKind: TypeAlias = Literal["fp32", "fp16", "bf16"]
 CacheKind: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
 Task: TypeAlias = Literal["chat", "completion", "embedding", "reranker"]
-Backend: TypeAlias = Literal["ort-cpu", "ort", "onnx"]
+Backend: TypeAlias = Literal["ort-cpu", "ort", "onnx", "tensorrt", "tensorrt-rtx"]
 Provider: TypeAlias = Literal["cpu", "cuda"]
+Kernels: TypeAlias = Literal["native", "plugin"]
+Capability: TypeAlias = Annotated[str, Field(pattern=r"^[0-9]{1,2}\.[0-9]$")]
 Thinking: TypeAlias = Literal["hybrid", "always", "never"]
 
 SourceText: TypeAlias = Annotated[str, AfterValidator(normal_source)]
@@ -83,22 +85,39 @@ class Precision(Section):
     weights: WeightKind = Field(description="projections and experts")
     group_size: GroupSize | None = _derived(
         "consecutive inputs that share a scale, for int8 and int4; `channel`, for int8: one scale a row",
-        "32 with an integer format, else null",
+        "with an integer format 32, for TensorRT 128 with int4 and channel without; else null",
     )
-    fp8_scales: BlockScale | None = _derived(
+    fp8_scales: Fp8Scale | None = _derived(
         "weights that share a scale, for fp8 (E4M3); `block`: 128 x 128, as in the released FP8 checkpoints "
-        "(`weight_block_size: [128, 128]`), `channel`: a row",
-        "block with an fp8 format, else null",
+        "(`weight_block_size: [128, 128]`), `channel`: a row, `tensor`: the whole matrix",
+        "with an fp8 format block, for TensorRT channel; else null",
     )
     lm_head: WeightKind = _derived("output matrix", "same as weights")
-    embedding: WeightKind = _derived("input matrix", "same as lm_head where tied, else same as weights")
-    activations: FloatKind = Field(default="fp32", description="everything between matrices")
-    activation_quantization: Literal["int8", "none"] | None = _derived(
-        "what the inputs of int8 and int4 matrices are rounded to, in groups and as they come; `none` is slower, "
-        "above all for prompts, and exact; null: left to the tool that runs the engine",
-        "int8 with an integer weights or lm_head, else none; null for backend onnx",
+    embedding: WeightKind = _derived(
+        "input matrix", "for TensorRT same as activations, else same as lm_head where tied, same as weights where not"
+    )
+    activations: FloatKind = _derived("everything between matrices", "fp16 on cuda, else fp32")
+    activation_quantization: Literal["int8", "fp8", "none"] | None = _derived(
+        "what the inputs of quantised matrices are rounded to. ONNX Runtime on CPU: those of int8 and int4, in groups "
+        "and as they come; `none` is slower, above all for prompts, and exact. TensorRT: `int8` or `fp8`, the "
+        "matrices' own format, with one calibrated scale a matrix; `none` keeps them. null: left to the tool that runs "
+        "the engine",
+        "none on cuda; null for backend onnx; else int8 with an integer weights or lm_head, or none",
+    )
+    calibration_prompts: Annotated[list[str], Field(min_length=1)] | None = Field(
+        default=None,
+        description="what the model reads while the scales of rounded inputs are measured (TensorRT); null: built-in "
+        "texts of many kinds",
     )
     kv_cache: CacheKind = _derived("stored keys and values", "fp16 for backend ort-cpu, else same as activations")
+
+
+class Profiles(Section):
+    """The sizes that TensorRT makes fastest, for prompts and for decode; every size within the limits is possible."""
+
+    prefill_batch: Count = _derived("sequences of a step with several new tokens each", "1")
+    prefill_tokens: Count = _derived("new tokens of each of them", "max_step_tokens")
+    decode_batch: Count = _derived("sequences of a step with one new token each", "max_batch")
 
 
 class Target(Section):
@@ -107,16 +126,29 @@ class Target(Section):
     backend: Backend = Field(
         default=BACKEND,
         description="`ort-cpu`: our own operators for ONNX Runtime; `ort`: operators inside ONNX Runtime; `onnx`: "
-        "standard operators only, for any ONNX tool",
+        "standard operators only, for any ONNX tool; `tensorrt`: NVIDIA TensorRT, built on the GPU that runs it; "
+        "`tensorrt-rtx`: TensorRT for RTX, built without a GPU",
     )
-    provider: Provider = Field(default="cpu", description="where it runs")
+    provider: Provider = _derived("where it runs", "cuda for TensorRT, else cpu")
+    compute_capabilities: list[Capability] | None = _derived(
+        "NVIDIA architectures (`8.9`) that the engine is built for; empty: the GPU of the machine that builds",
+        "for tensorrt-rtx those of 8.0, 8.6, 8.9 and 12.0 that have the number formats; empty for tensorrt; else null",
+    )
+    attention: Kernels | None = _derived(
+        "TensorRT: its own attention, or our plugin with a paged cache and packed steps",
+        "native for TensorRT, else null",
+    )
+    moe: Kernels | None = _derived(
+        "TensorRT: standard layers for the experts, or our plugin", "native for TensorRT and experts, else null"
+    )
+    profiles: Profiles | None = _derived("optimisation profiles of TensorRT", "all defaults for TensorRT, else null")
 
 
 class Limits(Section):
     """The sizes that the engine is built for."""
 
     max_context: Annotated[int, Field(ge=2, le=2**31 - 1)] = Field(description="tokens of context a sequence")
-    max_batch: Count = Field(default=4, description="sequences a step")
+    max_batch: Count = Field(default=MAX_BATCH, description="sequences a step")
     max_step_tokens: Count = _derived("new tokens a step; longer prompts are split", "512, or max_context where less")
 
 
@@ -200,7 +232,7 @@ class Spec(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="name of the engine and of its folder")
     model: Model
     precision: Precision
-    target: Target = Target()
+    target: Target = _derived("what the engine is compiled for", "all defaults")
     limits: Limits
     rope_scaling: RopeScaling | None = Field(default=None, description="longer context; null: the model's own")
     chat: Chat | None = _derived("generation defaults", "all defaults; null for embedding and reranker")
@@ -235,7 +267,9 @@ class Spec(Section):
         block = FP8_BLOCK if precision.fp8_scales == "block" else 0
 
         def weight_format(kind: WeightKind) -> WeightFormat:
-            return WeightFormat(kind, group if kind in INTEGER else block if kind == "fp8" else 0)
+            if kind == "fp8":
+                return WeightFormat(kind, block, per_tensor=precision.fp8_scales == "tensor")
+            return WeightFormat(kind, group if kind in INTEGER else 0)
 
         return GraphPrecision(
             weights=weight_format(precision.weights),

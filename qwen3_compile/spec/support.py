@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FLOATS = ("fp32", "fp16", "bf16")
 INTEGERS = ("int8", "int4")
+TENSORRT = ("tensorrt", "tensorrt-rtx")
 
 
 @dataclass(frozen=True)
@@ -18,8 +23,10 @@ class Accepted:
         embedding: of the input matrix.
         activations: of everything between matrices.
         kv_cache: of keys and values.
-        activation_quantization: of the inputs of integer matrices; empty where the tool that runs the engine decides.
+        activation_quantization: of the inputs of quantised matrices; empty where the tool that runs the engine decides.
         group_sizes: of int8 and int4.
+        fp8_scales: of fp8.
+        capabilities: NVIDIA architectures that can be named; empty where the backend is for no GPU of its own.
         whole_expert_groups: integer experts need a group size that divides their inputs.
         rounded_int8_experts: int8 experts always round their inputs.
         even_int4_outputs: int4 matrices need an even number of outputs.
@@ -32,6 +39,8 @@ class Accepted:
     kv_cache: tuple[str, ...]
     activation_quantization: tuple[str, ...]
     group_sizes: tuple[int | str, ...]
+    fp8_scales: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
     whole_expert_groups: bool = False
     rounded_int8_experts: bool = False
     even_int4_outputs: bool = False
@@ -39,6 +48,14 @@ class Accepted:
 
 _ORT = (*FLOATS, *INTEGERS)
 _OURS = (*FLOATS, "fp8", *INTEGERS)
+_NVIDIA = ("fp16", "bf16", "fp8", *INTEGERS)
+
+# Those that a TensorRT for RTX engine is built for unless the spec says otherwise: Ampere, Ada, Blackwell.
+RTX_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
+
+# The first architecture with a number format; those of fp16 and int8 are older than any that TensorRT supports.
+# The messages of TensorRT for RTX's builder say the same ("HW-specific datatypes: fp8_e4m3", "int4", "b16").
+FIRST_CAPABILITY = {"fp8": "8.9", "int4": "8.0", "bf16": "8.0"}
 
 SUPPORT: dict[tuple[str, str], Accepted] = {
     ("ort-cpu", "cpu"): Accepted(
@@ -49,6 +66,7 @@ SUPPORT: dict[tuple[str, str], Accepted] = {
         kv_cache=("fp16", "int8"),
         activation_quantization=("int8", "none"),
         group_sizes=(32, 64, 128, "channel"),
+        fp8_scales=("block", "channel"),
     ),
     ("ort", "cpu"): Accepted(
         _ORT,
@@ -61,6 +79,17 @@ SUPPORT: dict[tuple[str, str], Accepted] = {
         whole_expert_groups=True,
         rounded_int8_experts=True,
     ),
+    ("ort", "cuda"): Accepted(
+        _NVIDIA,
+        _NVIDIA,
+        ("fp16", "bf16", *INTEGERS),
+        activations=("fp16", "bf16"),
+        kv_cache=("fp16", "bf16"),
+        activation_quantization=("none",),
+        group_sizes=(32, 64, 128),
+        fp8_scales=("block", "channel"),
+        whole_expert_groups=True,
+    ),
     ("onnx", "cpu"): Accepted(
         _ORT,
         _ORT,
@@ -71,4 +100,39 @@ SUPPORT: dict[tuple[str, str], Accepted] = {
         group_sizes=(32, 64, 128, "channel"),
         even_int4_outputs=True,
     ),
+    ("tensorrt", "cuda"): Accepted(
+        _NVIDIA,
+        _NVIDIA,
+        embedding=("fp16", "bf16"),
+        activations=("fp16", "bf16"),
+        kv_cache=("fp16", "bf16"),
+        activation_quantization=("int8", "fp8", "none"),
+        group_sizes=(64, 128, "channel"),  # NVIDIA's documentation of int4: blocks of 64 or 128
+        fp8_scales=("channel", "tensor"),
+        capabilities=("7.5", "8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "10.3", "11.0", "12.0", "12.1"),
+        even_int4_outputs=True,
+    ),
+    ("tensorrt-rtx", "cuda"): Accepted(
+        _NVIDIA,
+        _NVIDIA,
+        embedding=("fp16", "bf16"),
+        activations=("fp16", "bf16"),
+        kv_cache=("fp16", "bf16"),
+        activation_quantization=("int8", "fp8", "none"),
+        group_sizes=(32, 64, 128, "channel"),
+        fp8_scales=("channel", "tensor"),
+        capabilities=("7.5", "8.0", "8.6", "8.9", "12.0", "12.1"),
+        even_int4_outputs=True,
+    ),
 }
+
+
+def has_formats(capability: str, kinds: Iterable[object]) -> bool:
+    """Whether an architecture, such as `8.9`, has every number format of `kinds`; what is no format is ignored."""
+    first = (FIRST_CAPABILITY[kind] for kind in kinds if isinstance(kind, str) and kind in FIRST_CAPABILITY)
+    return all(_number(capability) >= _number(needed) for needed in first)
+
+
+def _number(capability: str) -> tuple[int, int]:
+    major, minor = capability.split(".")
+    return int(major), int(minor)

@@ -9,7 +9,7 @@ from qwen3_compile.validate.plots import draw
 from qwen3_compile.validate.report import FIGURES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from qwen3_compile.spec import Accuracy
@@ -24,7 +24,7 @@ td:first-child, th:first-child { text-align: left }
 """
 
 
-def write_html(report: AccuracyReport, contract: Accuracy, name: str, path: Path) -> None:
+def write_html(report: AccuracyReport, contract: Accuracy, name: str, path: Path, notes: Sequence[str] = ()) -> None:
     """Write the page. The same report gives the same bytes.
 
     Args:
@@ -32,6 +32,7 @@ def write_html(report: AccuracyReport, contract: Accuracy, name: str, path: Path
         contract: the limits it is shown against.
         name: the engine's.
         path: file to write.
+        notes: what else there is to say of the engine, a paragraph each.
     """
     broken = report.violations(contract)
     verdict = (
@@ -43,6 +44,7 @@ def write_html(report: AccuracyReport, contract: Accuracy, name: str, path: Path
     body = [
         f"<h1>{escape(name)}: engine against eager PyTorch, float32</h1>",
         verdict,
+        *(f"<p>{escape(note)}</p>" for note in (report.executed, *notes) if note),
         "<h2>Contract</h2>",
         _table(("figure", "measured", "limit"), _contract_rows(report, contract)),
         f"<p>Worst position: {escape(worst.case)}, {escape(worst.mode)}, {worst.position} ({worst.value:.4g}).</p>",

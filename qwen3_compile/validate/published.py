@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from qwen3_compile.checkpoint import open_checkpoint
 from qwen3_compile.engine.recorded import recorded_spec
-from qwen3_compile.errors import CheckpointError
+from qwen3_compile.errors import CheckpointError, CompileError
 from qwen3_compile.validate.run import measure, write_report
 from qwen3_runtime.directory import read_engine_directory
+from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ def revalidate(
     report_dir: Path | None = None,
     threads: int | None = None,
     progress: Callable[[str], None] | None = None,
+    plan: bool = False,
 ) -> tuple[AccuracyReport, Accuracy]:
     """Measure a published engine again, with the weights it was built from.
 
@@ -34,14 +36,18 @@ def revalidate(
         report_dir: where to write `accuracy.json` and `report.html`, made if missing; `None` writes nothing.
         threads: threads of the session.
         progress: told what is being done.
+        plan: execute the plan of a TensorRT engine, on the GPU, and not the graph that it was built from.
 
     Returns:
         The report, and the contract of the engine's spec.
 
     Raises:
         CheckpointError: the checkpoint cannot be read, or is not the one that the engine was built from.
+        CompileError: `plan` is asked of an engine that has none.
     """
     manifest = read_engine_directory(engine)
+    if plan and manifest.target.backend not in TENSORRT:
+        raise CompileError(f"{engine}: target {manifest.target.backend} has no plan: leave --plan out")
     spec = recorded_spec(manifest, engine)
     checkpoint = open_checkpoint(
         source or manifest.source["uri"],
@@ -55,7 +61,7 @@ def revalidate(
                 f"{checkpoint.uri}: {file['name']} has SHA-256 {found.get(file['name'], '(missing)')[:16]}, the engine "
                 f"was built from {file['sha256'][:16]}: pass --source with the checkpoint of that build"
             )
-    report = measure(engine, checkpoint, spec, threads=threads, progress=progress)
+    report = measure(engine, checkpoint, spec, threads=threads, progress=progress, plan=plan)
     if report_dir is not None:
         report_dir.mkdir(parents=True, exist_ok=True)
         write_report(report, spec, report_dir)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 
-from qwen3_compile.quantize import values
+from qwen3_compile.checkpoint.weights import torch_weights
 from qwen3_graphs import reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from qwen3_compile.checkpoint import Checkpoint
     from qwen3_graphs.architecture import Architecture
@@ -30,8 +29,8 @@ class Reference:
 
     def __init__(self, checkpoint: Checkpoint, architecture: Architecture, output: Literal["logits", "hidden"]) -> None:
         self.output = output
-        self._checkpoint = checkpoint
         self._architecture = architecture
+        self._load = torch_weights(checkpoint, architecture)
         self._head: Head | None = None
 
     def hidden_states(self, sequences: Sequence[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
@@ -58,18 +57,3 @@ class Reference:
             self._head = reference.load_head(self._architecture, self._load, output=self.output).float()
         values: NDArray[np.float32] = reference.read_out(self._head, torch.from_numpy(states)).numpy()
         return values
-
-    def _load(self, name: str) -> Tensor:
-        """Read a weight; the experts of a layer, which checkpoints name one by one, come stacked."""
-        if ".mlp.experts." not in name:
-            return to_torch(values(self._checkpoint.read(name)))
-        before, after = name.split(".mlp.experts.")
-        experts = (f"{before}.mlp.experts.{index}.{after}" for index in range(self._architecture.num_experts))
-        return torch.stack([to_torch(values(self._checkpoint.read(expert))) for expert in experts])
-
-
-def to_torch(array: NDArray[Any]) -> Tensor:
-    """A tensor of the array's own type and shape; bfloat16 passes as its bits, which numpy's ml_dtypes shares."""
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(np.array(array.view(np.uint16))).view(torch.bfloat16)
-    return torch.from_numpy(np.array(array))

@@ -90,7 +90,10 @@ class Worst:
 
 @dataclass(frozen=True)
 class AccuracyReport:
-    """Everything that validation measured on one engine."""
+    """Everything that validation measured on one engine.
+
+    `executed` says what gave the figures, where that is not the engine as it runs in production.
+    """
 
     output: str
     summary: Summary
@@ -98,6 +101,7 @@ class AccuracyReport:
     worst: Worst
     greedy: list[Greedy]
     series: list[PositionSeries]
+    executed: str | None = None
 
     def violations(self, contract: Accuracy) -> list[str]:
         """Each broken limit as one line: the figure, the limit and the worst position."""
@@ -161,6 +165,7 @@ def read_json(data: dict[str, Any]) -> AccuracyReport:
         worst=Worst(**data["worst"]),
         greedy=[Greedy(**entry) for entry in data["greedy"]],
         series=[PositionSeries(**entry) for entry in data["series"]],
+        executed=data.get("executed"),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,7 @@ from qwen3_compile.validate.report import (
     write_json,
 )
 from qwen3_runtime import Engine
+from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     Progress = Callable[[str], None]
 
 GREEDY_TOKENS = 32
+ON_CPU = (
+    "model.onnx, the graph that the plan was built from, executed by ONNX Runtime on the CPU. "
+    "The plan itself was not executed."
+)
 COMPARED_ROWS = 32
 
 
@@ -85,10 +90,15 @@ def measure(
     *,
     threads: int | None = None,
     progress: Progress | None = None,
+    plan: bool = False,
 ) -> AccuracyReport:
-    """The comparison of `validate_engine`, writing nothing."""
+    """The comparison of `validate_engine`, writing nothing.
+
+    Of a TensorRT engine the graph is executed, on the CPU; with `plan` its plan, which needs the GPU.
+    """
     tell = progress or (lambda _: None)
-    with Engine.open(engine_dir, threads=threads, max_sequences=spec.limits.max_batch) as engine:
+    on_cpu = spec.target.backend in TENSORRT and not plan
+    with Engine.open(engine_dir, threads=threads, max_sequences=spec.limits.max_batch, on_cpu=on_cpu) as engine:
         io = engine.manifest.io
         cases = collect(
             engine.tokenizer,
@@ -112,7 +122,8 @@ def measure(
         _greedy(case, tokens, states, reference, io.live_vocab_size)
         for (case, tokens), states in zip(continued, hidden[len(cases) :], strict=True)
     ]
-    return _report(io.output, measured, greedy)
+    report = _report(io.output, measured, greedy)
+    return replace(report, executed=ON_CPU) if on_cpu else report
 
 
 def greedy_tokens(spec: Spec) -> int:

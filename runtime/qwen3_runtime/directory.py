@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from qwen3_runtime.errors import EngineError
-from qwen3_runtime.manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest, parse_manifest
+from qwen3_runtime.manifest import MAX_MANIFEST_BYTES, TENSORRT, FileEntry, Manifest, parse_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Verify = Literal["fast", "full"]
 
 WEIGHTS = "weights.bin"
+PLAN = "model.plan"
+_HEAVY = (WEIGHTS, PLAN)  # a plan holds the weights again
 
 
 def read_engine_directory(path: str | os.PathLike[str], verify: Verify = "fast") -> Manifest:
@@ -27,8 +29,9 @@ def read_engine_directory(path: str | os.PathLike[str], verify: Verify = "fast")
 
     Args:
         path: the engine directory.
-        verify: `fast` trusts the bytes of `weights.bin` and checks only its size, which keeps opening at
-            milliseconds; `full` hashes it too, at the speed of the disk (roughly 0.5 s a gigabyte when cached).
+        verify: `fast` trusts the bytes of `weights.bin` and `model.plan` and checks only their size, which keeps
+            opening at milliseconds; `full` hashes them too, at the speed of the disk (roughly 0.5 s a gigabyte when
+            cached).
 
     Raises:
         EngineError: naming the first file that does not match.
@@ -45,12 +48,12 @@ def read_engine_directory(path: str | os.PathLike[str], verify: Verify = "fast")
             f"{manifest_path}: {status.st_size} bytes, more than the {MAX_MANIFEST_BYTES} a manifest may have"
         )
     manifest = parse_manifest(b"".join(_chunks(manifest_path)), str(manifest_path))
-    for name in ("model.onnx", WEIGHTS):
+    for name in ("model.onnx", WEIGHTS, *((PLAN,) if manifest.target.backend in TENSORRT else ())):
         if name not in manifest.files:
             raise EngineError(f"{manifest_path}: files does not list {name}; the engine is incomplete, build it again")
     _refuse_strangers(root, manifest)
     for name, entry in sorted(manifest.files.items()):
-        _check_file(root / name, entry, hashed=verify == "full" or name != WEIGHTS)
+        _check_file(root / name, entry, hashed=verify == "full" or name not in _HEAVY)
     return manifest
 
 

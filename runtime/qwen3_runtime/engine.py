@@ -82,6 +82,7 @@ class Engine:
         max_sequences: int = 1,
         max_context: int | None = None,
         verify: Verify = "fast",
+        on_cpu: bool = False,
     ) -> Self:
         """Open an engine directory.
 
@@ -92,6 +93,8 @@ class Engine:
             max_context: tokens a sequence may hold, at most the engine's own limit, which is the default. Cache
                 memory is reserved for `max_sequences * max_context` tokens and used as sequences grow.
             verify: `fast` checks the SHA-256 of everything but the weights, `full` of the weights too.
+            on_cpu: execute the graph that a TensorRT engine's plan was made from, with ONNX Runtime on the CPU: slow,
+                for validation where there is no GPU.
 
         Raises:
             EngineError: the directory does not hold together, or cannot run here.
@@ -113,7 +116,12 @@ class Engine:
         model = Model(manifest, tokenizer, template, max_context)
         _ = model.default_sampling  # so that a bad manifest fails here and not in the first request
         backend = open_backend(
-            directory, manifest, threads=threads, max_sequences=max_sequences, max_context=max_context
+            directory,
+            manifest,
+            threads=threads,
+            max_sequences=max_sequences,
+            max_context=max_context,
+            on_cpu=on_cpu,
         )
         return cls(model, backend, max_sequences=max_sequences)
 

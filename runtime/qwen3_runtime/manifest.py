@@ -22,14 +22,27 @@ Task = Literal["chat", "completion", "embedding", "reranker"]
 Output = Literal["logits", "hidden"]
 Thinking = Literal["hybrid", "always", "never"]
 CacheType = Literal["float32", "float16", "bfloat16", "int8"]
+Kernels = Literal["native", "plugin"]
+
+TENSORRT = ("tensorrt", "tensorrt-rtx")
+"""Backends whose engines hold a plan beside the graph that it was made from."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What the engine was lowered for: the runtime's backend and the provider that executes it."""
+    """What the engine was lowered for: the runtime's backend and the provider that executes it.
+
+    Attributes:
+        compute_capabilities: GPU architectures of a TensorRT plan, as `8.9`.
+        attention: of a TensorRT plan: its own, with the padded contract, or our plugin, with the packed one.
+        moe: of a TensorRT plan with experts: standard layers, or our plugin.
+    """
 
     backend: str
     provider: str
+    compute_capabilities: tuple[str, ...] = ()
+    attention: Kernels = "native"
+    moe: Kernels = "native"
 
 
 @dataclass(frozen=True)
@@ -129,13 +142,12 @@ def parse_manifest(raw: bytes, where: str = "manifest.json") -> Manifest:
             f"{where}: schema_version is {version!r}, this runtime reads {SCHEMA_VERSION}; "
             "rebuild the engine with a matching version of qwen3-compile"
         )
-    target = root.child("target")
     contract = _parse_contract(root.child("io"))
     chat = root.value("chat")
     manifest = Manifest(
         name=root.text("name"),
         verified=root.boolean("verified"),
-        target=Target(backend=target.text("backend"), provider=target.text("provider")),
+        target=_parse_target(root.child("target")),
         io=contract,
         chat=None if chat is None else _parse_chat(root.child("chat"), contract),
         eos_token_ids=root.token_ids("eos_token_ids", contract.vocab_size),
@@ -145,9 +157,21 @@ def parse_manifest(raw: bytes, where: str = "manifest.json") -> Manifest:
         source=root.record("source"),
         tools=root.record("tools"),
     )
-    target.finish()
     root.finish()
     return manifest
+
+
+def _parse_target(target: _Object) -> Target:
+    backend, provider = target.text("backend"), target.text("provider")
+    # Other backends may have these fields too, with nothing in them.
+    kernels = {key: target.choice(key, get_args(Kernels)) for key in ("attention", "moe") if target.filled(key)}
+    capabilities = target.texts("compute_capabilities") if target.filled("compute_capabilities") else ()
+    if target.filled("profiles"):
+        target.record("profiles")  # what the builder was asked for; the plan says what it has
+    if backend in TENSORRT and not capabilities:
+        raise EngineError(f"{target.where}: compute_capabilities must name a GPU architecture; build the engine again")
+    target.finish()
+    return Target(backend, provider, capabilities, **cast("dict[str, Kernels]", kernels))
 
 
 def _parse_contract(io: _Object) -> Contract:
@@ -238,6 +262,10 @@ class _Object:
     def has(self, key: str) -> bool:
         return key in self._document
 
+    def filled(self, key: str) -> bool:
+        """Whether an optional field is there and not null."""
+        return self.has(key) and self.value(key) is not None
+
     def value(self, key: str) -> Any:  # noqa: ANN401 - any JSON value
         if key not in self._document:
             raise EngineError(f"{self.where}: the field {key!r} is missing; the engine is damaged, build it again")
@@ -255,6 +283,12 @@ class _Object:
         if not isinstance(value, str) or not value:
             raise self._wrong(key, "a non-empty string", value)
         return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self.value(key)
+        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+            raise self._wrong(key, "a list of strings", value)
+        return tuple(value)
 
     def choice(self, key: str, choices: tuple[str, ...]) -> str:
         value = self.value(key)

@@ -44,7 +44,7 @@ model:
   architecture:
 {architecture}
 precision: {{weights: {weights}, kv_cache: {cache}}}
-target: {{backend: {backend}, provider: cpu}}
+target: {{backend: {backend}}}
 limits: {{max_context: {context}, max_batch: 4, max_step_tokens: 24}}
 accuracy: {{}}
 """
@@ -93,6 +93,15 @@ def build_engine(
     (folder / "spec.yaml").write_text(text)
     build(load_spec(folder / "spec.yaml"), folder / "engine", validate=False, threads=1)
     return folder / "engine", model
+
+
+def build_half_engine(folder: Path, *, moe: bool = False) -> tuple[Path, PreTrainedModel]:
+    """An engine of target `tensorrt-rtx` in float16, and the reference with the same, rounded, weights."""
+    path, model = build_engine(folder, backend="tensorrt-rtx", weights="fp16", cache="fp16", moe=moe)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.half())
+    return path, model
 
 
 def reference_rows(model: PreTrainedModel, tokens: list[int]) -> np.ndarray:

@@ -11,6 +11,8 @@ from qwen3_runtime.text import ChatTemplate, Tokenizer
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from transformers import PreTrainedModel
+
 
 @pytest.fixture(scope="session")
 def tokenizer(qwen3_tokenizer_dir: Path) -> Tokenizer:
@@ -30,3 +32,11 @@ def always_template(template: ChatTemplate) -> ChatTemplate:
     opening = "{{- '<|im_start|>assistant\\n' }}"
     assert template.source.count(opening) == 1
     return ChatTemplate({"default": template.source.replace(opening, opening[:-4] + "<think>\\n' }}")})
+
+
+@pytest.fixture(scope="session")
+def tensorrt_engine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PreTrainedModel]:
+    """A dense engine of target `tensorrt-rtx` as built, its spec beside it, and the reference with the same weights."""
+    from built_engine import build_half_engine
+
+    return build_half_engine(tmp_path_factory.mktemp("tensorrt"))

@@ -196,9 +196,26 @@ def test_more_than_the_engine_was_built_for_is_refused(engine_dir: Path, options
 
 def test_another_target_is_named(engine_dir: Path) -> None:
     document = json.loads((engine_dir / "manifest.json").read_text())
-    document["target"] = {"backend": "tensorrt", "provider": "cuda"}
+    document["target"] = {"backend": "openvino", "provider": "npu"}
     del document["files"]["tokenizer.json"]
     (engine_dir / "tokenizer.json").unlink()
     (engine_dir / "manifest.json").write_text(json.dumps(document))
-    with pytest.raises(EngineError, match="target 'tensorrt'; this runtime executes ort-cpu, ort and onnx"):
+    with pytest.raises(EngineError, match="target 'openvino'; this runtime executes ort-cpu, ort, onnx, t"):
         Engine.open(engine_dir)
+
+
+def test_a_tensorrt_engine_needs_its_plan_whose_bytes_are_hashed_like_weights(engine_dir: Path) -> None:
+    document = json.loads((engine_dir / "manifest.json").read_text())
+    document["target"] = {"backend": "tensorrt-rtx", "provider": "cuda", "compute_capabilities": ["8.9"]}
+    (engine_dir / "manifest.json").write_text(json.dumps(document))
+    with pytest.raises(EngineError, match=r"files does not list model\.plan"):
+        read_engine_directory(engine_dir)
+    document["files"]["model.plan"] = {"size": 4, "sha256": hashlib.sha256(b"plan").hexdigest()}
+    (engine_dir / "manifest.json").write_text(json.dumps(document))
+    (engine_dir / "model.plan").write_bytes(b"nalp")
+    assert read_engine_directory(engine_dir, "fast").target.backend == "tensorrt-rtx"
+    with pytest.raises(EngineError, match=r"model\.plan: SHA-256"):
+        read_engine_directory(engine_dir, "full")
+    (engine_dir / "model.plan").write_bytes(b"longer")
+    with pytest.raises(EngineError, match=r"model\.plan: 6 bytes, the manifest says 4"):
+        read_engine_directory(engine_dir, "fast")

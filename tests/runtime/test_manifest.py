@@ -180,3 +180,34 @@ def test_no_value_anywhere_escapes_as_another_error(value: object) -> None:
             parse_manifest(changed(place, value))
         except EngineError:
             continue
+
+
+TENSORRT = {
+    "backend": "tensorrt-rtx",
+    "provider": "cuda",
+    "compute_capabilities": ["8.9", "12.0"],
+    "attention": "plugin",
+    "profiles": {"prefill_batch": 1},
+}
+
+
+def test_a_tensorrt_target_says_for_which_gpus_and_with_which_kernels() -> None:
+    target = parse_manifest(changed("target", TENSORRT)).target
+    assert (target.compute_capabilities, target.attention, target.moe) == (("8.9", "12.0"), "plugin", "native")
+    for key in ("compute_capabilities", "attention", "moe", "profiles"):  # other targets may have them as null
+        assert parse_manifest(changed(f"target/{key}", None)).target.attention == "native"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"compute_capabilities": []}, "compute_capabilities must name a GPU architecture"),
+        ({"compute_capabilities": [89]}, "compute_capabilities must be a list of strings"),
+        ({"attention": "fused"}, "attention must be one of native, plugin"),
+        ({"profiles": 3}, "expected an object"),
+        ({"streams": 2}, "unknown field 'streams'"),
+    ],
+)
+def test_a_tensorrt_target_that_does_not_hold_together_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        parse_manifest(changed("target", TENSORRT | change))

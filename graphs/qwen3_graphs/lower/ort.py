@@ -1,18 +1,19 @@
-"""Target `ort`: operators that ship inside ONNX Runtime's CPU provider.
+"""Target `ort`: operators that ship inside ONNX Runtime, those of its CPU provider.
 
-Integer matrices use int8 activations in groups (accuracy level 4) unless the precision says `precise`: on CPU that is
-the only fast kernel for 8-bit weights, and three to four times as fast as float32 activations for 4-bit ones. Weights
-stored in fp16 or bf16 are widened when a session opens: the arithmetic is float32.
+Activations in fp16 or bf16 mean the CUDA provider, whose graph `ort_cuda` writes: on CPU everything between matrices
+is float32. There integer matrices use int8 activations in groups (accuracy level 4) unless the precision says
+`precise`: that is the only fast kernel for 8-bit weights, and three to four times as fast as float32 activations for
+4-bit ones. Weights stored in fp16 or bf16 are widened when a session opens: the arithmetic is float32.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qwen3_graphs.lower import weights
+from qwen3_graphs.lower import ort_cuda, weights
 from qwen3_graphs.lower.ort_attention import grouped_query_attention
 from qwen3_graphs.lower.ort_experts import experts
-from qwen3_graphs.lower.ort_operators import CONTRIB, accuracy_level
+from qwen3_graphs.lower.ort_operators import CONTRIB, accuracy_level, gathered_blocks
 from qwen3_graphs.lower.padded import PaddedStep, lower_padded
 from qwen3_graphs.lowered import TensorSlot
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
     """Lower to ONNX Runtime's own operators; see `qwen3_graphs.lower.lower`."""
+    if precision.activations != "fp32":
+        return ort_cuda.lower(semantic, precision)
     del limits  # nothing in these operators depends on the sizes
     weights.check_formats(precision, "ort", ("fp32", "fp16"))
     handlers = {"Embedding": _embedding, "Linear": _linear, "Attention": grouped_query_attention, "MoE": experts}
@@ -36,26 +39,8 @@ def _embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
     sources = ((weights.source(node.inputs[1]),),)
     if not weights.is_quantized(fmt):
         return weights.gathered(writer, weights.rows(writer, fmt, sources, sources[0][0], (vocab, hidden)), ids, name)
-    codes, scales = _nbit_blocks(step, fmt, sources[0][0], vocab, hidden)
-    # The codes are those of a MatMulNBits, so that a tied head has the same bytes; only the scales' shape differs.
-    column = writer.op("Unsqueeze", scales, writer.integers(2), name=f"{scales.name}.column")
-    blocks = writer.op(
-        "GatherBlockQuantized",
-        codes,
-        ids,
-        column,
-        name=f"{name}.blocks",
-        domain=CONTRIB,
-        bits=weights.BITS[fmt.kind],
-        block_size=fmt.group_size,
-        gather_axis=0,
-        quantize_axis=2,
-    )
-    padded = weights.groups(fmt, hidden) * fmt.group_size
-    flat = writer.op("Reshape", blocks, writer.integers(-1, padded), name=f"{name}.rows")
-    if padded == hidden:
-        return flat
-    return writer.op("Slice", flat, writer.integers(0), writer.integers(hidden), writer.integers(1), name=name)
+    table = _nbit_blocks(step, fmt, sources[0][0], vocab, hidden)
+    return gathered_blocks(writer, fmt, table, ids, hidden, name)
 
 
 def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:

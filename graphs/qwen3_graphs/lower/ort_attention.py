@@ -42,7 +42,7 @@ def grouped_query_attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.
         query, key, value = (_half(step, part) for part in (query, _rotated(step, key, kv_heads, tables), value))
     attended, *present = writer.op_with_outputs(
         "GroupQueryAttention",
-        *(query, key, value, *past, *_lengths(step), *([] if narrow else tables)),
+        *(query, key, value, *past, *lengths(step), *([] if narrow else tables)),
         names=(f"{name}.batched", *step.cache_out_names(layer)),
         domain=CONTRIB,
         num_heads=heads,
@@ -73,8 +73,8 @@ def _half(step: PaddedStep, x: ir.Value) -> ir.Value:
     return step.writer.op("Cast", x, name=f"{x.name}.float16", to=ir.DataType.FLOAT16)
 
 
-def _lengths(step: PaddedStep) -> tuple[ir.Value, ir.Value]:
-    """Return the operator's `seqlens_k` int32 [B] and `total_sequence_length` int32 scalar.
+def lengths(step: PaddedStep) -> tuple[ir.Value, ir.Value]:
+    """Return GroupQueryAttention's `seqlens_k` int32 [B] and `total_sequence_length` int32 scalar.
 
     Padding is counted in. The operator places new tokens at seqlens_k + 1 - S, which is the end of the past only
     if all S of them count; and every row is then finite, where uncounted rows would be uninitialised memory.

@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from qwen3_graphs.lowered import WeightFormat
 
 
+# silu(g) * l, rows of the gate g and of the up projection l in turns.
+SWIGLU: dict[str, Attribute] = {
+    "activation_type": "swiglu",
+    "swiglu_fusion": 1,
+    "activation_alpha": 1.0,
+    "activation_beta": 0.0,
+}
+
+
 def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::MoE` of x [B*S, H].
 
@@ -37,14 +46,7 @@ def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     upward = weights.expert_sources(node.inputs[2:4], count)
     downward = weights.expert_sources(node.inputs[4:5], count)
     prefix = weights.source(node.inputs[4]).removesuffix("down_proj.weight")
-    attributes: dict[str, Attribute] = {
-        "k": top_k,
-        "normalize_routing_weights": normalize,
-        "activation_type": "swiglu",
-        "swiglu_fusion": 1,
-        "activation_alpha": 1.0,
-        "activation_beta": 0.0,
-    }
+    attributes: dict[str, Attribute] = {"k": top_k, "normalize_routing_weights": normalize, **SWIGLU}
     if not weights.is_quantized(fmt):
         kind = weights.FLOAT_TYPES[fmt.kind]
         up_slot = TensorSlot(f"{prefix}gate_up.weight", kind, (count, 2 * width, hidden))

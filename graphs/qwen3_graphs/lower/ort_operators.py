@@ -1,11 +1,16 @@
-"""What ONNX Runtime's own operators are called, and the accuracy asked of the integer ones."""
+"""What target `ort` has in common on CPU and CUDA: the operators' domain, accuracy, and a quantised table."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qwen3_graphs.lower import weights
+
 if TYPE_CHECKING:
-    from qwen3_graphs.lowered import Precision
+    import onnx_ir as ir
+
+    from qwen3_graphs.lower.writer import GraphWriter
+    from qwen3_graphs.lowered import Precision, WeightFormat
 
 CONTRIB = "com.microsoft"
 
@@ -13,3 +18,42 @@ CONTRIB = "com.microsoft"
 def accuracy_level(precision: Precision) -> int:
     """Return 4 for int8 activations, in groups as long as the weights', or 1 for float32 ones."""
     return 1 if precision.precise else 4
+
+
+def gathered_blocks(
+    writer: GraphWriter, fmt: WeightFormat, table: tuple[ir.Value, ...], ids: ir.Value, width: int, name: str
+) -> ir.Value:
+    """Gather rows of a quantised table and dequantise them.
+
+    The table is that of a MatMulNBits, so that a tied head has the same bytes; only the scales' shape differs.
+
+    Args:
+        writer: receives the nodes.
+        fmt: `int8` or `int4` with its group size.
+        table: codes uint8 [M, groups, bytes of a group] and scales [M, groups].
+        ids: integer [n], rows wanted.
+        width: K, what remains of a row after its padding is cut off.
+        name: of the result.
+
+    Returns:
+        [n, K] in the type of the scales.
+    """
+    codes, scales = table
+    column = writer.op("Unsqueeze", scales, writer.integers(2), name=f"{scales.name}.column")
+    blocks = writer.op(
+        "GatherBlockQuantized",
+        codes,
+        ids,
+        column,
+        name=f"{name}.blocks",
+        domain=CONTRIB,
+        bits=weights.BITS[fmt.kind],
+        block_size=fmt.group_size,
+        gather_axis=0,
+        quantize_axis=2,
+    )
+    padded = weights.padded_inputs(fmt, width)
+    flat = writer.op("Reshape", blocks, writer.integers(-1, padded), name=f"{name}.rows")
+    if padded == width:
+        return flat
+    return writer.op("Slice", flat, writer.integers(0), writer.integers(width), writer.integers(1), name=name)

@@ -100,7 +100,7 @@ def _lowered(step: Step, value: ir.Value) -> ir.Value:
         return step.values[value]
     if value.const_value is not None and not isinstance(value.const_value, ir.ExternalTensor):
         return step.writer.constant(str(value.name), value.const_value.numpy())
-    return weights.vector(step.writer, value)
+    return weights.vector(step.writer, value, step.precision.activations)
 
 
 def _wide(step: Step, found: ir.Value, name: str) -> ir.Value:

@@ -4,10 +4,11 @@ TensorRT's parser knows the names and imports layers of its own (`IAttention`, `
 reader runs these bodies. The standard `Attention` would not do: the parser drops its lengths and aligns its causal
 mask with the wrong corner.
 
-Arithmetic in bfloat16 is a node of this domain too: ONNX Runtime's CPU provider has none. TensorRT knows `MatMul` by
-that name in any domain; others compute in float32 and round the result, which is the same arithmetic. What is written
-in other types is the standard operator. To run a lowered graph as written, ONNX Runtime's optimisation must stay at
-`ORT_ENABLE_BASIC`: above it, Q/DQ nodes are fused into their users with other results, or refused (1.31).
+Arithmetic in bfloat16 is a node of this domain too, since ONNX Runtime's CPU provider has none, and so are conversions
+to and from eight and four bits, of which it has too few. TensorRT knows `MatMul` by that name in any domain; others
+compute in float32 and round the result, which is the same arithmetic. Arithmetic in other types is the standard
+operator. To run a lowered graph as written, ONNX Runtime's optimisation must stay at `ORT_ENABLE_BASIC`: above it
+conversions are fused into their users with other results (1.31).
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ ATTENTION, CACHE_UPDATE = "TRT_Attention", "TRT_KVCacheUpdate"
 PADDED = "padded_bhnd"  # the parser's word for [batch, heads, tokens, head_dim]
 
 _OPSET = 24
+_CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 _INPUTS = {"Add": 2, "Gemm": 2, "MatMul": 2, "Mul": 2, "Sigmoid": 1}
 
 
 def functions(activations: str) -> tuple[ir.Function, ...]:
     """Return the functions that a lowered graph may call, for hidden states in a type."""
-    layers = (_attention(), _cache_update())
+    layers = (_attention(), _cache_update(), _quantize(), _dequantize())
     if activations != "bf16":
         return layers
-    arithmetic = [_arithmetic(op_type, count) for op_type, count in _INPUTS.items()]
-    return (*layers, *arithmetic, _quantize(), _dequantize())
+    return (*layers, *(_arithmetic(op_type, count) for op_type, count in _INPUTS.items()))
 
 
 def computed(
@@ -46,15 +47,14 @@ def computed(
 
     Args:
         step: receives the node.
-        op_type: one of those that `functions` gives for bfloat16.
+        op_type: one of those that `functions` gives.
         inputs: in the type of the activations, or codes and their scales.
         name: of the result.
         attributes: of the standard operator; `Gemm` has its own.
     """
     given = {"transB": 1} if op_type == "Gemm" else dict(attributes or {})
-    if step.precision.activations != "bf16":
-        return step.writer.op(op_type, *inputs, name=name, **given)
-    return step.writer.op(op_type, *inputs, name=name, domain=DOMAIN, **given)
+    domain = DOMAIN if step.precision.activations == "bf16" or op_type in _CONVERSIONS else ""
+    return step.writer.op(op_type, *inputs, name=name, domain=domain, **given)
 
 
 def _arithmetic(op_type: str, count: int) -> ir.Function:

@@ -9,6 +9,8 @@ Layouts (see `qwen3_compile.pack.layouts`), for a matrix [N, K] in groups of g i
 | `nbit_rows` | codes, offset so that they are not negative, uint8, low half of a byte first; scales float32 |
 | `nbit_blocks` | the same bytes; codes are [N, groups, bytes of a group] |
 | `interleaved_nbit_rows` | as `nbit_rows`, of two matrices in turns |
+| these three with `_fp16`, `_bf16` | the same with scales in that type |
+| `float8_rows` | E4M3 values [N, K], scales float32 [N, ceil(K/128)], or [N, 1] with one scale a row |
 | `signed_columns` | codes int8 or int4 [K, N], scales float32 [ceil(K/g), N], or [N] with one scale a row |
 | `rope_cos`, `rope_sin` | computed from the architecture, without sources |
 """
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from qwen3_graphs.lower.writer import GraphWriter, Sources
-    from qwen3_graphs.lowered import Precision
+    from qwen3_graphs.lowered import FloatKind, Precision
 
 FLOAT32 = WeightFormat("fp32")
 FLOAT_TYPES = {"fp32": "FLOAT", "fp16": "FLOAT16", "bf16": "BFLOAT16"}
@@ -78,12 +80,12 @@ def matrix_format(precision: Precision, name: str) -> WeightFormat:
     return precision.lm_head if name in ("lm_head.weight", "model.embed_tokens.weight") else precision.weights
 
 
-def vector(writer: GraphWriter, value: ir.Value | None) -> ir.Value:
-    """Return a norm weight, router matrix or position table in float32, as the semantic graph has it."""
+def vector(writer: GraphWriter, value: ir.Value | None, kind: FloatKind = "fp32") -> ir.Value:
+    """Return a norm weight or router matrix in a floating-point type, or a position table, which is float32."""
     name = source(value)
-    slot = TensorSlot(name, "FLOAT", dims(value))
-    layout = _ROPE_LAYOUTS.get(name)
-    return writer.weight(layout or "rows", FLOAT32, () if layout else ((name,),), [slot])[0]
+    if name in _ROPE_LAYOUTS:
+        return writer.weight(_ROPE_LAYOUTS[name], FLOAT32, (), [TensorSlot(name, "FLOAT", dims(value))])[0]
+    return rows(writer, WeightFormat(kind), ((name,),), name, dims(value))
 
 
 def rows(writer: GraphWriter, fmt: WeightFormat, sources: Sources, name: str, shape: tuple[int, ...]) -> ir.Value:

@@ -7,10 +7,11 @@ sources, and come from `qwen3_graphs.rope.rope_tables`.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qwen3_compile.errors import UnsupportedError
-from qwen3_compile.pack.layouts import columns, experts, nbit_rows, panels, rows, signed_columns
+from qwen3_compile.pack.layouts import columns, experts, float8_rows, nbit_rows, panels, rows, signed_columns
 from qwen3_compile.quantize import values
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ LAYOUTS: Mapping[str, Callable[[tuple[Array, ...], WeightFormat], tuple[Array, .
     "nbit_rows": nbit_rows.pack,
     "nbit_blocks": nbit_rows.pack_blocks,
     "interleaved_nbit_rows": nbit_rows.pack_interleaved,
+    "nbit_rows_fp16": partial(nbit_rows.pack, scale_type="fp16"),
+    "nbit_rows_bf16": partial(nbit_rows.pack, scale_type="bf16"),
+    "nbit_blocks_fp16": partial(nbit_rows.pack_blocks, scale_type="fp16"),
+    "nbit_blocks_bf16": partial(nbit_rows.pack_blocks, scale_type="bf16"),
+    "interleaved_nbit_rows_fp16": partial(nbit_rows.pack_interleaved, scale_type="fp16"),
+    "interleaved_nbit_rows_bf16": partial(nbit_rows.pack_interleaved, scale_type="bf16"),
     "signed_columns": signed_columns.pack,
     "panels": panels.pack,
     "gate_up_panels": panels.pack_gate_up,
@@ -41,6 +48,7 @@ FLOAT8_LAYOUTS: Mapping[str, Callable[[tuple[Source, ...], WeightFormat], tuple[
     "panels": panels.pack,
     "gate_up_panels": panels.pack_gate_up,
     "scaled_columns": columns.pack_scaled,
+    "float8_rows": float8_rows.pack,
     "experts": experts.pack,
 }
 
@@ -49,7 +57,7 @@ def pack(layout: str, sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[A
     """Arrange one entry of a recipe.
 
     Args:
-        layout: a key of `LAYOUTS`.
+        layout: a key of `LAYOUTS`, or of `FLOAT8_LAYOUTS` for fp8.
         sources: the entry's checkpoint tensors: in a floating-point type, or E4M3 codes with their scales. Those reach
             an fp8 format with the same kind of scales bit for bit; for any other they are dequantised first.
         fmt: the number format to write.
@@ -62,10 +70,13 @@ def pack(layout: str, sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[A
         CheckpointError: a source holds a value that is not finite.
         UnsupportedError: the layout is unknown, or cannot hold the format or the shape.
     """
-    if layout not in LAYOUTS:
-        raise UnsupportedError(f"unknown weight layout {layout!r}: expected one of {', '.join(sorted(LAYOUTS))}")
+    known = LAYOUTS.keys() | FLOAT8_LAYOUTS.keys()
+    if layout not in known:
+        raise UnsupportedError(f"unknown weight layout {layout!r}: expected one of {', '.join(sorted(known))}")
     if fmt.kind == "fp8":
         if layout not in FLOAT8_LAYOUTS:
             raise UnsupportedError(f"layout {layout} does not hold fp8: {' and '.join(FLOAT8_LAYOUTS)} do")
         return FLOAT8_LAYOUTS[layout](sources, fmt)
+    if layout not in LAYOUTS:
+        raise UnsupportedError(f"layout {layout} holds fp8 only, found {fmt.kind}")
     return LAYOUTS[layout](tuple(values(source) for source in sources), fmt)

@@ -11,30 +11,37 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from qwen3_compile.pack.layouts.rows import interleave
+from qwen3_compile.pack.layouts.rows import FLOAT_TYPES, interleave
 from qwen3_compile.quantize import quantize
 
 if TYPE_CHECKING:
     from qwen3_compile.pack.layouts.rows import Array
+    from qwen3_compile.quantize import ScaleType
     from qwen3_graphs.lowered import WeightFormat
 
 
-def pack(sources: tuple[Array, ...], fmt: WeightFormat) -> tuple[Array, ...]:
-    """Quantise a matrix [N, K]: codes uint8 [N, K_padded * bits / 8], scales float32 [N, groups]."""
+def pack(sources: tuple[Array, ...], fmt: WeightFormat, scale_type: ScaleType = "fp32") -> tuple[Array, ...]:
+    """Quantise a matrix [N, K]: codes uint8 [N, K_padded * bits / 8], scales [N, groups] in `scale_type`.
+
+    Raises:
+        UnsupportedError: a scale is beyond the range of its type.
+    """
     (source,) = sources
-    quantized = quantize(source, fmt)
-    return offset_codes(quantized.codes, fmt), quantized.scales
+    quantized = quantize(source, fmt, scale_type=scale_type)
+    return offset_codes(quantized.codes, fmt), quantized.scales.astype(FLOAT_TYPES[scale_type])
 
 
-def pack_blocks(sources: tuple[Array, ...], fmt: WeightFormat) -> tuple[Array, ...]:
+def pack_blocks(sources: tuple[Array, ...], fmt: WeightFormat, scale_type: ScaleType = "fp32") -> tuple[Array, ...]:
     """Do as `pack`, and write the codes' shape as [N, groups, bytes of a group]."""
-    codes, scales = pack(sources, fmt)
+    codes, scales = pack(sources, fmt, scale_type)
     return codes.reshape(*scales.shape, -1), scales
 
 
-def pack_interleaved(sources: tuple[Array, ...], fmt: WeightFormat) -> tuple[Array, ...]:
+def pack_interleaved(
+    sources: tuple[Array, ...], fmt: WeightFormat, scale_type: ScaleType = "fp32"
+) -> tuple[Array, ...]:
     """Quantise two matrices [N, K] and lay their rows in turns: codes [2N, ...], scales [2N, groups]."""
-    packed = [pack((source,), fmt) for source in sources]
+    packed = [pack((source,), fmt, scale_type) for source in sources]
     return tuple(interleave(first, second) for first, second in zip(*packed, strict=True))
 
 

@@ -15,7 +15,7 @@ from qwen3_graphs.lowered import WeightFormat  # noqa: TC001 - part of the signa
 Array: TypeAlias = npt.NDArray[Any]
 Source: TypeAlias = Array | Float8
 
-_TYPES: dict[str, Any] = {"fp32": np.float32, "fp16": np.float16, "bf16": ml_dtypes.bfloat16}
+FLOAT_TYPES: dict[str, Any] = {"fp32": np.float32, "fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 
 
 def pack(sources: tuple[Array, ...], fmt: WeightFormat) -> tuple[Array, ...]:
@@ -41,10 +41,10 @@ def interleave(first: Array, second: Array) -> Array:
 
 
 def _converted(source: Array, fmt: WeightFormat) -> Array:
-    if fmt.kind not in _TYPES:
-        raise UnsupportedError(f"layout rows holds {', '.join(_TYPES)}, found {fmt.kind}")
+    if fmt.kind not in FLOAT_TYPES:
+        raise UnsupportedError(f"layout rows holds {', '.join(FLOAT_TYPES)}, found {fmt.kind}")
     with np.errstate(over="ignore"):  # reported below, with what to do
-        result = np.ascontiguousarray(source, dtype=_TYPES[fmt.kind])
+        result = np.ascontiguousarray(source, dtype=FLOAT_TYPES[fmt.kind])
     if fmt.kind == "fp16" and source.dtype != np.float16 and not np.isfinite(result).all():
         raise UnsupportedError("a weight is beyond the range of fp16 (65504): use bf16 or fp32")
     return result

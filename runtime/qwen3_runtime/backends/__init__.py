@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qwen3_runtime.errors import EngineError
+from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,7 +15,13 @@ if TYPE_CHECKING:
 
 
 def open_backend(
-    engine_dir: Path, manifest: Manifest, *, threads: int | None, max_sequences: int, max_context: int
+    engine_dir: Path,
+    manifest: Manifest,
+    *,
+    threads: int | None,
+    max_sequences: int,
+    max_context: int,
+    on_cpu: bool = False,
 ) -> Backend:
     """Open the backend of an engine whose directory was checked.
 
@@ -24,20 +31,33 @@ def open_backend(
         threads: of the provider; None for one each physical core.
         max_sequences: sequences that the cache holds.
         max_context: tokens that a sequence may hold.
+        on_cpu: execute the graph that a TensorRT plan was made from, with ONNX Runtime on the CPU; slow, for
+            validation where there is no GPU.
 
     Raises:
         EngineError: this runtime has no backend for the engine's target, or it cannot run here.
     """
-    if manifest.target.backend in ("ort", "onnx"):
+    backend = manifest.target.backend
+    if on_cpu and (backend not in TENSORRT or manifest.target.attention == "plugin"):
+        raise EngineError(
+            "on_cpu: only the graph of a TensorRT engine with native attention runs on the CPU too, this engine is "
+            f"for {backend} with {manifest.target.attention} attention"
+        )
+    if backend in TENSORRT and not on_cpu:
+        from qwen3_runtime.backends.tensorrt import open_tensorrt
+
+        return open_tensorrt(engine_dir, manifest, max_sequences=max_sequences, max_context=max_context)
+    if backend in ("ort", "onnx", *TENSORRT):
         from qwen3_runtime.backends.ort import OrtBackend
 
         return OrtBackend(engine_dir, manifest, threads=threads, max_sequences=max_sequences, max_context=max_context)
-    if manifest.target.backend == "ort-cpu":
+    if backend == "ort-cpu":
         from qwen3_runtime.backends.ort_cpu import OrtCpuBackend
 
         return OrtCpuBackend(
             engine_dir, manifest, threads=threads, max_sequences=max_sequences, max_context=max_context
         )
     raise EngineError(
-        f"the engine was built for target {manifest.target.backend!r}; this runtime executes ort-cpu, ort and onnx"
+        f"the engine was built for target {backend!r}; this runtime executes ort-cpu, ort, onnx, tensorrt and "
+        "tensorrt-rtx"
     )

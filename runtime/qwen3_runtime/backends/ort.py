@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qwen3_runtime.backends.padding import PaddedCall, split_step
+from qwen3_runtime.backends.padding import PaddedCall, check_blocks, split_step
 from qwen3_runtime.backends.session import CACHE_TYPES, check_signature, first_line, no_cache_memory, open_session
 from qwen3_runtime.errors import EngineError
+from qwen3_runtime.manifest import TENSORRT
 from qwen3_runtime.step import CacheGeometry, Output
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class OrtBackend:
     [num_blocks, kv_heads, max_context, head_dim], whose pages are used only as sequences grow. Input and output
     caches of the graph are bound to the same memory.
 
+    The graph that a TensorRT plan was made from runs here too, on the CPU.
+
     Args:
         engine_dir: the engine directory, already checked.
         manifest: its manifest.
@@ -47,11 +50,15 @@ class OrtBackend:
         contract = manifest.io
         self._output = contract.output
         self._width = contract.vocab_size if contract.output == "logits" else contract.hidden_size
-        provider = manifest.target.provider
+        # The graph that a TensorRT plan was made from: batches of ids, and caches as long as it was built for.
+        self._batched = manifest.target.backend in TENSORRT
+        if self._batched:
+            max_context = contract.max_context
+        provider = "cpu" if self._batched else manifest.target.provider
         if provider not in _PROVIDERS:
             raise EngineError(f"the engine is for provider {provider!r}; this backend has {', '.join(_PROVIDERS)}")
         self._provider, self._device = _PROVIDERS[provider]
-        self._session: Any = open_session(engine_dir / "model.onnx", self._provider, threads)
+        self._session: Any = open_session(engine_dir / "model.onnx", self._provider, threads, as_written=self._batched)
         _check_session(self._session, contract)
         element, _, dtype = CACHE_TYPES[contract.cache_dtype]
         self._element = element
@@ -82,7 +89,7 @@ class OrtBackend:
         if self._session is None:
             raise EngineError("the backend is closed")
         ends = step.context_len + np.diff(step.query_start)
-        self._check(step, ends)
+        check_blocks(step, ends, self._geometry)
         results = np.empty((len(step.logits_rows), self._width), np.float32)
         for call in split_step(step, self._filled, self._geometry.block_size):
             output = self._call(call)
@@ -99,18 +106,13 @@ class OrtBackend:
         self._memory.clear()
         self._session = None
 
-    def _check(self, step: Step, ends: NDArray[np.int32]) -> None:
-        if step.block_table.shape[1] != 1:
-            raise EngineError(f"expected one cache block a sequence, found {step.block_table.shape[1]}")
-        longest = int(ends.max())
-        if longest > self._geometry.block_size:
-            raise EngineError(f"a sequence grew to {longest} tokens, its cache block holds {self._geometry.block_size}")
-
     def _call(self, call: PaddedCall) -> NDArray[np.float32]:
         binding = self._binding(call.first_block, len(call.query_len))
         output = np.empty((len(call.logits_rows), self._width), np.float32)
+        shape = (len(call.query_len), -1) if self._batched else (-1,)
         try:
-            for name in ("input_ids", "query_len", "context_len", "logits_rows"):
+            binding.bind_cpu_input("input_ids", call.input_ids.reshape(shape))
+            for name in ("query_len", "context_len", "logits_rows"):
                 binding.bind_cpu_input(name, getattr(call, name))
             binding.bind_output(self._output, "cpu", 0, np.float32, output.shape, output.ctypes.data)
             self._session.run_with_iobinding(binding)
@@ -151,13 +153,16 @@ def _check_session(session: Any, contract: Contract) -> None:  # noqa: ANN401 - 
 def _allocate(shape: tuple[int, ...], dtype: Any, device: str) -> Any:  # noqa: ANN401 - numpy array or OrtValue
     try:
         zeros = np.zeros(shape, dtype)  # mapped lazily: a page is used when a token is written to it
-        if device == "cpu":
-            return zeros
-        import onnxruntime
-
-        return onnxruntime.OrtValue.ortvalue_from_numpy(zeros, device, 0)
     except MemoryError:
         raise no_cache_memory(shape) from None
+    if device == "cpu":
+        return zeros
+    import onnxruntime
+
+    try:
+        return onnxruntime.OrtValue.ortvalue_from_numpy(zeros, device, 0)
+    except Exception as error:
+        raise no_cache_memory(shape) from error
 
 
 def _address(memory: Any) -> int:  # noqa: ANN401 - numpy array or OrtValue

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qwen3_runtime.errors import EngineError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from qwen3_runtime.step import Step
+    from qwen3_runtime.step import CacheGeometry, Step
 
 # Sequences share a first prefill while padding is at most this share of their real tokens, or the call is small:
 # there one more pass over the weights costs more than the padding.
@@ -60,6 +62,24 @@ class _Row:
     start: int
     count: int
     context: int
+
+
+def check_blocks(step: Step, ends: NDArray[np.int32], cache: CacheGeometry) -> None:
+    """Hold a step to a cache with one block a sequence.
+
+    Args:
+        step: the packed step.
+        ends: int32 [B], tokens of each sequence after the step.
+        cache: the cache.
+
+    Raises:
+        EngineError: a sequence has more than one block, or outgrows it.
+    """
+    if step.block_table.shape[1] != 1:
+        raise EngineError(f"expected one cache block a sequence, found {step.block_table.shape[1]}")
+    longest = int(ends.max())
+    if longest > cache.block_size:
+        raise EngineError(f"a sequence grew to {longest} tokens, its cache block holds {cache.block_size}")
 
 
 def split_step(step: Step, filled: NDArray[np.int32], capacity: int) -> list[PaddedCall]:

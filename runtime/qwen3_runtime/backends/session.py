@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+# Providers that run on a device of their own, and its name.
+_DEVICES = {"CUDAExecutionProvider": "cuda"}
+
+_ON_CPU = "step."  # beginning of the names of nodes that compute lengths and shapes
+
 # Cache types: ONNX element type, its name in a session's inputs, a numpy type as wide (numpy has no bfloat16).
 CACHE_TYPES: dict[str, tuple[int, str, Any]] = {
     "float32": (1, "tensor(float)", np.float32),
@@ -27,6 +32,8 @@ def open_session(
     provider: str,
     threads: int | None,
     library: Path | None = None,
+    *,
+    as_written: bool = False,
 ) -> Any:  # noqa: ANN401 - onnxruntime has no types
     """Open a session.
 
@@ -35,9 +42,42 @@ def open_session(
         provider: ONNX Runtime's name of it; no other is accepted.
         threads: intra-op threads; None for one each physical core.
         library: custom operators to register.
+        as_written: keep rounding where the graph has it. ONNX Runtime's higher levels of optimisation multiply with
+            quantised matrices in another way than the graph says.
 
     Raises:
-        EngineError: onnxruntime or the provider is missing, or the graph cannot be opened.
+        EngineError: onnxruntime, the provider or its device is missing, the graph cannot be opened, or some of it would
+            run on the CPU instead.
+    """
+    onnxruntime = require_provider(provider)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads if threads is not None else physical_cores()
+    options.log_severity_level = 4  # errors arrive as exceptions; logged too, they would come twice
+    if provider in _DEVICES:
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    try:
+        if library is not None:
+            options.register_custom_ops_library(str(library))
+        session = onnxruntime.InferenceSession(str(model), options, providers=[provider], enable_fallback=0)
+    except Exception as error:
+        raise EngineError(f"{model}: ONNX Runtime cannot open it: {first_line(error)}") from error
+    if session.get_providers()[0] != provider:  # it falls back without a word
+        raise EngineError(f"the engine needs {provider}, but the session runs on {session.get_providers()[0]}")
+    if provider in _DEVICES:
+        _check_assignment(session, provider)
+    return session
+
+
+def require_provider(provider: str) -> Any:  # noqa: ANN401 - onnxruntime has no types
+    """Return the module `onnxruntime`, which has `provider` and can use it on this machine.
+
+    A provider whose device or libraries are missing is listed all the same, and a session that asks for it opens on
+    the CPU without a word. So it is asked for memory on its device.
+
+    Raises:
+        EngineError: naming what is missing.
     """
     try:
         import onnxruntime
@@ -48,18 +88,35 @@ def open_session(
             f"the engine needs {provider}, this onnxruntime has {', '.join(onnxruntime.get_available_providers())}; "
             "install the matching onnxruntime distribution or build the engine for another provider"
         )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads if threads is not None else physical_cores()
-    options.log_severity_level = 4  # errors arrive as exceptions; logged too, they would come twice
-    try:
-        if library is not None:
-            options.register_custom_ops_library(str(library))
-        session = onnxruntime.InferenceSession(str(model), options, providers=[provider])
-    except Exception as error:
-        raise EngineError(f"{model}: ONNX Runtime cannot open it: {first_line(error)}") from error
-    if session.get_providers()[0] != provider:  # it falls back without a word
-        raise EngineError(f"the engine needs {provider}, but the session runs on {session.get_providers()[0]}")
-    return session
+    if (device := _DEVICES.get(provider)) is not None:
+        try:
+            onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(1, np.float32), device, 0)
+        except Exception as error:
+            raise EngineError(
+                f"the engine needs {provider}, which cannot be used here: no {device} device, or not the libraries "
+                "that this onnxruntime wants (it prints which); run the engine on a machine with the GPU"
+            ) from error
+    return onnxruntime
+
+
+def _check_assignment(session: Any, provider: str) -> None:  # noqa: ANN401 - onnxruntime has no types
+    """Refuse a session that computes anything but the lengths of a step on the CPU.
+
+    ONNX Runtime gives a node for which the provider has no kernel to the CPU where that has one, and says nothing.
+    Lengths and shapes of a step it puts there on purpose; those nodes are called `step.`.
+    """
+    elsewhere = [
+        f"{node.name} ({node.op_type})"
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name != provider
+        for node in part.get_nodes()
+        if not node.name.startswith(_ON_CPU)
+    ]
+    if elsewhere:
+        raise EngineError(
+            f"this onnxruntime has no kernel of {provider} for {len(elsewhere)} nodes, such as {elsewhere[0]}, and "
+            "would run them on the CPU; install the onnxruntime-gpu that the engine's extra [cuda] names"
+        )
 
 
 def check_signature(

@@ -201,7 +201,7 @@ def test_the_released_dimensions_of_the_smallest_model(read):
         ({"rope_parameters": YARN | {"factor": 2.0}, "rope_scaling": YARN}, "rope_parameters and rope_scaling differ"),
         ({"rope_scaling": "yarn"}, "rope_scaling"),
         ({"quantization_config": FP8 | {"weight_block_size": [64, 128]}}, "weight_block_size"),
-        ({"quantization_config": FP8 | {"activation_scheme": "static"}}, "activation_scheme"),
+        ({"quantization_config": FP8 | {"activation_scheme": "token"}}, "activation_scheme"),
         ({"quantization_config": FP8 | {"fmt": "e5m2"}}, "fmt"),
         ({"quantization_config": compressed(num_bits=4)}, "num_bits"),
         ({"quantization_config": compressed(type="int")}, "type"),

@@ -73,9 +73,13 @@ def test_fills_every_default():
         "embedding": "int4",
         "activations": "fp32",
         "activation_quantization": "int8",
+        "calibration_prompts": None,
         "kv_cache": "fp16",
     }
-    assert resolved["target"] == {"backend": "ort-cpu", "provider": "cpu"}
+    assert {key: value for key, value in resolved["target"].items() if value is not None} == {
+        "backend": "ort-cpu",
+        "provider": "cpu",
+    }
     assert resolved["limits"] == {"max_context": 2048, "max_batch": 4, "max_step_tokens": 512}
     assert resolved["chat"]["thinking"] == "hybrid"
     assert resolved["chat"]["max_tokens"] == 2048
@@ -270,7 +274,7 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
             "precision.activations",
             "backend ort on cpu computes fp32, found 'bf16'",
         ),
-        (["target.backend=tensorrt"], "target.backend", "expected 'ort-cpu', 'ort' or 'onnx', found 'tensorrt'"),
+        (["target.backend=tflite"], "target.backend", "or 'tensorrt-rtx', found 'tflite'"),
     ],
 )
 def test_keys_that_do_not_hold_together_are_named_before_any_work(overrides, key, words):

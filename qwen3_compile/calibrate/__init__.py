@@ -1,0 +1,8 @@
+"""Static scales of matrices' inputs, for engines that multiply eight-bit inputs with eight-bit weights."""
+
+from __future__ import annotations
+
+from qwen3_compile.calibrate.scales import InputKind, input_scale_name, measure
+from qwen3_compile.calibrate.texts import collect
+
+__all__ = ["InputKind", "collect", "input_scale_name", "measure"]

@@ -1,0 +1,80 @@
+"""The Python module of a TensorRT target, and the GPU that a target without a choice of architectures builds for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from qwen3_compile.errors import UnsupportedError
+from qwen3_runtime.errors import EngineError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+# Module of a backend, and how it is installed.
+MODULES = {
+    "tensorrt": ("tensorrt", "pip install 'tensorrt==11.*' cuda-python"),
+    "tensorrt-rtx": ("tensorrt_rtx", "pip install 'qwen3-compile[tensorrt]'"),
+}
+
+
+def load_library(backend: str) -> ModuleType:
+    """Import the module of a backend.
+
+    Raises:
+        UnsupportedError: it is not installed, or its libraries do not load; says what to install.
+    """
+    name, remedy = MODULES[backend]
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = "is not installed" if error.name == name else f"needs {error.name}, which is not installed"
+        raise UnsupportedError(f"target {backend} needs the module {name}: it {missing}: {remedy}") from None
+    except (ImportError, OSError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UnsupportedError(f"target {backend}: {name} does not load ({first}): {remedy}") from None
+    if not hasattr(module, "Builder"):  # an index may hold a package of that name with nothing in it
+        raise UnsupportedError(f"target {backend}: the installed module {name} has no builder: {remedy}")
+    return module
+
+
+def require_library(backend: str, capabilities: list[str]) -> list[str]:
+    """Find out, before any work, whether plans can be built here.
+
+    Args:
+        backend: `tensorrt` or `tensorrt-rtx`.
+        capabilities: the architectures that the spec names; none stands for the GPU here.
+
+    Returns:
+        The architectures to build for.
+
+    Raises:
+        UnsupportedError: the module is missing; or the backend builds on the GPU that runs the engine, and there is
+            none here, or one of another architecture.
+    """
+    load_library(backend)
+    if backend == "tensorrt-rtx":
+        return capabilities
+    found = _capability_here(backend)
+    if capabilities not in ([], [found]):
+        raise UnsupportedError(
+            f"target.compute_capabilities names {capabilities[0]}, the GPU here has {found}: "
+            "backend tensorrt builds on the GPU that runs the engine"
+        )
+    return [found]
+
+
+def _capability_here(backend: str) -> str:
+    from qwen3_runtime.backends.tensorrt.device import Device
+    from qwen3_runtime.backends.tensorrt.plan import import_bindings
+
+    try:
+        device = Device(import_bindings(backend)[1])
+    except EngineError as error:
+        raise UnsupportedError(
+            f"backend {backend} builds on the GPU that runs the engine ({error}); backend tensorrt-rtx builds without"
+        ) from None
+    try:
+        return device.compute_capability
+    finally:
+        device.close()

@@ -1,0 +1,167 @@
+"""Builds the plan of a graph: imported, profiled, compiled for its architectures, written whole or not at all."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qwen3_compile.errors import CompileError
+from qwen3_compile.tensorrt.library import load_library
+from qwen3_compile.tensorrt.messages import explained, listening
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from types import ModuleType
+
+    from qwen3_compile.tensorrt.messages import Messages
+    from qwen3_compile.tensorrt.profiles import Profile
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """What to build.
+
+    Attributes:
+        backend: `tensorrt` or `tensorrt-rtx`.
+        capabilities: architectures, such as `8.9`; backend `tensorrt` builds for the GPU of this machine whatever
+            stands here.
+        profiles: in the order of their numbers.
+    """
+
+    backend: str
+    capabilities: tuple[str, ...]
+    profiles: tuple[Profile, ...]
+
+
+@dataclass(frozen=True)
+class PlanFacts:
+    """What was built.
+
+    Attributes:
+        size: bytes of the plan.
+        seconds: that importing and building took.
+        layers: how many layers of each kind TensorRT made of the graph, before it fused them.
+        warnings: what it warned of, each once.
+    """
+
+    size: int
+    seconds: float
+    layers: Mapping[str, int]
+    warnings: tuple[str, ...]
+
+
+def build_plan(model: Path, plan: Path, request: PlanRequest) -> PlanFacts:
+    """Build the plan of a graph.
+
+    The same graph and request give a plan of the same size and the same layers, but not always the same bytes:
+    TensorRT compiles on many threads, and the order of its tables is that in which they finish.
+
+    Args:
+        model: the graph, its weights beside it.
+        plan: the new file.
+        request: for what it is built.
+
+    Raises:
+        CompileError: TensorRT refuses the graph or cannot build it; with its reason in one line.
+        UnsupportedError: the backend's module is missing.
+        OSError: the plan cannot be written.
+    """
+    trt = load_library(request.backend)
+    started = time.monotonic()
+    with listening(trt) as (logger, messages):
+        builder = trt.Builder(logger)
+        if not builder:
+            raise _failure(request, "start", messages)
+        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        parser = _import(trt, network, logger, model, request, messages)
+        config = builder.create_builder_config()
+        _profile(builder, config, network, request.profiles)
+        if request.backend == "tensorrt-rtx":
+            _choose_architectures(trt, config, request.capabilities)
+        layers = Counter(network.get_layer(index).type.name for index in range(network.num_layers))
+        built = builder.build_serialized_network(network, config)
+        del parser  # the network's weights were in its memory until here
+        if built is None:
+            raise _failure(request, "build", messages)
+        size = _write(built, plan)
+    return PlanFacts(size, time.monotonic() - started, dict(sorted(layers.items())), _once(messages.warnings))
+
+
+def _import(
+    trt: ModuleType,
+    network: Any,  # noqa: ANN401 - the module has no types
+    logger: Any,  # noqa: ANN401
+    model: Path,
+    request: PlanRequest,
+    messages: Messages,
+) -> Any:  # noqa: ANN401
+    """Parse the graph into `network`; the parser must be kept until the network is built."""
+    parser = trt.OnnxParser(network, logger)
+    if parser.parse_from_file(str(model)):
+        return parser
+    problems = [parser.get_error(index) for index in range(parser.num_errors)]
+    if problems and (problem := problems[0]).node_operator():
+        messages.errors.insert(0, problem.desc())
+        where = f"node {problem.node_name() or problem.node()} ({problem.node_operator()})"
+        raise _failure(request, f"import {model.name}, {where}", messages)
+    messages.errors += [problem.desc() for problem in problems]  # the log knows the cause, of a missing file say
+    raise _failure(request, f"import {model.name}", messages)
+
+
+def _profile(builder: Any, config: Any, network: Any, profiles: Sequence[Profile]) -> None:  # noqa: ANN401
+    """Give every profile a shape of each input; the graph names the dimensions that steps choose."""
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    for profile in profiles:
+        made = builder.create_optimization_profile()
+        for tensor in inputs:
+            bounds = [_bounds(profile, tensor, axis, size) for axis, size in enumerate(tensor.shape)]
+            if any(size < 0 for size in tensor.shape):
+                made.set_shape(tensor.name, *zip(*bounds, strict=True))
+        if config.add_optimization_profile(made) < 0:
+            raise CompileError(f"TensorRT refuses the optimisation profile for {profile.name}: {dict(profile.sizes)}")
+
+
+def _bounds(profile: Profile, tensor: Any, axis: int, size: int) -> tuple[int, int, int]:  # noqa: ANN401
+    if size >= 0:
+        return size, size, size
+    name = tensor.get_dimension_name(axis)
+    if name not in profile.sizes:
+        raise CompileError(
+            f"model.onnx: dimension {axis} of input {tensor.name!r} is {name!r}, of which the profile for "
+            f"{profile.name} says nothing (it has {', '.join(profile.sizes)})"
+        )
+    return profile.sizes[name]
+
+
+def _choose_architectures(trt: ModuleType, config: Any, capabilities: Sequence[str]) -> None:  # noqa: ANN401
+    known = trt.ComputeCapability.__members__
+    config.num_compute_capabilities = len(capabilities)
+    for index, capability in enumerate(sorted(capabilities, key=lambda text: tuple(map(int, text.split("."))))):
+        name = f"SM{capability.replace('.', '')}"
+        if name not in known:
+            raise CompileError(f"{trt.__name__} {trt.__version__} does not build for compute capability {capability}")
+        config.set_compute_capability(known[name], index)
+
+
+def _write(built: Any, plan: Path) -> int:  # noqa: ANN401 - IHostMemory
+    data = memoryview(built)
+    try:
+        with plan.open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        raise
+    except OSError:
+        plan.unlink(missing_ok=True)
+        raise
+    return data.nbytes
+
+
+def _failure(request: PlanRequest, doing: str, messages: Messages) -> CompileError:
+    return CompileError(f"{request.backend} cannot {doing}: {explained(messages.errors)}")
+
+
+def _once(lines: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(lines))

@@ -1,0 +1,46 @@
+"""Optimisation profiles: the sizes of a step that TensorRT must accept, and those that it makes fastest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qwen3_compile.spec import Spec
+
+Bounds = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One profile.
+
+    Attributes:
+        name: what it is for.
+        sizes: of each dimension that steps choose, by its name in the graph's inputs: least, best, most.
+    """
+
+    name: str
+    sizes: Mapping[str, Bounds]
+
+
+def profiles_of(spec: Spec) -> tuple[Profile, ...]:
+    """The profiles of a spec for TensorRT, in the order of their numbers in the plan.
+
+    Prefill takes any step within the limits, decode steps of one token a sequence. A step may ask for the logits of
+    any of its tokens (validation asks for all), so prefill has as many rows as tokens; TensorRT reserves memory for
+    that many, 2 bytes a row and entry of the vocabulary.
+    """
+    limits, chosen = spec.limits, spec.target.profiles
+    if chosen is None:
+        raise ValueError(f"backend {spec.target.backend} has no profiles")
+    most, tokens = limits.max_batch, limits.max_step_tokens
+    prefill = {
+        "B": (1, chosen.prefill_batch, most),
+        "S": (1, chosen.prefill_tokens, tokens),
+        "R": (1, chosen.prefill_batch, tokens),
+    }
+    decode = {"B": (1, chosen.decode_batch, most), "S": (1, 1, 1), "R": (1, chosen.decode_batch, most)}
+    return Profile("prefill", prefill), Profile("decode", decode)
