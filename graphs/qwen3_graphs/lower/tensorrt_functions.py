@@ -52,7 +52,7 @@ def computed(
         name: of the result.
         attributes: of the standard operator; `Gemm` has its own.
     """
-    given = {"transB": 1} if op_type == "Gemm" else dict(attributes or {})
+    given: dict[str, Attribute] = {"transB": 1} if op_type == "Gemm" else attributes or {}
     domain = DOMAIN if step.precision.activations == "bf16" or op_type in _CONVERSIONS else ""
     return step.writer.op(op_type, *inputs, name=name, domain=domain, **given)
 
@@ -62,7 +62,7 @@ def _arithmetic(op_type: str, count: int) -> ir.Function:
     writer, inputs = GraphWriter(), [ir.Value(name=name) for name in "ab"[:count]]
     wide = [writer.op("Cast", value, name=f"{value.name}.wide", to=ir.DataType.FLOAT) for value in inputs]
     attributes: dict[str, Attribute] = {"transB": 1} if op_type == "Gemm" else {}
-    result = writer.op(op_type, *wide, name="result", **attributes)
+    result = writer.op(op_type, *wide, name="result", domain="", **attributes)
     rounded = writer.op("CastLike", result, inputs[0], name="y")
     return _function(op_type, inputs, rounded, writer, tuple(attributes))
 
