@@ -54,7 +54,10 @@ class PlanFacts:
 
 
 def build_plan(model: Path, plan: Path, request: PlanRequest) -> PlanFacts:
-    """Build the plan of a graph. The same graph and request give the same bytes with `tensorrt-rtx`.
+    """Build the plan of a graph.
+
+    The same graph and request give a plan of the same size and the same layers, but not always the same bytes:
+    TensorRT compiles on many threads, and the order of its tables is that in which they finish.
 
     Args:
         model: the graph, its weights beside it.

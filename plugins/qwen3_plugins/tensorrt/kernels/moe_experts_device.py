@@ -47,11 +47,12 @@ def moe_gate_up(
     lane = tl.arange(0, block_n)
     unit = tl.program_id(0) * half + lane // 2
     both = _product(
-        x + token.to(tl.int64) * hidden_size,
+        x + token * hidden_size,
         kept,
         gate_up,
         gate_up_scales,
-        expert.to(tl.int64) * (2 * inner_size) + (lane % 2) * inner_size + unit,
+        expert.to(tl.int64) * (2 * inner_size),
+        (lane % 2) * inner_size + unit,
         unit < inner_size,
         hidden_size,
         weight_format,
@@ -63,7 +64,7 @@ def moe_gate_up(
     gate, up = tl.split(tl.reshape(both, (block_m, half, 2)))
     answer = gate * tl.sigmoid(gate) * up
     column = tl.program_id(0) * half + tl.arange(0, half)
-    at = hidden + place.to(tl.int64)[:, None] * inner_size + column[None, :]
+    at = hidden + place[:, None] * inner_size + column[None, :]
     tl.store(at, answer.to(hidden.dtype.element_ty), mask=kept[:, None] & (column < inner_size)[None, :])
 
 
@@ -91,14 +92,14 @@ def moe_down(
         return
     place = first + tl.arange(0, block_m)
     kept = place < last
-    slot = tl.load(order + place, mask=kept, other=0).to(tl.int64)
     column = tl.program_id(0) * block_n + tl.arange(0, block_n)
     total = _product(
-        hidden + place.to(tl.int64) * inner_size,
+        hidden + place * inner_size,
         kept,
         down,
         down_scales,
-        expert.to(tl.int64) * hidden_size + column,
+        expert.to(tl.int64) * hidden_size,
+        column,
         column < hidden_size,
         inner_size,
         weight_format,
@@ -107,6 +108,7 @@ def moe_down(
         block_n,
         block_k,
     )
+    slot = tl.load(order + place, mask=kept, other=0)
     at = answers + slot[:, None] * hidden_size + column[None, :]
     tl.store(at, total.to(answers.dtype.element_ty), mask=kept[:, None] & (column < hidden_size)[None, :])
 
@@ -158,6 +160,7 @@ def _product(
     x_kept: tl.tensor,
     codes: tl.tensor,
     scales: tl.tensor,
+    first_row: tl.tensor,
     row: tl.tensor,
     row_kept: tl.tensor,
     inputs: tl.constexpr,
@@ -167,13 +170,15 @@ def _product(
     block_n: tl.constexpr,
     block_k: tl.constexpr,
 ) -> tl.tensor:
-    """The vectors at the pointers x_row times rows of a matrix [.., inputs]: float32 [block_m, block_n]."""
+    """The vectors at the pointers x_row times some rows of a matrix [.., inputs]: float32 [block_m, block_n]."""
     column = tl.arange(0, block_k)
     total = tl.zeros((block_m, block_n), tl.float32)
     if weight_format == "int4":
         tl.static_assert(group_size % block_k == 0 and inputs % group_size == 0, "four-bit matrices have whole groups")
-        code_row = codes + row[None, :] * (inputs // 2) + tl.arange(0, block_k // 2)[:, None]
-        scale_row = scales + row * (inputs // group_size)
+        width: tl.constexpr = inputs // 2
+        groups: tl.constexpr = inputs // group_size
+        code_row = codes + first_row * width + row[None, :] * width + tl.arange(0, block_k // 2)[:, None]
+        scale_row = scales + first_row * groups + row * groups
         # Scales are too narrow for asynchronous copies: each is fetched one step before its use.
         scale = tl.load(scale_row, mask=row_kept, other=0.0)
         for k in range(0, inputs, block_k):
@@ -187,7 +192,7 @@ def _product(
             total += part * scale.to(tl.float32)[None, :]
             scale = next_scale
     else:
-        code_row = codes + row[None, :] * inputs + column[:, None]
+        code_row = codes + first_row * inputs + row[None, :] * inputs + column[:, None]
         for k in range(0, inputs, block_k):
             inside = k + column < inputs
             values = tl.load(x_row[:, None] + k + column[None, :], mask=x_kept[:, None] & inside[None, :], other=0.0)
@@ -196,7 +201,7 @@ def _product(
                 code = _float8_values(code).to(values.dtype)
             total = tl.dot(values, code, total)
         if weight_format == "fp8":
-            total *= tl.load(scales + row, mask=row_kept, other=0.0)[None, :]
+            total *= tl.load(scales + first_row + row, mask=row_kept, other=0.0)[None, :]
     return total
 
 
