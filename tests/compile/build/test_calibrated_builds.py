@@ -83,9 +83,11 @@ def test_scales_of_every_projection_are_measured_on_the_built_in_texts(calibrate
     assert outcome == f"14 scales, measured on {record['tokens']} tokens"
 
 
-def test_a_head_in_eight_bits_has_a_scale_too(calibrated):
-    record, _, _ = calibrated("moe", FP8 | {"lm_head": "fp8"})
-    assert record["scales"]["lm_head.input_scale"] > 0
+@pytest.mark.parametrize(("kind", "head"), [("moe", "lm_head"), ("dense", "model.embed_tokens")])
+def test_a_head_in_eight_bits_has_a_scale_too(calibrated, kind, head):
+    record, _, _ = calibrated(kind, FP8 | {"lm_head": "fp8"})
+    assert len(record["scales"]) == 15
+    assert record["scales"][f"{head}.input_scale"] > 0
 
 
 def test_the_same_measurement_is_not_made_twice(calibrated):
