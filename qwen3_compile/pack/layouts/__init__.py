@@ -75,7 +75,7 @@ def pack(layout: str, sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[A
         raise UnsupportedError(f"unknown weight layout {layout!r}: expected one of {', '.join(sorted(known))}")
     if fmt.kind == "fp8":
         if layout not in FLOAT8_LAYOUTS:
-            raise UnsupportedError(f"layout {layout} does not hold fp8: {' and '.join(FLOAT8_LAYOUTS)} do")
+            raise UnsupportedError(f"layout {layout} does not hold fp8: {', '.join(FLOAT8_LAYOUTS)} do")
         return FLOAT8_LAYOUTS[layout](sources, fmt)
     if layout not in LAYOUTS:
         raise UnsupportedError(f"layout {layout} holds fp8 only, found {fmt.kind}")
