@@ -82,7 +82,7 @@ def test_int4_in_groups_is_within_a_step_with_narrow_scales(
     assert (scales.astype(np.float32) > 0).all()
     step = np.repeat(scales.astype(np.float32), size, axis=0).T
     error = np.abs(dequantised(codes, scales, fmt, source.shape) - source)
-    assert (error <= 3 * step).all()  # values beyond the range are clipped
+    assert (error <= 4 * step).all()  # the largest value may be clipped by some codes
     assert (error <= 0.5001 * step).mean() > 0.9
 
 
