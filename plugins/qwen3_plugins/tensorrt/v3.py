@@ -7,6 +7,7 @@ a compiler, but it needs this module: `register` before the plan is deserialised
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -151,7 +152,8 @@ def _plugin_class(trt: ModuleType, kind: type[Operator]) -> type:  # noqa: C901 
 
         def get_output_data_types(self, found: Sequence[Any]) -> list[Any]:
             given = [names.get(one, str(one)) for one in found]
-            _noted(lambda: [check_type(self.operator, position, given) for position in range(len(given))])
+            for position in range(len(given)):
+                _noted(partial(check_type, self.operator, position, given))
             return [data_types[name] for name in self.operator.types(given[0])[len(kind.INPUTS) :]]
 
         def get_output_shapes(self, given: Sequence[Any], _shape_inputs: Any, _builder: Any) -> list[Any]:  # noqa: ANN401
