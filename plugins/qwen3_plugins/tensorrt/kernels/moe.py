@@ -273,13 +273,12 @@ class _TileShape:
 
 
 def _tile_shape(moe: Experts, tile: Tile) -> _TileShape:
-    # Decoding waits for memory: the stages keep 6 to 24 KB of weights a program on their way. Prompts wait for
+    # Decoding waits for memory: the stages keep 7 to 24 KB of weights a program on their way. Prompts wait for
     # arithmetic: a step of four-bit weights is short, so that two programs share a multiprocessor's registers.
     four = moe.weight_format == "int4"
     if tile == "decode":
         depth = {"fp8": 128, "int4": moe.group_size}.get(moe.weight_format, 64)
-        columns = 32 if moe.group_size == 128 else 64
-        return _TileShape(rows=16, columns=columns, depth=depth, warps=4, stages=8 if moe.group_size == 32 else 4)
+        return _TileShape(rows=16, columns=64, depth=depth, warps=4, stages=8 if moe.group_size == 32 else 4)
     return _TileShape(rows=64, columns=128, depth=32 if four else 64, warps=8, stages=5 if four else 3)
 
 
