@@ -110,7 +110,7 @@ def moe_down(
         block_n,
         block_k,
     )
-    slot = tl.load(order + place, mask=kept, other=0)
+    slot = tl.load(order + place, mask=kept, other=0).to(tl.int64)
     at = answers + slot[:, None] * hidden_size + column[None, :]
     tl.store(at, total.to(answers.dtype.element_ty), mask=kept[:, None] & (column < hidden_size)[None, :])
 
