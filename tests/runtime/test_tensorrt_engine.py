@@ -52,7 +52,7 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(params=["tensorrt-rtx", "tensorrt"])
 def trt(request: pytest.FixtureRequest, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> HostTensorRt:
     found = HostTensorRt(HostCuda(), tiny.network, rtx=request.param == "tensorrt-rtx")
-    monkeypatch.setattr(tensorrt, "import_bindings", lambda _: (found, found.cuda))
+    monkeypatch.setattr(tensorrt, "import_bindings", lambda _, **__: (found, found.cuda))
     return found
 
 

@@ -117,7 +117,7 @@ def trt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> HostTensorRt:
     found = HostTensorRt(HostCuda(), built[2], rtx=request.param == "tensorrt-rtx")
-    monkeypatch.setattr(tensorrt, "import_bindings", lambda _: (found, found.cuda))
+    monkeypatch.setattr(tensorrt, "import_bindings", lambda _, **__: (found, found.cuda))
     return found
 
 

@@ -43,7 +43,7 @@ def network(engine: Path) -> Network:
 @pytest.fixture
 def trt(network: Network, monkeypatch: pytest.MonkeyPatch) -> HostTensorRt:
     found = HostTensorRt(HostCuda(), network)
-    monkeypatch.setattr(tensorrt, "import_bindings", lambda _: (found, found.cuda))
+    monkeypatch.setattr(tensorrt, "import_bindings", lambda _, **__: (found, found.cuda))
     return found
 
 

@@ -1,7 +1,7 @@
 """Experts for the TensorRT plugin `Qwen3MoE`: rows of one expert's matrices, one below the other (gate before up).
 
-Codes below sixteen bits are bytes, in numpy and ONNX int8: TensorRT's parser turns uint8 into int32. Scales may have
-either sign, for the kernels are our own.
+Codes below sixteen bits are bytes, in numpy and ONNX int8: TensorRT's parser turns uint8 into int32. They stand for the
+same values as the layouts in columns, which TensorRT's own layers take, so that the two ways can be compared.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def pack(sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[Array, ...]:
         UnsupportedError: the format is another one.
     """
     if fmt.kind == "fp8" and not fmt.group_size:
-        stored = [as_float8(source, fmt) for source in sources]
+        stored = [as_float8(source, fmt, positive=True) for source in sources]
         codes = np.concatenate([one.codes.view(np.int8) for one in stored])
         return codes, np.concatenate([one.row_scales() for one in stored])
     return (np.concatenate([as_float((values(source),), fmt)[0] for source in sources]),)
@@ -52,7 +52,7 @@ def pack_int4(scale_type: ScaleType) -> Callable[[tuple[Array, ...], WeightForma
                 f"experts in groups hold int4 of whole groups of inputs, found {fmt.kind} of {inputs} inputs in groups "
                 f"of {fmt.group_size}"
             )
-        quantized = [quantize(source, fmt, scale_type=scale_type) for source in sources]
+        quantized = [quantize(source, fmt, positive=True, scale_type=scale_type) for source in sources]
         nibbles = np.concatenate([one.codes for one in quantized]).view(np.uint8) & np.uint8(0x0F)
         codes = nibbles[:, 0::2] | nibbles[:, 1::2] << np.uint8(4)
         scales = np.concatenate([one.scales for one in quantized])

@@ -38,15 +38,18 @@ def open_backend(
         EngineError: this runtime has no backend for the engine's target, or it cannot run here.
     """
     backend = manifest.target.backend
-    if on_cpu and (backend not in TENSORRT or manifest.target.attention == "plugin"):
-        raise EngineError(
-            "on_cpu: only the graph of a TensorRT engine with native attention runs on the CPU too, this engine is "
-            f"for {backend} with {manifest.target.attention} attention"
-        )
+    if on_cpu and backend not in TENSORRT:
+        raise EngineError(f"on_cpu: only TensorRT engines have a graph to run instead, this engine is for {backend}")
     if backend in TENSORRT and not on_cpu:
         from qwen3_runtime.backends.tensorrt import open_tensorrt
 
         return open_tensorrt(engine_dir, manifest, max_sequences=max_sequences, max_context=max_context)
+    if backend in TENSORRT and manifest.target.attention == "plugin":
+        from qwen3_runtime.backends.ort_packed import OrtPackedBackend
+
+        return OrtPackedBackend(
+            engine_dir, manifest, threads=threads, max_sequences=max_sequences, max_context=max_context
+        )
     if backend in ("ort", "onnx", *TENSORRT):
         from qwen3_runtime.backends.ort import OrtBackend
 

@@ -36,7 +36,7 @@ def open_tensorrt(
             plan differs from the manifest, or there is not enough memory.
     """
     target = manifest.target
-    trt, cuda = import_bindings(target.backend)
+    trt, cuda = import_bindings(target.backend, plugins="plugin" in (target.attention, target.moe))
     device = Device(cuda)
     try:
         _check_capability(device, target.compute_capabilities)

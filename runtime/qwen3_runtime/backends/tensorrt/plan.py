@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import mmap
+import sys
 from collections import deque
 from dataclasses import dataclass
 from functools import cache
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from qwen3_plugins.tensorrt.library import ModuleName
     from qwen3_runtime.backends.tensorrt.device import Device
 
 Shape = tuple[int, ...]
 
 # Python module of a target.
-_MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+_MODULES: dict[str, ModuleName] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
 @dataclass(frozen=True)
@@ -46,28 +48,40 @@ class Tensor:
     alias: str | None
 
 
-def import_bindings(target: str) -> tuple[Any, Any]:
+def import_bindings(target: str, *, plugins: bool = False) -> tuple[Any, Any]:
     """Import TensorRT's module of a target, and CUDA's.
+
+    Args:
+        target: `tensorrt` or `tensorrt-rtx`.
+        plugins: make our plugins known to TensorRT, which a plan that holds them needs.
 
     Returns:
         `tensorrt` or `tensorrt_rtx`, and `cuda.bindings.runtime`.
 
     Raises:
-        EngineError: naming the one that is missing.
+        EngineError: naming what is missing.
     """
-    modules = []
-    for name, package in (
-        (_MODULES[target], target),
-        ("cuda.bindings.runtime", "cuda-bindings"),
-    ):
-        try:
-            modules.append(importlib.import_module(name))
-        except ImportError as error:
-            raise EngineError(
-                f"the engine needs the Python module {name}, which does not import here ({first_line(str(error))}): "
-                f"pip install {package}"
-            ) from None
-    return modules[0], modules[1]
+    from qwen3_plugins.tensorrt import library
+    from qwen3_plugins.tensorrt.errors import PluginError
+
+    name, package = _MODULES[target], target
+    try:
+        # Whoever imports it first decides whether plugins can be loaded in this process.
+        trt = (not plugins and sys.modules.get(name)) or library.load(name)
+        cuda = importlib.import_module("cuda.bindings.runtime")
+        if plugins:
+            from qwen3_plugins.tensorrt import v3
+
+            v3.register(trt)
+    except (ImportError, OSError) as error:
+        missing = getattr(error, "name", None) or name
+        raise EngineError(
+            f"the engine needs the Python module {missing}, which does not import here ({first_line(str(error))}): "
+            f"pip install {'cuda-bindings' if missing.startswith('cuda') else package}"
+        ) from None
+    except PluginError as error:
+        raise EngineError(f"the engine needs our plugins: {error}") from None
+    return trt, cuda
 
 
 class Plan:
