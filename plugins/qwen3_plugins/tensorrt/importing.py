@@ -64,7 +64,9 @@ def as_quick(content: bytes) -> bytes:
 def _read(content: bytes) -> onnx.ModelProto:
     import onnx
 
-    return onnx.ModelProto.FromString(content)
+    model = onnx.ModelProto()
+    model.ParseFromString(content)
+    return model
 
 
 def _stripped(model: onnx.ModelProto) -> bytes:
@@ -97,17 +99,10 @@ def _chain(
         # What is not the operator's own lies between two plugins.
         inputs = [known.get(name, f"{node.name}.{name}") for name in plugin.inputs()]
         outputs = [made.get(name, f"{node.name}.{name}") for name in plugin.results()]
-        yield helper.make_node(
-            plugin.name,
-            inputs,
-            outputs,
-            name=f"{node.name}.{plugin.name}",
-            domain=DOMAIN,
-            plugin_namespace=DOMAIN,
-            plugin_version=VERSION,
-            aot=1,
-            **attributes,
-        )
+        made_node = helper.make_node(plugin.name, inputs, outputs, name=f"{node.name}.{plugin.name}", domain=DOMAIN)
+        every = {"plugin_namespace": DOMAIN, "plugin_version": VERSION, "aot": 1, **attributes}
+        made_node.attribute.extend(helper.make_attribute(name, value) for name, value in every.items())
+        yield made_node
         # Whoever reads a cache that was written reads the output: that is what orders the two.
         known |= {source: made[name] for name, source in operator.ALIASES.items() if name in plugin.results()}
 
@@ -149,7 +144,8 @@ def _expert_attributes(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorPro
 def _type(name: str, kind: int | None) -> str:
     from onnx import TensorProto
 
-    found = {TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}.get(kind)
+    names: dict[int | None, str] = {int(TensorProto.FLOAT16): "fp16", int(TensorProto.BFLOAT16): "bf16"}
+    found = names.get(kind)
     if found is None:
         raise PluginError(f"{name}: its tensors are float16 or bfloat16, found type {kind}")
     return found
