@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 _KINDS = ("weights", "lm_head", "embedding", "activations", "kv_cache")
 _MATRICES = ("weights", "lm_head", "embedding")
 
+# What the kernels of our plugins are written for (`qwen3_graphs.lower.tensorrt_plugin` refuses the same).
+_PLUGIN_HEAD_DIMS = (64, 128)
+_PLUGIN_GROUP_SIZES = {"fp16": (0,), "bf16": (0,), "fp8": (0,), "int4": (32, 128)}
+
 
 def tensorrt_problems(spec: Spec) -> Iterator[Problem]:
     """Yield what TensorRT would refuse, or what only TensorRT is asked."""
@@ -141,6 +145,22 @@ def _kernels(spec: Spec) -> Iterator[Problem]:
     target = spec.target
     if target.moe is not None and not spec.model.architecture.num_experts:
         yield Problem(("target", "moe"), f"a dense model has no experts, found {target.moe!r}: leave it out")
+    if target.attention == "plugin" and (head_dim := spec.model.architecture.head_dim) not in _PLUGIN_HEAD_DIMS:
+        sizes = " and ".join(map(str, _PLUGIN_HEAD_DIMS))
+        yield Problem(("target", "attention"), f"the plugin has heads of {sizes}, the model's have {head_dim}")
+    if target.moe == "plugin" and spec.model.architecture.num_experts:
+        yield from _plugin_experts(spec)
+
+
+def _plugin_experts(spec: Spec) -> Iterator[Problem]:
+    """What the plugin for experts does not compute."""
+    fmt, key = spec.graph_precision().weights, ("target", "moe")
+    if fmt.group_size not in _PLUGIN_GROUP_SIZES.get(fmt.kind, ()):
+        found = f"{fmt.kind} in groups of {fmt.group_size}" if fmt.group_size else fmt.kind
+        yield Problem(key, f"the plugin has fp16, bf16, fp8 and int4 in groups of 32 or 128, found {found}")
+    if spec.precision.activation_quantization not in ("none", None):
+        rounded = spec.precision.activation_quantization
+        yield Problem(key, f"the plugin keeps the experts' inputs, activation_quantization is {rounded!r}: take none")
 
 
 def _profiles(spec: Spec) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from qwen3_compile.spec import Spec
+    from qwen3_compile.spec.schema import Profiles
 
 Bounds = tuple[int, int, int]
 
@@ -37,6 +38,9 @@ def profiles_of(spec: Spec) -> tuple[Profile, ...]:
     if chosen is None:
         raise ValueError(f"backend {spec.target.backend} has no profiles")
     most, tokens = limits.max_batch, limits.max_step_tokens
+    plugins = spec.graph_plugins()
+    if plugins.attention:
+        return _packed(spec, chosen, plugins.block_size)
     prefill = {
         "B": (1, chosen.prefill_batch, most),
         "S": (1, chosen.prefill_tokens, tokens),
@@ -44,3 +48,28 @@ def profiles_of(spec: Spec) -> tuple[Profile, ...]:
     }
     decode = {"B": (1, chosen.decode_batch, most), "S": (1, 1, 1), "R": (1, chosen.decode_batch, most)}
     return Profile("prefill", prefill), Profile("decode", decode)
+
+
+def _packed(spec: Spec, chosen: Profiles, block_size: int) -> tuple[Profile, ...]:
+    """Profiles of packed steps: T tokens of B sequences, with M blocks each in a pool that holds all of them."""
+    limits = spec.limits
+    width = -(-limits.max_context // block_size)
+
+    def profile(name: str, batch: int, tokens: Bounds, rows: Bounds) -> Profile:
+        sequences = (1, batch, limits.max_batch)
+        sizes = {
+            "T": tokens,
+            "B": sequences,
+            "B+1": (2, batch + 1, limits.max_batch + 1),
+            "M": (1, width, width),
+            "blocks": (1, width * limits.max_batch, width * limits.max_batch),
+            "R": rows,
+        }
+        return Profile(name, sizes)
+
+    tokens, most = limits.max_step_tokens, limits.max_batch
+    usual = min(tokens, chosen.prefill_batch * chosen.prefill_tokens)
+    return (
+        profile("prefill", chosen.prefill_batch, (1, usual, tokens), (1, chosen.prefill_batch, tokens)),
+        profile("decode", chosen.decode_batch, (1, chosen.decode_batch, most), (1, chosen.decode_batch, most)),
+    )
