@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 PLUGIN_HEADS = (64, 128)
 PLUGIN_GROUPS = (32, 128)
+PLUGIN_CAPABILITIES = ("8.0", "8.6", "8.9", "9.0", "10.0", "10.3", "12.0", "12.1")
 _KINDS = ("weights", "lm_head", "embedding", "activations", "kv_cache")
 _MATRICES = ("weights", "lm_head", "embedding")
 
@@ -141,6 +142,15 @@ def _whole_groups(spec: Spec) -> Iterator[Problem]:
 
 def _kernels(spec: Spec) -> Iterator[Problem]:
     target, precision = spec.target, spec.precision
+    if "plugin" in (target.attention, target.moe):
+        named = [
+            each for each in target.compute_capabilities or [] if each in SUPPORT[target.backend, "cuda"].capabilities
+        ]
+        if lacking := [each for each in named if each not in PLUGIN_CAPABILITIES]:
+            yield Problem(
+                ("target", "compute_capabilities"),
+                f"the plugins have kernels for {', '.join(PLUGIN_CAPABILITIES)}, found {', '.join(lacking)}: take native",
+            )
     if target.attention == "plugin" and (width := spec.model.architecture.head_dim) not in PLUGIN_HEADS:
         expected = " or ".join(map(str, PLUGIN_HEADS))
         yield Problem(("target", "attention"), f"the plugin has kernels for a head_dim of {expected}, found {width}")
