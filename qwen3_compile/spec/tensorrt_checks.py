@@ -149,7 +149,8 @@ def _kernels(spec: Spec) -> Iterator[Problem]:
         if lacking := [each for each in named if each not in PLUGIN_CAPABILITIES]:
             yield Problem(
                 ("target", "compute_capabilities"),
-                f"the plugins have kernels for {', '.join(PLUGIN_CAPABILITIES)}, found {', '.join(lacking)}: take native",
+                f"the plugins have kernels for {', '.join(PLUGIN_CAPABILITIES)}, "
+                f"found {', '.join(lacking)}: take native",
             )
     if target.attention == "plugin" and (width := spec.model.architecture.head_dim) not in PLUGIN_HEADS:
         expected = " or ".join(map(str, PLUGIN_HEADS))
