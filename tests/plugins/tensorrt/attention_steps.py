@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from interpreted import Interpreter, Values, launch
+from interpreted import Interpreter, Launch, Values, launch
 
 from qwen3_graphs.attention import paged_attention
 from qwen3_plugins.tensorrt.kernels.attention import AttentionKernels, AttentionShape, attention_kernels
@@ -88,11 +88,21 @@ def eager(step: Step) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def interpreted(interpreter: Interpreter, step: Step, kernels: AttentionKernels) -> Values:
-    """The step's three launches; workspaces and output begin as not-a-number."""
+    """All memory after the step's three launches."""
+    return interpreter.run(launches(step, kernels), before(step, kernels))
+
+
+def launches(step: Step, kernels: AttentionKernels) -> list[Launch]:
     rows, batch = len(step.inputs["q"]), len(step.inputs["context_len"])
+    return [launch(kernel, tokens=rows, batch=batch) for kernel in (kernels.append, kernels.split, kernels.attend)]
+
+
+def before(step: Step, kernels: AttentionKernels) -> Values:
+    """All memory that the launches are given; workspaces and output are not-a-number."""
+    batch = len(step.inputs["context_len"])
     kv = step.inputs["kv"].clone()
     partial = torch.full(kernels.partial_shape(batch), torch.nan)
-    values: Values = {
+    return {
         **step.inputs,
         "kv": kv,
         "kv_out": kv,
@@ -103,8 +113,6 @@ def interpreted(interpreter: Interpreter, step: Step, kernels: AttentionKernels)
         "batch": batch,
         "table_width": step.inputs["block_table"].shape[1],
     }
-    launches = [launch(kernel, tokens=rows, batch=batch) for kernel in (kernels.append, kernels.split, kernels.attend)]
-    return interpreter.run(launches, values)
 
 
 def check(interpreter: Interpreter, step: Step, capability: int = 89, **options: int) -> None:

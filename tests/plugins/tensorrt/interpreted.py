@@ -20,7 +20,28 @@ if TYPE_CHECKING:
 
     from qwen3_plugins.tensorrt.kernels.kernel import Kernel
 
-Values = dict[str, torch.Tensor | int]
+
+@dataclass(frozen=True)
+class Sparse:
+    """A tensor too large to be filled: a few places along the first axis have values, by their number."""
+
+    shape: tuple[int, ...]
+    filled: dict[int, torch.Tensor]
+
+    def spread(self) -> torch.Tensor:
+        """The tensor, in memory of which only what is touched exists."""
+        kind = next(iter(self.filled.values())).dtype
+        made = torch.empty(self.shape, dtype=kind)
+        for place, value in self.filled.items():
+            made[place] = value
+        return made
+
+    def taken_from(self, tensor: torch.Tensor) -> Sparse:
+        """The same places of a tensor."""
+        return Sparse(self.shape, {place: tensor[place].clone() for place in self.filled})
+
+
+Values = dict[str, torch.Tensor | Sparse | int]
 
 
 @dataclass(frozen=True)
@@ -92,15 +113,26 @@ def _mend_bfloat16() -> None:
 
 
 def _run(launches: list[Launch], values: Values) -> Values:
-    guarded: dict[int, torch.Tensor] = {}  # by address: what shares memory goes on sharing it
-    for value in values.values():
-        if isinstance(value, torch.Tensor) and value.data_ptr() not in guarded:
-            guarded[value.data_ptr()] = _at_the_edge(value)
-    seen = {name: guarded[one.data_ptr()] if isinstance(one, torch.Tensor) else one for name, one in values.items()}
+    placed: dict[int, torch.Tensor] = {}  # by the memory that was given: what shares it goes on sharing it
+    seen: dict[str, torch.Tensor | int] = {}
+    for name, value in values.items():
+        if isinstance(value, int):
+            seen[name] = value
+            continue
+        key = id(value) if isinstance(value, Sparse) else value.data_ptr()
+        if key not in placed:
+            placed[key] = value.spread() if isinstance(value, Sparse) else _at_the_edge(value)
+        seen[name] = placed[key]
     for each in launches:
         function = getattr(import_module(each.module), each.function)
         function[each.grid](*(seen[name] for name in each.arguments), **each.constants)
-    return {name: one.clone() if isinstance(one, torch.Tensor) else one for name, one in seen.items()}
+    return {name: _answer(value, seen[name]) for name, value in values.items()}
+
+
+def _answer(given: torch.Tensor | Sparse | int, found: torch.Tensor | int) -> torch.Tensor | Sparse | int:
+    if isinstance(found, int):
+        return found
+    return given.taken_from(found) if isinstance(given, Sparse) else found.clone()
 
 
 def _at_the_edge(tensor: torch.Tensor) -> torch.Tensor:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from attention_steps import check, interpreted, make_step
+from attention_steps import before, check, interpreted, launches, make_step
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from interpreted import Sparse
 
 from qwen3_plugins.tensorrt.kernels.attention import AttentionShape, attention_kernels
 
@@ -119,6 +120,21 @@ def test_a_token_that_is_not_a_number_stays_in_its_own_sequence(interpreter: Int
     out = interpreted(interpreter, step, kernels)["out"]
     assert out[new - 1].isnan().any()
     torch.testing.assert_close(out[new:], whole[new:], rtol=0, atol=0)
+
+
+def test_a_cache_may_have_more_than_two_to_the_31_elements(interpreter: Interpreter) -> None:
+    shape = AttentionShape(4, 1, 64, 16, 1e-6, "fp16")
+    step = make_step(shape, [1, 20], [40, 10])
+    kernels = attention_kernels(shape, 89, splits=2)
+    near = interpreted(interpreter, step, kernels)
+    blocks, first = step.inputs["kv"], 2**31 // (2 * 16 * 64)
+    far = Sparse((first + len(blocks), *blocks.shape[1:]), {first + place: one for place, one in enumerate(blocks)})
+    step.inputs["block_table"] += (step.inputs["block_table"] < len(blocks)) * first
+    after = interpreter.run(launches(step, kernels), {**before(step, kernels), "kv": far, "kv_out": far})
+    torch.testing.assert_close(after["out"], near["out"], rtol=0, atol=0)
+    torch.testing.assert_close(
+        torch.stack(list(after["kv"].filled.values())), near["kv"], rtol=0, atol=0, equal_nan=True
+    )
 
 
 def test_a_prompt_in_chunks_gives_what_one_chunk_gives(interpreter: Interpreter) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from interpreted import launch
+from interpreted import Sparse, launch
 from moe_steps import check, make_step, run
 
 from qwen3_plugins.tensorrt.kernels.moe import Experts, moe_kernels
@@ -138,6 +138,29 @@ def test_slots_are_sorted_by_expert_and_stay_in_order(interpreter: Interpreter, 
     flat = choice.ravel()
     np.testing.assert_array_equal(after["order"].numpy(), np.argsort(flat, kind="stable"))
     np.testing.assert_array_equal(after["offsets"].numpy(), np.searchsorted(np.sort(flat), np.arange(experts + 1)))
+
+
+@pytest.mark.parametrize(("weights", "group", "experts"), [("fp16", 0, 2049), ("fp8", 0, 2049), ("int4", 128, 4097)])
+def test_codes_of_the_last_expert_may_lie_beyond_two_to_the_31_elements(
+    interpreter: Interpreter, weights, group, experts
+) -> None:
+    moe = Experts(experts, 1, True, 1024, 1024, "fp16", weights, group)
+    last = make_step(replace(moe, experts=1), 1).down
+    scales = last.scales.new_zeros(0)
+    if weights != "fp16":
+        scales = torch.cat([torch.full((experts - 1, *last.scales.shape[1:]), float("nan")), last.scales])
+    hidden = torch.randn(1, 1024, generator=torch.Generator().manual_seed(0)).half()
+    values = {
+        "hidden": hidden,
+        "offsets": torch.tensor([0] * experts + [1], dtype=torch.int32),
+        "order": torch.zeros(1, dtype=torch.int32),
+        "down": Sparse((experts, *last.codes.shape[1:]), {experts - 1: last.codes[0]}),
+        "down_scales": scales.to(last.scales.dtype),
+        "answers": torch.full((1, 1024), float("nan")).half(),
+    }
+    after = interpreter.run([launch(kernel_of(moe, "moe_down"), tokens=1)], values)
+    expected = hidden.double() @ last.values[0].T
+    torch.testing.assert_close(after["answers"].double(), expected, rtol=0, atol=2e-3 * expected.abs().max().item())
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
