@@ -26,7 +26,7 @@ from qwen3_plugins.tensorrt.kernels.moe import Experts, moe_kernels, moe_workspa
 
 NAMESPACE = "qwen3"
 
-_registered: set[str] = set()
+_capability: dict[str, int] = {}  # of the GPU that engines are built on, by module that knows our plugins
 
 Dims = Mapping[str, Sequence[Any]]
 """Dimensions of a kernel's inputs by name: integers, or TensorRT's expressions."""
@@ -60,20 +60,20 @@ class Quick:
 
 
 def register(trtp: ModuleType, capability: int) -> None:
-    """Make the plugins known to `tensorrt.plugin`; once is enough, more do no harm.
+    """Make the plugins known to `tensorrt.plugin`, or, when they are, change the GPU that they are compiled for.
 
     Args:
         trtp: the module `tensorrt.plugin`, of 11 or later.
         capability: compute capability, times ten, of the GPU that engines are built on.
     """
-    if trtp.__name__ in _registered:
-        return
-    for quick in PLUGINS:
-        _register(trtp, quick, capability)
-    _registered.add(trtp.__name__)
+    known = trtp.__name__ in _capability
+    _capability[trtp.__name__] = capability
+    if not known:
+        for quick in PLUGINS:
+            _register(trtp, quick)
 
 
-def _register(trtp: ModuleType, quick: Quick, capability: int) -> None:
+def _register(trtp: ModuleType, quick: Quick) -> None:
     inputs, attributes = quick.inputs(), {field.name: field.type for field in fields(quick.family)}
     kinds = {"int": int, "float": float, "str": str, "bool": bool}
     tensors = [(name, trtp.TensorDesc) for name in inputs]
@@ -93,7 +93,7 @@ def _register(trtp: ModuleType, quick: Quick, capability: int) -> None:
 
     def describe(*arguments: Any, **named: Any) -> tuple[Any, ...]:  # noqa: ANN401
         given, shape = split(arguments, named)
-        kernel = quick.kernels(shape, capability)[0]
+        kernel = quick.kernels(shape, _capability[trtp.__name__])[0]
         made = quick.outputs(shape, {name: one.shape_expr for name, one in given.items()})
         types = {one.name: _data_type(trtp, one.type) for one in kernel.arguments if one.role == "output"}
         return tuple(
@@ -103,13 +103,13 @@ def _register(trtp: ModuleType, quick: Quick, capability: int) -> None:
 
     def tune(*arguments: Any) -> list[Any]:  # noqa: ANN401
         _, shape = split(arguments[:-1])
-        kernels = quick.kernels(shape, capability)
+        kernels = quick.kernels(shape, _capability[trtp.__name__])
         types = [_type_name(argument.type) for argument in kernels[0].arguments if argument.role != "scalar"]
         return [trtp.AutoTuneCombination(", ".join(types), "LINEAR", list(range(1, len(kernels) + 1)))]
 
     def compiled(*arguments: Any) -> tuple[str, str, Any, Any]:  # noqa: ANN401
         given, shape = split(arguments[:-2])
-        tactic = arguments[-1]
+        tactic, capability = arguments[-1], _capability[trtp.__name__]
         kernel = quick.kernels(shape, capability)[max(0, tactic - 1)]
         sizes = quick.sizes(shape, {name: one.shape_expr for name, one in given.items()})
         asked = inspect.signature(kernel.grid).parameters

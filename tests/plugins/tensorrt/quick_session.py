@@ -102,7 +102,11 @@ def main() -> None:
         finally:
             trt.IDimensionExpr, _tensor.SymIntExpr._exprBuilder = real, None
 
-    asked = {"types": types_of, "launch": launch_of}
+    def build_for(capability: int) -> Any:
+        quick.register(trtp, capability)
+        return {}
+
+    asked = {"build_for": build_for, "types": types_of, "launch": launch_of}
     print(json.dumps({"version": trt.__version__}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)

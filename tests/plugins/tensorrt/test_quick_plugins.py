@@ -183,6 +183,17 @@ def test_ptx_takes_what_tensorrt_passes(session, plugin):
         assert found["threads"] == 32 * kernel.warps
 
 
+def test_ptx_is_for_the_gpu_that_was_named_last(session):
+    plugin = quick.ATTENTION[0]
+    tensors = _operator_tensors(HEADS, 5, 2, 3)
+    try:
+        session.ask("build_for", capability=120)
+        assert ".target sm_120a" in _launch(session, plugin, HEADS, tensors, 1)["ptx"]
+    finally:
+        session.ask("build_for", capability=89)
+    assert ".target sm_89" in _launch(session, plugin, HEADS, tensors, 1)["ptx"]
+
+
 def test_tiles_of_the_experts_are_two_tactics(session):
     (plugin,) = (one for one in quick.PLUGINS if one.name == "moe_gate_up")
     few, many = (_launch(session, plugin, EXPERTS, _operator_tensors(EXPERTS, 4096, 1, 1), tactic) for tactic in (1, 2))
