@@ -234,8 +234,12 @@ def markdown(rows: Sequence[tuple[str, Compiled]]) -> str:
 
 def _replace(path: Path, content: bytes) -> None:
     beside = path.with_name(path.name + ".new")
-    beside.write_bytes(content)
-    beside.replace(path)
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def main() -> int:
@@ -256,19 +260,23 @@ def main() -> int:
             write(chosen.output, variant, made)
             rows.append((variant, made))
             print(f"SM{capability} {variant} {kernel.name}: {made.resources}", flush=True)  # noqa: T201 - output
-    except CompileError as error:
+        _write_tables(chosen.output, rows)
+    except (CompileError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command's output
         return 1
-    record = [
-        {"variant": variant, "kernel": made.kernel.name, "capability": made.capability, **asdict(made.resources)}
-        for variant, made in rows
-    ]
-    _replace(chosen.output / "resources.json", (json.dumps(record, indent=1) + "\n").encode())
-    _replace(chosen.output / "resources.md", markdown(rows).encode())
     bad = [line for _, made in rows for line in problems(made)]
     for line in bad:
         print(f"error: {line}", file=sys.stderr)  # noqa: T201 - a command's output
     return 1 if bad else 0
+
+
+def _write_tables(folder: Path, rows: Sequence[tuple[str, Compiled]]) -> None:
+    record = [
+        {"variant": variant, "kernel": made.kernel.name, "capability": made.capability, **asdict(made.resources)}
+        for variant, made in rows
+    ]
+    _replace(folder / "resources.json", (json.dumps(record, indent=1) + "\n").encode())
+    _replace(folder / "resources.md", markdown(rows).encode())
 
 
 if __name__ == "__main__":

@@ -126,6 +126,16 @@ def test_the_same_kernel_gives_the_same_bytes(tmp_path: Path) -> None:
     assert digests[0] == digests[1]
 
 
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    command = [sys.executable, "-m", "qwen3_plugins.tensorrt.compile", "--family", "moe", "--capability", "89"]
+    ran = subprocess.run(
+        [*command, "--output", str(tmp_path / "file" / "folder")], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 1
+    assert re.fullmatch(r"error: .*Not a directory: .*\n", ran.stderr)
+
+
 def test_describing_kernels_needs_no_triton() -> None:
     code = (
         "from qwen3_plugins.tensorrt.compile import table; import sys; list(table()); sys.exit('triton' in sys.modules)"
