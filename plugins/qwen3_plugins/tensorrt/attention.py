@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from qwen3_plugins.tensorrt.errors import PluginError
 from qwen3_plugins.tensorrt.kernels.attention import AttentionKernels, AttentionShape, attention_kernels
-from qwen3_plugins.tensorrt.operator import Launch, Scratch, check_shapes
+from qwen3_plugins.tensorrt.operator import Launch, Scratch, check_elements, check_ranks, check_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,6 +75,7 @@ class Attention:
 
     def check(self, shapes: Sequence[Shape]) -> None:
         """See `Operator.check`."""
+        check_ranks(self, (2, 2, 2, 1, 1, 2, 2, 5, 1, 1, 2), shapes)
         new, half = ("T", self.kv_num_heads * self.head_dim), ("P", self.head_dim // 2)
         check_shapes(
             self,
@@ -86,6 +87,9 @@ class Attention:
             ),
             shapes,
         )
+        starts, batch = shapes[self.INPUTS.index("query_start")][0], shapes[self.INPUTS.index("context_len")][0]
+        if min(starts, batch) >= 0 and starts != batch + 1:
+            raise PluginError(f"{self.NAME}: query_start is [B + 1], found [{starts}] for B = {batch}")
 
     def workspace(self, activations: str, shapes: Sequence[Shape]) -> int:
         """See `Operator.workspace`."""
@@ -123,6 +127,7 @@ class Attention:
         (tokens, width), batch = shapes[0], shapes[-1][0]
         # How many pieces a sequence is cut into is the same for every GPU.
         partial = prod(_kernels(self._shape(activations), 80).partial_shape(batch))
+        check_elements(self, {"out": tokens * width, "a workspace": partial})
         sizes = {"rotated": 2 * tokens * width, "partial": 4 * partial, "lse": 4 * (partial // self.head_dim)}
         return laid_out(sizes)
 

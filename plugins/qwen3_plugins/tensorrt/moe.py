@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from qwen3_plugins.tensorrt.attention import laid_out
 from qwen3_plugins.tensorrt.errors import PluginError
 from qwen3_plugins.tensorrt.kernels.moe import Experts, moe_kernels, moe_workspaces
-from qwen3_plugins.tensorrt.operator import ELEMENT_BYTES, Launch, Scratch, check_shapes
+from qwen3_plugins.tensorrt.operator import ELEMENT_BYTES, Launch, Scratch, check_elements, check_ranks, check_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Tile = Literal["decode", "prefill"]
 
 _TILED = ("moe_gate_up", "moe_down")
+_SCALE_RANKS = {"fp16": (1, 3, 1), "bf16": (1, 3, 1), "fp8": (2, 3, 2), "int4": (3, 3, 3)}  # and of `down` between
 _FEW = 16  # slots of an expert, on average, up to which the tiles made for decoding are not filled
 
 
@@ -89,6 +90,7 @@ class MoE:
 
     def check(self, shapes: Sequence[Shape]) -> None:
         """See `Operator.check`."""
+        check_ranks(self, (2, 2, 3, *_SCALE_RANKS[self.weight_format]), shapes)
         experts, hidden = shapes[1]
         inner = shapes[4][-1] * (2 if self.weight_format == "int4" else 1)
         pairs = 2 if self.weight_format == "int4" else 1
@@ -155,7 +157,9 @@ class MoE:
             raise PluginError(f"{self.NAME}: {error}") from error
 
     def _places(self, activations: str, shapes: Sequence[Shape]) -> tuple[dict[str, Scratch], int]:
-        buffers = moe_workspaces(self._experts(activations, shapes), shapes[0][0])
+        experts, (tokens, hidden) = self._experts(activations, shapes), shapes[0]
+        check_elements(self, {"x": tokens * hidden, "a workspace": tokens * self.top_k * experts.inner_size})
+        buffers = moe_workspaces(experts, tokens)
         return laid_out({one.name: prod(one.shape) * ELEMENT_BYTES[one.type.removeprefix("*")] for one in buffers})
 
 

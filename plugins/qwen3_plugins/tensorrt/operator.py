@@ -114,6 +114,32 @@ def check_type(operator: Operator, position: int, found: Sequence[str]) -> None:
         raise PluginError(f"{operator.NAME}: {names[position]} is {expected}, found {found[position]}")
 
 
+def check_ranks(operator: Operator, expected: Sequence[int], shapes: Sequence[Shape]) -> None:
+    """Refuse another number of inputs, or an input with another number of dimensions than `expected`.
+
+    Raises:
+        PluginError: naming the first input that differs.
+    """
+    if len(shapes) != len(operator.INPUTS):
+        raise PluginError(f"{operator.NAME}: {len(operator.INPUTS)} inputs expected, found {len(shapes)}")
+    for name, rank, found in zip(operator.INPUTS, expected, shapes, strict=True):
+        if len(found) != rank:
+            raise PluginError(f"{operator.NAME}: {name} has {rank} dimensions, found {list(found)}")
+
+
+def check_elements(operator: Operator, elements: Mapping[str, int]) -> None:
+    """Refuse tensors, by their number of elements, whose places the kernels' 32-bit integers do not count.
+
+    Raises:
+        PluginError: naming the first; a smaller largest step helps.
+    """
+    for name, count in elements.items():
+        if count >= 2**31:
+            raise PluginError(
+                f"{operator.NAME}: {name} has {count} elements, expected fewer than 2**31: limit the step"
+            )
+
+
 def check_shapes(operator: Operator, expected: Sequence[tuple[int | str, ...]], shapes: Sequence[Shape]) -> None:
     """Refuse inputs of other shapes than `expected`; a name there stands for the same size wherever it is used.
 

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from qwen3_plugins.tensorrt import launch
+from qwen3_plugins.tensorrt.attention import Attention
 from qwen3_plugins.tensorrt.binary import Binary, for_device, packed, unpacked
 from qwen3_plugins.tensorrt.errors import PluginError
+from qwen3_plugins.tensorrt.moe import MoE
 from qwen3_plugins.tensorrt.operator import Launch, Scratch
 
 if TYPE_CHECKING:
@@ -93,6 +95,77 @@ def test_a_gpu_gets_the_nearest_kernels_below_it(found, taken):
 def test_a_gpu_of_another_kind_gets_none(found):
     with pytest.raises(PluginError, match=rf"compute capability 8.0, 8.9, 12.0, found a GPU of {found / 10:.1f}"):
         for_device(BINARIES, found)
+
+
+ATTENTION = Attention(32, 8, 128, 32, 1e-6)
+EXPERTS = MoE(8, 1, "int4", 128)
+
+
+def attention_shapes(tokens: int = -1, batch: int = -1, **changed: tuple[int, ...]) -> list[tuple[int, ...]]:
+    starts = batch + 1 if batch >= 0 else -1
+    shapes = {
+        "q": (tokens, 4096),
+        "k": (tokens, 1024),
+        "v": (tokens, 1024),
+        "q_norm": (128,),
+        "k_norm": (128,),
+        "cos": (4096, 64),
+        "sin": (4096, 64),
+        "kv": (-1, 2, 8, 32, 128),
+        "query_start": (starts,),
+        "context_len": (batch,),
+        "block_table": (batch, -1),
+    }
+    return list((shapes | changed).values())
+
+
+def expert_shapes(tokens: int = -1, **changed: tuple[int, ...]) -> list[tuple[int, ...]]:
+    shapes = {
+        "x": (tokens, 2048),
+        "router": (128, 2048),
+        "gate_up": (128, 1536, 1024),
+        "gate_up_scales": (128, 1536, 16),
+        "down": (128, 2048, 384),
+        "down_scales": (128, 2048, 6),
+    }
+    return list((shapes | changed).values())
+
+
+def test_shapes_of_released_models_are_taken():
+    for tokens in (-1, 1, 8192):
+        ATTENTION.check(attention_shapes(tokens, tokens))
+        EXPERTS.check(expert_shapes(tokens))
+
+
+@pytest.mark.parametrize(
+    ("operator", "shapes", "said"),
+    [
+        (ATTENTION, attention_shapes(batch=4, query_start=(4,)), r"query_start is \[B \+ 1\], found \[4\] for B = 4"),
+        (ATTENTION, attention_shapes()[:-1], "11 inputs expected, found 10"),
+        (ATTENTION, attention_shapes(block_table=(-1,)), r"block_table has 2 dimensions, found \[-1\]"),
+        (ATTENTION, attention_shapes(k=(7, 512)), r"k is \[T = 7, 1024\], found \[7, 512\]"),
+        (EXPERTS, expert_shapes(router=(128 * 2048,)), r"router has 2 dimensions, found \[262144\]"),
+        (EXPERTS, expert_shapes()[:4], "6 inputs expected, found 4"),
+        (EXPERTS, expert_shapes(down=()), r"down has 3 dimensions, found \[\]"),
+    ],
+)
+def test_other_shapes_are_refused_in_one_line(operator, shapes, said):
+    with pytest.raises(PluginError, match=f"^{operator.NAME}: {said}$"):
+        operator.check(shapes)
+
+
+@pytest.mark.parametrize(
+    ("operator", "shapes", "name"),
+    [
+        (ATTENTION, attention_shapes(2**19, 1), "out"),
+        (ATTENTION, attention_shapes(2**13, 2**13), "a workspace"),
+        (EXPERTS, expert_shapes(2**20), "x"),
+        (EXPERTS, expert_shapes(2**19), "a workspace"),
+    ],
+)
+def test_steps_beyond_the_kernels_integers_are_refused(operator, shapes, name):
+    with pytest.raises(PluginError, match=rf"{name} has \d+ elements, expected fewer than 2\*\*31"):
+        operator.workspace("fp16", shapes)
 
 
 def test_what_the_driver_refuses_is_told(monkeypatch):
