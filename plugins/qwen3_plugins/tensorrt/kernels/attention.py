@@ -25,8 +25,8 @@ host. T may exceed query_start[B] (a step padded to a captured size): rows beyon
 
 What the caller owes: T and B at least 1; query_start starts at 0 and never falls; the tokens of a sequence fit its
 cache blocks and the position tables; `out` and `partial` have fewer than 2**31 elements; all memory is aligned to 16
-bytes. Entries of block_table after the last block that a sequence needs are never used. Arithmetic is in float32, but the
-matrix products' inputs are of `type`.
+bytes. Entries of block_table after the last block that a sequence needs are never used. Arithmetic is in float32, but
+the matrix products' inputs are of `type`.
 
 Launches of `attention_attend` have more than 48 KiB of shared memory, which CUDA grants to functions with the attribute
 `CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES` only; kernels made `small` need no such attribute.

@@ -39,7 +39,8 @@ gets a few tokens and the work is to read weights; "prefill" has 64.
 
 What the caller owes: T is at least 1, T * H and T * top_k * I are below 2 ** 31, `tile_bound` is below 2 ** 16 (CUDA's
 limit of a grid's second size: with 8 of 128 experts, 130 000 tokens in "decode" tiles); all memory is aligned to 16
-bytes; E4M3 codes hold no NaN (they would be read as 480). A token whose logits are NaN gets valid experts, and answers NaN.
+bytes; E4M3 codes hold no NaN (they would be read as 480). A token whose logits are NaN gets valid experts, and answers
+NaN.
 """
 
 from __future__ import annotations
