@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from qwen3_plugins.tensorrt.kernels.kernel import Kernel
 
 _INDEX = "index.json"
+_KINDS = {"name": str, "capability": int, "entry": str, "threads": int, "shared": int}
+# What `zipfile` raises beside its own error: of a damaged stream, and of features that a damaged header asks for.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, AttributeError, EOFError, KeyError, RuntimeError, TypeError, ValueError)
 _FIRST_SPECIFIC = 90
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip has: equal kernels give equal bytes
 
@@ -72,7 +76,7 @@ def packed(binaries: Iterable[Binary]) -> bytes:
         for one in binaries:
             place = f"{one.name}.sm{one.capability}.cubin"
             archive.writestr(zipfile.ZipInfo(place, _DATE), one.cubin, zipfile.ZIP_DEFLATED)
-            index.append({key: getattr(one, key) for key in ("name", "capability", "entry", "threads", "shared")})
+            index.append({key: getattr(one, key) for key in _KINDS})
         archive.writestr(zipfile.ZipInfo(_INDEX, _DATE), json.dumps(index), zipfile.ZIP_DEFLATED)
     return file.getvalue()
 
@@ -86,10 +90,12 @@ def unpacked(content: bytes) -> tuple[Binary, ...]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             index = json.loads(archive.read(_INDEX))
+            if any({key: type(value) for key, value in one.items()} != _KINDS for one in index):
+                raise ValueError(f"the index has other entries than {', '.join(_KINDS)}")
             return tuple(
                 Binary(**one, cubin=archive.read(f"{one['name']}.sm{one['capability']}.cubin")) for one in index
             )
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+    except _DAMAGE as error:
         raise PluginError(f"the plan's kernels cannot be read ({error}): build the engine again") from error
 
 

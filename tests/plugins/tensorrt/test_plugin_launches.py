@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +86,29 @@ def test_kernels_come_back_from_a_plan_as_they_were():
 def test_damaged_kernels_are_refused_in_one_line(damaged):
     with pytest.raises(PluginError, match=r"^the plan's kernels cannot be read .*: build the engine again$"):
         unpacked(damaged)
+
+
+def test_a_damaged_byte_changes_no_kernel():
+    whole = (Binary("append", 89, "kernel_a", 64, 2048, bytes(range(256))),)
+    content = packed(whole)
+    for place in range(len(content)):
+        for bit in (1, 2, 0x80):
+            damaged = bytearray(content)
+            damaged[place] ^= bit
+            try:
+                assert unpacked(bytes(damaged)) == whole  # a byte that says nothing, such as a date
+            except PluginError as error:
+                assert "\n" not in str(error)  # noqa: PT017 - either is right
+
+
+@pytest.mark.parametrize("index", [b"{}x", b"[1]", b"null", b'[{"name": "a"}]', b'[{"name": "a", "capability": "89"}]'])
+def test_an_index_of_other_entries_is_refused(index):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("index.json", index)
+        archive.writestr("a.sm89.cubin", b"")
+    with pytest.raises(PluginError, match=r"^the plan's kernels cannot be read"):
+        unpacked(file.getvalue())
 
 
 @pytest.mark.parametrize(("found", "taken"), [(80, 80), (86, 80), (89, 89), (120, 120)])
