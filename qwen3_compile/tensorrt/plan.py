@@ -11,6 +11,7 @@ from qwen3_compile.errors import CompileError
 from qwen3_compile.tensorrt.library import load_library
 from qwen3_compile.tensorrt.messages import explained, listening
 from qwen3_plugins.tensorrt import v3
+from qwen3_plugins.tensorrt.errors import PluginError
 from qwen3_plugins.tensorrt.importing import with_plugins
 
 if TYPE_CHECKING:
@@ -108,7 +109,11 @@ def _import(
     parser = trt.OnnxParser(network, logger)
     if request.plugins:
         capabilities = [int(capability.replace(".", "")) for capability in request.capabilities]
-        parsed = parser.parse(with_plugins(trt, model.read_bytes(), capabilities), str(model))
+        try:
+            content = with_plugins(trt, model.read_bytes(), capabilities)
+        except PluginError as error:
+            raise CompileError(f"{request.backend} cannot import {model.name}: {error}") from None
+        parsed = parser.parse(content, str(model))
     else:
         parsed = parser.parse_from_file(str(model))
     if parsed:

@@ -33,6 +33,10 @@ def with_plugins(trt: ModuleType, content: bytes, capabilities: Sequence[int]) -
         trt: the module, from `library.load`.
         content: an ONNX file with our plugins' nodes.
         capabilities: compute capabilities, times ten, to compile kernels for; TensorRT itself builds for one GPU.
+
+    Raises:
+        PluginError: the content is no ONNX file or lacks what the plugins are told of a node, or TensorRT has other
+            plugins of our names.
     """
     if trt.__name__ == "tensorrt":
         from importlib import import_module
@@ -52,6 +56,9 @@ def without_functions(content: bytes) -> bytes:
 
     They say what the nodes compute, for ONNX Runtime on CPU. TensorRT's parser would import them instead of the
     plugins. Functions of other domains (`trt`) stay: the parser knows those nodes by name.
+
+    Raises:
+        PluginError: the content is no ONNX file.
     """
     return _stripped(_read(content))
 
@@ -60,7 +67,7 @@ def as_quick(content: bytes) -> bytes:
     """Return an ONNX file whose operators are written as plugins that start one kernel each; see `quick`.
 
     Raises:
-        PluginError: the file does not say the type of a cache, or the shape of experts.
+        PluginError: the content is no ONNX file, or does not say the type of a cache or the shape of experts.
     """
     from qwen3_plugins.tensorrt import quick
 
@@ -82,9 +89,13 @@ def as_quick(content: bytes) -> bytes:
 
 def _read(content: bytes) -> onnx.ModelProto:
     import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
 
     model = onnx.ModelProto()
-    model.ParseFromString(content)
+    try:
+        model.ParseFromString(content)
+    except DecodeError as error:
+        raise PluginError(f"not an ONNX file ({error})") from error
     return model
 
 

@@ -3,6 +3,7 @@
 import resource
 import signal
 import sys
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
@@ -120,10 +121,11 @@ def test_weights_that_are_missing_are_named(tmp_path):
         build_plan(model, tmp_path / "model.plan", request())
 
 
-def test_a_file_that_is_no_graph_is_named(tmp_path):
+@pytest.mark.parametrize("plugins", [False, True])
+def test_a_file_that_is_no_graph_is_named(tmp_path, plugins):
     (tmp_path / "model.onnx").write_bytes(b"\xff\xff no graph")
     with pytest.raises(CompileError, match=r"cannot import model\.onnx: "):
-        build_plan(tmp_path / "model.onnx", tmp_path / "model.plan", request())
+        build_plan(tmp_path / "model.onnx", tmp_path / "model.plan", replace(request(), plugins=plugins))
 
 
 def test_a_plan_is_never_written_over(tmp_path):
