@@ -42,7 +42,8 @@ def Qwen3Attention(
 ):
     """Compute in float32, sequence by sequence; queries pass through the type of q, keys and values through kv's.
 
-    Shapes as in `qwen3_plugins.tensorrt.attention`. The cache is copied, not written in place.
+    Shapes as in `qwen3_plugins.tensorrt.attention`. The cache is copied, not written in place, and every row belongs to
+    a sequence: the kernels' steps may be longer than query_start[B], these may not.
     """
     # Constants: a scalar attribute becomes part of a shape by way of [1].
     zero, one = op.Constant(value_int=0), op.Constant(value_int=1)
