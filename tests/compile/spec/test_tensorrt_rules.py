@@ -147,22 +147,6 @@ def test_formats_reach_the_graphs_package(precision, weights, precise):
         (["precision.group_size=128", *MOE], "precision.group_size", "moe_intermediate_size (64)"),
         # Kernels and profiles.
         (["target.moe=plugin"], "target.moe", "a dense model has no experts"),
-        (["target.attention=plugin"], "target.attention", "the plugin has heads of 64 and 128, the model's have 32"),
-        (
-            [*MOE, "target.moe=plugin", "precision.weights=int8", "precision.group_size=channel"],
-            "target.moe",
-            "int4 in groups of 32 or 128, found int8",
-        ),
-        (
-            [*MOE, "target.moe=plugin", "precision.group_size=64"],
-            "target.moe",
-            "found int4 in groups of 64",
-        ),
-        (
-            [*MOE, "target.moe=plugin", "precision.weights=fp8", "precision.activation_quantization=fp8"],
-            "target.moe",
-            "the plugin keeps the experts' inputs",
-        ),
         (["target.profiles.decode_batch=5"], "target.profiles.decode_batch", "at most limits.max_batch (4), found 5"),
         (["target.profiles.prefill_tokens=513"], "target.profiles.prefill_tokens", "at most limits.max_step_tokens"),
         (["target.provider=cpu"], "target", "no backend tensorrt-rtx on cpu"),
