@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from qwen3_compile.build import build
 from qwen3_compile.build.plan_stage import plan_notes
 from qwen3_compile.cli import main
+from qwen3_compile.contents import read_graph
+from qwen3_compile.engine.recorded import recorded_spec
 from qwen3_compile.errors import AccuracyError, LockError, UnsupportedError
+from qwen3_compile.spec import load_spec
 from qwen3_compile.tensorrt import PlanRequest, build_plan, profiles_of
 from qwen3_compile.validate import revalidate
 from qwen3_runtime import Engine
 from qwen3_runtime.directory import read_engine_directory
 from qwen3_runtime.errors import EngineError
 
+ROOT = Path(__file__).parents[3]
 RTX = {"backend": "tensorrt-rtx"}
 # Little to compare on keeps these tests short.
 TEXTS = {"prompts": ["What is this?"], "text": "One text of a line."}
@@ -25,6 +31,8 @@ FORMATS = [
     ("dense", {"weights": "int4", "group_size": 32}, 1.0),
     ("dense", {"weights": "int8"}, 1e-2),
     ("dense", {"weights": "fp8", "fp8_scales": "tensor"}, 5e-2),
+    ("dense", {"weights": "int8", "activation_quantization": "int8"}, 1e-1),
+    ("moe", {"weights": "fp8", "activation_quantization": "fp8", "lm_head": "fp16"}, 1e-1),
     ("moe", {"weights": "fp8", "lm_head": "fp16"}, 5e-2),
     ("moe", {"weights": "int4", "group_size": 32, "activations": "bf16"}, 1.0),
 ]
@@ -45,13 +53,40 @@ def test_an_engine_in_each_format_is_planned_for_every_architecture_that_has_it(
     assert info.plan.warnings == ()
 
 
+def test_our_plugin_for_experts_is_built_and_its_graph_measured(make):
+    target = RTX | {"moe": "plugin", "compute_capabilities": ["8.9"]}
+    precision = {"weights": "int4", "group_size": 32}
+    info, _ = make("moe", precision=precision, target=target, accuracy=TEXTS | {"max_kl": 1.0})
+    assert 0 < info.accuracy.summary.mean_kl
+    assert info.plan.layers["PLUGIN_V3"] == 2
+    assert info.plan.layers["ATTENTION_INPUT"] == 2
+    assert read_engine_directory(info.path).target.moe == "plugin"
+
+
+def test_our_plugin_for_attention_is_built_for_packed_steps_and_its_graph_measured(tmp_path):
+    overrides = [
+        "target={backend: tensorrt-rtx, attention: plugin, compute_capabilities: ['8.9']}",
+        "precision={weights: fp16}",
+        "limits={max_context: 256, max_batch: 2, max_step_tokens: 64}",
+        "chat={thinking_budget: 8, max_tokens: 64}",
+        "accuracy={max_kl: 1e-4, prompts: [What is 37+45?], text: A text of one line.}",
+    ]
+    spec = load_spec(ROOT / "specs" / "tiny-dense.yaml", overrides)
+    info = build(spec, tmp_path / "engine")
+    assert info.plan.layers["PLUGIN_V3"] == 4
+    assert info.accuracy.executed
+    inputs = [value.name for value in read_graph(info.path).input]
+    assert inputs[:5] == ["input_ids", "query_start", "context_len", "block_table", "logits_rows"]
+    assert read_engine_directory(info.path).target.attention == "plugin"
+
+
 @pytest.mark.parametrize(
     ("precision", "capabilities"),
     [
-        ({"weights": "fp16"}, ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")),
-        ({"weights": "bf16", "activations": "bf16"}, ("8.0", "12.1")),
-        ({"weights": "int4", "group_size": 32}, ("8.0", "12.1")),
-        ({"weights": "fp8"}, ("8.9", "12.1")),
+        ({"weights": "fp16"}, ("7.5", "12.1")),
+        ({"weights": "bf16", "activations": "bf16"}, ("8.0",)),
+        ({"weights": "int4", "group_size": 32}, ("8.0",)),
+        ({"weights": "fp8"}, ("8.9",)),
     ],
 )
 def test_a_plan_for_a_single_architecture(make, precision, capabilities, tmp_path):
@@ -63,8 +98,6 @@ def test_a_plan_for_a_single_architecture(make, precision, capabilities, tmp_pat
 
 
 def read_spec(engine):
-    from qwen3_compile.engine.recorded import recorded_spec
-
     return recorded_spec(read_engine_directory(engine), engine)
 
 
