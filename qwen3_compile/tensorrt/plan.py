@@ -11,7 +11,7 @@ from qwen3_compile.errors import CompileError
 from qwen3_compile.tensorrt.library import load_library
 from qwen3_compile.tensorrt.messages import explained, listening
 from qwen3_plugins.tensorrt import v3
-from qwen3_plugins.tensorrt.importing import without_functions
+from qwen3_plugins.tensorrt.importing import with_plugins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,8 +74,6 @@ def build_plan(model: Path, plan: Path, request: PlanRequest) -> PlanFacts:
         OSError: the plan cannot be written.
     """
     trt = load_library(request.backend)
-    if request.plugins:
-        v3.register(trt, [int(capability.replace(".", "")) for capability in request.capabilities])
     started = time.monotonic()
     with listening(trt) as (logger, messages):
         builder = trt.Builder(logger)
@@ -108,8 +106,9 @@ def _import(
 ) -> Any:  # noqa: ANN401
     """Parse the graph into `network`; the parser must be kept until the network is built."""
     parser = trt.OnnxParser(network, logger)
-    if request.plugins:  # the parser would take the functions that say what they compute
-        parsed = parser.parse(without_functions(model.read_bytes()), str(model))
+    if request.plugins:
+        capabilities = [int(capability.replace(".", "")) for capability in request.capabilities]
+        parsed = parser.parse(with_plugins(trt, model.read_bytes(), capabilities), str(model))
     else:
         parsed = parser.parse_from_file(str(model))
     if parsed:

@@ -1,14 +1,17 @@
 """gpu_check.py tells a device that reads the graph as the CPU does from one that does not, and says what is wrong."""
 
+import re
+import shlex
 import shutil
 import sys
+from pathlib import Path
 
 import gpu_check
 import onnx
 import pytest
 from onnx import helper
 
-from qwen3_runtime import Engine
+from qwen3_compile.spec import find_spec, load_spec
 from qwen3_runtime.directory import read_engine_directory
 
 
@@ -20,8 +23,7 @@ def engine(tmp_path_factory):
 
 
 def on_cpu(path):
-    with Engine.open(path, max_sequences=gpu_check.SEQUENCES, on_cpu=True) as opened:
-        return gpu_check.results(opened)
+    return gpu_check.results(path, on_cpu=True)
 
 
 def replace_input(graph, op_type, position, make):
@@ -75,7 +77,7 @@ def test_a_graph_that_is_read_wrongly_fails_first_where_it_matters(
     engine, tmp_path, capsys, monkeypatch, change, first
 ):
     manifest = read_engine_directory(engine)
-    monkeypatch.setattr("qwen3_runtime.engine.read_engine_directory", lambda *_: manifest)  # of the graph as it was
+    monkeypatch.setattr("gpu_check.read_engine_directory", lambda *_: manifest)  # of the graph as it was
     wrong = shutil.copytree(engine, tmp_path / "wrong")
     model = onnx.load(engine / "model.onnx", load_external_data=False)
     change(model)
@@ -99,3 +101,22 @@ def test_its_cpu_half_runs_anywhere(engine, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--cpu-only", "--engine", str(engine)])
     gpu_check.main()
     assert "9 checks ran" in capsys.readouterr().out
+
+
+def documented_builds():
+    """Every command of docs/gpu-bringup.md that builds an engine: spec, and what it sets."""
+    text = (Path(__file__).parents[2] / "docs" / "gpu-bringup.md").read_text().replace("\\\n", " ")
+    half = re.search('FP16="(.*)"', text).group(1)
+    for line in text.replace("$FP16", half).splitlines():
+        words = shlex.split(line, comments=True) if line.startswith("    ") else []
+        sets = [words[at + 1] for at, word in enumerate(words) if word == "--set"]
+        if words[:2] == ["qwen3-compile", "build"]:
+            yield words[2], sets
+        elif words[:2] == ["python", "benchmarks/gpu_check.py"]:
+            spec = words[words.index("--spec") + 1] if "--spec" in words else "qwen3-0.6b"
+            yield spec, [*gpu_check.ONE_LAYER, *sets]
+
+
+@pytest.mark.parametrize(("spec", "overrides"), list(documented_builds()))
+def test_what_the_bring_up_tells_to_build_is_a_valid_spec(spec, overrides):
+    assert load_spec(find_spec(spec), overrides).target.provider == "cuda"

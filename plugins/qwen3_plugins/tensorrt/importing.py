@@ -1,13 +1,10 @@
 """An ONNX file with our plugins' nodes, as TensorRT has to be given it.
 
-For TensorRT-RTX, whose plugins are `v3`:
-
     trt = library.load("tensorrt_rtx")
-    v3.register(trt, capabilities=(89, 120))
-    parser.parse(importing.without_functions(content), path)      # path: the file, for its external weights
+    parser.parse(with_plugins(trt, content, capabilities=(89, 120)), path)      # path: where external weights lie
     v3.allow_in_place(trt, config)
 
-For TensorRT, whose plugins are `quick`, it is `quick.register(tensorrt.plugin, 89)` and `importing.as_quick(content)`.
+TensorRT-RTX gets the plugins of `v3`; TensorRT those of `quick`, which leave no Python in the plan.
 """
 
 from __future__ import annotations
@@ -20,12 +17,34 @@ from qwen3_plugins.tensorrt.moe import MoE
 from qwen3_plugins.tensorrt.operator import DOMAIN, VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import ModuleType
 
     import onnx
 
     from qwen3_plugins.tensorrt.operator import Operator
     from qwen3_plugins.tensorrt.quick import Quick
+
+
+def with_plugins(trt: ModuleType, content: bytes, capabilities: Sequence[int]) -> bytes:
+    """Make our plugins known to `trt`, as its parser can use them, and return the file to parse.
+
+    Args:
+        trt: the module, from `library.load`.
+        content: an ONNX file with our plugins' nodes.
+        capabilities: compute capabilities, times ten, to compile kernels for; TensorRT itself builds for one GPU.
+    """
+    if trt.__name__ == "tensorrt":
+        from importlib import import_module
+
+        from qwen3_plugins.tensorrt import quick
+
+        quick.register(import_module("tensorrt.plugin"), capabilities[0])
+        return as_quick(content)
+    from qwen3_plugins.tensorrt import v3
+
+    v3.register(trt, capabilities)
+    return without_functions(content)
 
 
 def without_functions(content: bytes) -> bytes:
@@ -64,7 +83,9 @@ def as_quick(content: bytes) -> bytes:
 def _read(content: bytes) -> onnx.ModelProto:
     import onnx
 
-    return onnx.ModelProto.FromString(content)
+    model = onnx.ModelProto()
+    model.ParseFromString(content)
+    return model
 
 
 def _stripped(model: onnx.ModelProto) -> bytes:
@@ -97,17 +118,10 @@ def _chain(
         # What is not the operator's own lies between two plugins.
         inputs = [known.get(name, f"{node.name}.{name}") for name in plugin.inputs()]
         outputs = [made.get(name, f"{node.name}.{name}") for name in plugin.results()]
-        yield helper.make_node(
-            plugin.name,
-            inputs,
-            outputs,
-            name=f"{node.name}.{plugin.name}",
-            domain=DOMAIN,
-            plugin_namespace=DOMAIN,
-            plugin_version=VERSION,
-            aot=1,
-            **attributes,
-        )
+        made_node = helper.make_node(plugin.name, inputs, outputs, name=f"{node.name}.{plugin.name}", domain=DOMAIN)
+        every = {"plugin_namespace": DOMAIN, "plugin_version": VERSION, "aot": 1, **attributes}
+        made_node.attribute.extend(helper.make_attribute(name, value) for name, value in every.items())
+        yield made_node
         # Whoever reads a cache that was written reads the output: that is what orders the two.
         known |= {source: made[name] for name, source in operator.ALIASES.items() if name in plugin.results()}
 
@@ -149,7 +163,8 @@ def _expert_attributes(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorPro
 def _type(name: str, kind: int | None) -> str:
     from onnx import TensorProto
 
-    found = {TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}.get(kind)
+    names: dict[int | None, str] = {int(TensorProto.FLOAT16): "fp16", int(TensorProto.BFLOAT16): "bf16"}
+    found = names.get(kind)
     if found is None:
         raise PluginError(f"{name}: its tensors are float16 or bfloat16, found type {kind}")
     return found

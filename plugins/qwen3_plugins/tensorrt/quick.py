@@ -16,7 +16,7 @@ TensorRT-RTX 1.7 has no plugins of this kind.
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from types import ModuleType
+from types import GenericAlias, ModuleType
 from typing import Any
 
 from qwen3_plugins.tensorrt.compile import compile_kernel
@@ -25,6 +25,8 @@ from qwen3_plugins.tensorrt.kernels.kernel import Kernel
 from qwen3_plugins.tensorrt.kernels.moe import Experts, moe_kernels, moe_workspaces
 
 NAMESPACE = "qwen3"
+
+_registered: set[str] = set()
 
 Dims = Mapping[str, Sequence[Any]]
 """Dimensions of a kernel's inputs by name: integers, or TensorRT's expressions."""
@@ -58,14 +60,17 @@ class Quick:
 
 
 def register(trtp: ModuleType, capability: int) -> None:
-    """Make the plugins known to `tensorrt.plugin`, once in a process.
+    """Make the plugins known to `tensorrt.plugin`; once is enough, more do no harm.
 
     Args:
         trtp: the module `tensorrt.plugin`, of 11 or later.
         capability: compute capability, times ten, of the GPU that engines are built on.
     """
+    if trtp.__name__ in _registered:
+        return
     for quick in PLUGINS:
         _register(trtp, quick, capability)
+    _registered.add(trtp.__name__)
 
 
 def _register(trtp: ModuleType, quick: Quick, capability: int) -> None:
@@ -73,7 +78,7 @@ def _register(trtp: ModuleType, quick: Quick, capability: int) -> None:
     kinds = {"int": int, "float": float, "str": str, "bool": bool}
     tensors = [(name, trtp.TensorDesc) for name in inputs]
     described = [*tensors, *((name, kinds[str(kind)]) for name, kind in attributes.items())]
-    several = tuple[(trtp.TensorDesc,) * len(quick.results())]  # type: ignore[misc]  # not known before it runs
+    several = GenericAlias(tuple, (trtp.TensorDesc,) * len(quick.results()))
     plugin_id = f"{NAMESPACE}::{quick.name}"
 
     def split(arguments: Sequence[Any], named: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], Any]:
@@ -81,7 +86,9 @@ def _register(trtp: ModuleType, quick: Quick, capability: int) -> None:
         given = dict(zip(inputs, arguments, strict=False))
         found = named or dict(zip(attributes, arguments[len(inputs) :], strict=True))
         # The ONNX parser leaves a zero at the end of text.
-        values = {name: value.rstrip("\0") if isinstance(value, str) else value for name, value in found.items()}
+        values: dict[str, Any] = {
+            name: value.rstrip("\0") if isinstance(value, str) else value for name, value in found.items()
+        }
         return given, quick.family(**values)
 
     def describe(*arguments: Any, **named: Any) -> tuple[Any, ...]:  # noqa: ANN401
@@ -101,8 +108,8 @@ def _register(trtp: ModuleType, quick: Quick, capability: int) -> None:
         return [trtp.AutoTuneCombination(", ".join(types), "LINEAR", list(range(1, len(kernels) + 1)))]
 
     def compiled(*arguments: Any) -> tuple[str, str, Any, Any]:  # noqa: ANN401
-        *arguments, _, tactic = arguments
-        given, shape = split(arguments)
+        given, shape = split(arguments[:-2])
+        tactic = arguments[-1]
         kernel = quick.kernels(shape, capability)[max(0, tactic - 1)]
         sizes = quick.sizes(shape, {name: one.shape_expr for name, one in given.items()})
         asked = inspect.signature(kernel.grid).parameters
@@ -117,8 +124,8 @@ def _register(trtp: ModuleType, quick: Quick, capability: int) -> None:
 
     results = [("outputs", several)]
     _declare(describe, described, several)
-    _declare(tune, [*described, *results], list[trtp.AutoTuneCombination])
-    answer = tuple[str, str, trtp.KernelLaunchParams, trtp.SymIntExprs]
+    _declare(tune, [*described, *results], GenericAlias(list, (trtp.AutoTuneCombination,)))
+    answer = GenericAlias(tuple, (str, str, trtp.KernelLaunchParams, trtp.SymIntExprs))
     _declare(compiled, [*described, *results, ("tactic", int)], answer)
     trtp.register(plugin_id)(describe)
     trtp.autotune(plugin_id)(tune)

@@ -17,7 +17,7 @@ os.environ["TRITON_INTERPRET"] = "1"
 
 import torch
 from attention_steps import eager, make_step
-from interpreted import _mend_bfloat16
+from interpreted import _interpret
 from moe_steps import TYPES
 from moe_steps import make_step as make_moe_step
 
@@ -141,8 +141,7 @@ def experts(tokens: int, **shape: Any) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    _mend_bfloat16()
+    _interpret()
     for line in sys.stdin:
         request = json.loads(line)
         print(json.dumps({"attention": attention, "experts": experts}[request.pop("run")](**request)), flush=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+import assembly
 import numpy as np
 import torch
 
@@ -60,6 +61,7 @@ def _interpret() -> None:
     os.environ["TRITON_INTERPRET"] = "1"
     torch.set_num_threads(1)
     _mend_bfloat16()
+    assembly.teach_interpreter()
 
 
 def _mend_bfloat16() -> None:

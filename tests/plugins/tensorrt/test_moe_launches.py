@@ -70,8 +70,8 @@ def test_grids_follow_from_symbolic_sizes(tile: str, tokens: int) -> None:
 
 def test_one_token_starts_one_tile_for_each_chosen_expert() -> None:
     grids = {kernel.name: kernel.grid(tokens=1) for kernel in moe_kernels(RELEASED, "decode")}
-    assert grids["moe_gate_up"] == (48, 8, 1)
-    assert grids["moe_down"] == (64, 8, 1)
+    assert grids["moe_gate_up"] == (24, 8, 1)
+    assert grids["moe_down"] == (32, 8, 1)
 
 
 def test_every_input_is_given_or_made_by_an_earlier_launch() -> None:

@@ -1,4 +1,4 @@
-"""What a plugin's `enqueue` tells the CUDA driver computes the operator: the kernels are interpreted behind the driver."""
+"""What a plugin's `enqueue` tells the CUDA driver computes the operator; behind the driver, kernels are interpreted."""
 
 from __future__ import annotations
 
@@ -101,5 +101,5 @@ def test_what_the_driver_refuses_is_told(monkeypatch):
             return (700,)
 
     monkeypatch.setattr(launch, "_driver", Refusing)
-    with pytest.raises(PluginError, match="CUDA refused .*: 700"):
+    with pytest.raises(PluginError, match=r"CUDA refused .*: 700"):
         launch.run(Launch("append", (1, 1, 1), (Scratch(0),)), BINARIES[0], {}, 0, 0)

@@ -1,4 +1,4 @@
-"""TensorRT-RTX builds files with our plugins, without a GPU: what it asks them, what it is told, what it makes of it."""
+"""TensorRT-RTX builds files with our plugins, without a GPU: what it asks them, is told, and makes of it."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_both_profiles_are_configured(built):
 
 
 def test_the_workspace_holds_the_longest_step(built):
-    """Rotated queries, and of each sequence 16 pieces of a tile of 16 rows; for experts, six buffers between kernels."""
+    """Rotated queries, and of each sequence 16 pieces of a tile of 16 rows; for experts, what lies between kernels."""
     tokens, heads, head_dim, batch = 64, EXPERTS.num_attention_heads, EXPERTS.head_dim, 4
     pieces = batch * EXPERTS.num_key_value_heads * 16 * 16
     wanted = 2 * tokens * heads * head_dim + 4 * pieces * head_dim + 4 * pieces
@@ -147,7 +147,7 @@ def test_with_the_functions_the_parser_would_not_take_the_plugins(experts):
     assert "PLUGIN_V3" not in found["layers"]
 
 
-def _edited(experts: Path, tmp_path: Path, operator: str, **attributes: Any) -> Path:
+def _edited(tmp_path: Path, operator: str, **attributes: Any) -> Path:
     model = ir.from_proto(imported(EXPERTS, precision("fp16", INT4), BOTH))
     for node in model.graph:
         if node.op_type == operator:
@@ -173,8 +173,8 @@ def _edited(experts: Path, tmp_path: Path, operator: str, **attributes: Any) -> 
         ("Qwen3MoE", {"group_size": 128}, "Qwen3MoE: gate_up_scales is [6, 128, 1], found [6, 128, 4]"),
     ],
 )
-def test_what_the_kernels_do_not_compute_is_refused_in_one_line(experts, tmp_path, operator, attributes, said):
-    found = build(_edited(experts, tmp_path, operator, **attributes), profiles=[])
+def test_what_the_kernels_do_not_compute_is_refused_in_one_line(tmp_path, operator, attributes, said):
+    found = build(_edited(tmp_path, operator, **attributes), profiles=[])
     assert found["refused"]
     assert found["refused"][0].startswith(said)
     assert "\n" not in found["refused"][0]

@@ -28,7 +28,7 @@ def main() -> None:
     request = json.loads(sys.stdin.read())
     trt = library.load("tensorrt_rtx")
     calls: list[Any] = []
-    _record(trt, calls)
+    _record(calls)
     v3.register(trt, request["capabilities"])
 
     class Logger(trt.ILogger):
@@ -77,7 +77,7 @@ def _profile(builder: Any, network: Any, sizes: dict[str, list[int]]) -> Any:
     return made
 
 
-def _record(trt: Any, calls: list[Any]) -> None:
+def _record(calls: list[Any]) -> None:
     """Write down what TensorRT asks and what it is told."""
     make = v3._plugin_class
 

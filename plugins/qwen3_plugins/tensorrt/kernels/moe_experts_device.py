@@ -4,14 +4,16 @@ A program works on block_m slots of one expert and finds out itself which: it co
 and returns when there are fewer than its number. With few tokens only the chosen experts' bytes are read, once.
 
 Weights are multiplied as the activations' type with float32 accumulation. FP8 codes (E4M3, no infinities) and four-bit
-codes become that type by arithmetic on their bits, which is exact and needs no FP8 hardware: the same kernel serves
-SM80. Scales are applied to float32 sums, so that a dequantised weight is never rounded.
+codes become that type exactly (`narrow_device.py`), and scales are applied to float32 sums, so that a dequantised
+weight is never rounded.
 """
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
+
+from qwen3_plugins.tensorrt.kernels.narrow_device import float8_values, int4_values
 
 __all__ = ["moe_combine", "moe_down", "moe_gate_up"]
 
@@ -108,7 +110,7 @@ def moe_down(
         block_n,
         block_k,
     )
-    slot = tl.load(order + place, mask=kept, other=0)
+    slot = tl.load(order + place, mask=kept, other=0).to(tl.int64)
     at = answers + slot[:, None] * hidden_size + column[None, :]
     tl.store(at, total.to(answers.dtype.element_ty), mask=kept[:, None] & (column < hidden_size)[None, :])
 
@@ -187,8 +189,8 @@ def _product(
             values = tl.load(x_row[:, None] + k + column[None, :], mask=x_kept[:, None], other=0.0)
             even, odd = tl.split(tl.reshape(values, (block_m, block_k // 2, 2)))
             code = tl.load(code_row + k // 2, mask=row_kept[None, :], other=0)
-            part = tl.dot(even, _int4_values(code & 0xF).to(values.dtype))
-            part = tl.dot(odd, _int4_values(code >> 4).to(values.dtype), part)
+            low, high = int4_values(code, values.dtype)
+            part = tl.dot(odd, high, tl.dot(even, low))
             total += part * scale.to(tl.float32)[None, :]
             scale = next_scale
     else:
@@ -198,22 +200,8 @@ def _product(
             values = tl.load(x_row[:, None] + k + column[None, :], mask=x_kept[:, None] & inside[None, :], other=0.0)
             code = tl.load(code_row + k, mask=row_kept[None, :] & inside[:, None], other=0)
             if weight_format == "fp8":
-                code = _float8_values(code).to(values.dtype)
+                code = float8_values(code, values.dtype)
             total = tl.dot(values, code, total)
         if weight_format == "fp8":
             total *= tl.load(scales + first_row + row, mask=row_kept, other=0.0)[None, :]
     return total
-
-
-@triton.jit
-def _float8_values(code: tl.tensor) -> tl.tensor:
-    """E4M3 bytes as float32: their exponent bits, put into float32's, are 120 too low, for subnormal codes too."""
-    bits = (code.to(tl.int8, bitcast=True).to(tl.int32) << 20) & -0x78100000
-    return bits.to(tl.float32, bitcast=True) * 1.329227995784916e36  # 2 ** 120
-
-
-@triton.jit
-def _int4_values(nibble: tl.tensor) -> tl.tensor:
-    """Two's complement of four bits as float32: the bits of 2 ** 23 + 8 + value, less 2 ** 23 + 8."""
-    bits = (nibble.to(tl.int32) ^ 8) | 0x4B000000
-    return bits.to(tl.float32, bitcast=True) - 8388616.0
