@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
-from qwen3_compile.build import build
 from qwen3_compile.build.plan_stage import plan_notes
 from qwen3_compile.cli import main
-from qwen3_compile.contents import read_graph
 from qwen3_compile.engine.recorded import recorded_spec
 from qwen3_compile.errors import AccuracyError, LockError, UnsupportedError
-from qwen3_compile.spec import load_spec
 from qwen3_compile.tensorrt import PlanRequest, build_plan, profiles_of
 from qwen3_compile.validate import revalidate
 from qwen3_runtime import Engine
 from qwen3_runtime.directory import read_engine_directory
 from qwen3_runtime.errors import EngineError
 
-ROOT = Path(__file__).parents[3]
 RTX = {"backend": "tensorrt-rtx"}
 # Little to compare on keeps these tests short.
 TEXTS = {"prompts": ["What is this?"], "text": "One text of a line."}
@@ -51,33 +46,6 @@ def test_an_engine_in_each_format_is_planned_for_every_architecture_that_has_it(
     assert info.plan.layers["KV_CACHE_UPDATE"] == 4  # keys and values of two layers
     assert info.plan.layers["ATTENTION_INPUT"] == 2
     assert info.plan.warnings == ()
-
-
-def test_our_plugin_for_experts_is_built_and_its_graph_measured(make):
-    target = RTX | {"moe": "plugin", "compute_capabilities": ["8.9"]}
-    precision = {"weights": "int4", "group_size": 32}
-    info, _ = make("moe", precision=precision, target=target, accuracy=TEXTS | {"max_kl": 1.0})
-    assert info.accuracy.summary.mean_kl > 0
-    assert info.plan.layers["PLUGIN_V3"] == 2
-    assert info.plan.layers["ATTENTION_INPUT"] == 2
-    assert read_engine_directory(info.path).target.moe == "plugin"
-
-
-def test_our_plugin_for_attention_is_built_for_packed_steps_and_its_graph_measured(tmp_path):
-    overrides = [
-        "target={backend: tensorrt-rtx, attention: plugin, compute_capabilities: ['8.9']}",
-        "precision={weights: fp16}",
-        "limits={max_context: 256, max_batch: 2, max_step_tokens: 64}",
-        "chat={thinking_budget: 8, max_tokens: 64}",
-        "accuracy={max_kl: 1e-4, prompts: [What is 37+45?], text: A text of one line.}",
-    ]
-    spec = load_spec(ROOT / "specs" / "tiny-dense.yaml", overrides)
-    info = build(spec, tmp_path / "engine")
-    assert info.plan.layers["PLUGIN_V3"] == 4
-    assert info.accuracy.executed
-    inputs = [value.name for value in read_graph(info.path).input]
-    assert inputs[:5] == ["input_ids", "query_start", "context_len", "block_table", "logits_rows"]
-    assert read_engine_directory(info.path).target.attention == "plugin"
 
 
 @pytest.mark.parametrize(
