@@ -85,7 +85,7 @@ def lowered_graph(spec: Spec, semantic: ir.Model, progress: Progress, *, pre_sca
     progress.begin("lower")
     try:
         precision = replace(spec.graph_precision(), pre_scaled=pre_scaled)
-        lowered = lower(semantic, spec.target.backend, precision, spec.graph_limits())
+        lowered = lower(semantic, spec.target.backend, precision, spec.graph_limits(), spec.graph_plugins())
     except LoweringError as error:
         raise UnsupportedError(str(error)) from error
     progress.end(f"{lowered.model.graph.num_nodes()} operators for {spec.target.backend}")

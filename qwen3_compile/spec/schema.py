@@ -12,6 +12,7 @@ from qwen3_compile.spec.source import normal_source
 from qwen3_graphs.architecture import Architecture as GraphArchitecture
 from qwen3_graphs.architecture import YarnScaling
 from qwen3_graphs.lowered import Limits as GraphLimits
+from qwen3_graphs.lowered import Plugins as GraphPlugins
 from qwen3_graphs.lowered import Precision as GraphPrecision
 from qwen3_graphs.lowered import WeightFormat
 
@@ -279,6 +280,10 @@ class Spec(Section):
             kv_cache=precision.kv_cache,
             precise=precision.activation_quantization == "none",
         )
+
+    def graph_plugins(self) -> GraphPlugins:
+        """Return which operators are our TensorRT plugins, as the graphs package wants it."""
+        return GraphPlugins(attention=self.target.attention == "plugin", moe=self.target.moe == "plugin")
 
     def graph_limits(self) -> GraphLimits:
         """Return the limits as the graphs package wants them."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from qwen3_compile.spec.schema import Spec
 
+PLUGIN_HEADS = (64, 128)
+PLUGIN_GROUPS = (32, 128)
 _KINDS = ("weights", "lm_head", "embedding", "activations", "kv_cache")
 _MATRICES = ("weights", "lm_head", "embedding")
 
@@ -138,7 +140,18 @@ def _whole_groups(spec: Spec) -> Iterator[Problem]:
 
 
 def _kernels(spec: Spec) -> Iterator[Problem]:
-    target = spec.target
+    target, precision = spec.target, spec.precision
+    if target.attention == "plugin" and (width := spec.model.architecture.head_dim) not in PLUGIN_HEADS:
+        expected = " or ".join(map(str, PLUGIN_HEADS))
+        yield Problem(("target", "attention"), f"the plugin has kernels for a head_dim of {expected}, found {width}")
+    if target.moe == "plugin" and precision.weights == "int8":
+        yield Problem(("target", "moe"), "the plugin has kernels for fp16, bf16, fp8 and int4, found weights int8")
+    if target.moe == "plugin" and precision.weights == "int4" and precision.group_size not in PLUGIN_GROUPS:
+        found = f"the plugin has kernels for int4 in groups of 32 or 128, found {precision.group_size}"
+        yield Problem(("precision", "group_size"), found)
+    if target.moe == "plugin" and precision.activation_quantization not in (None, "none"):
+        found = f"experts of the plugin keep their inputs, found {precision.activation_quantization!r}: take none"
+        yield Problem(("precision", "activation_quantization"), found)
     if target.moe is not None and not spec.model.architecture.num_experts:
         yield Problem(("target", "moe"), f"a dense model has no experts, found {target.moe!r}: leave it out")
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from qwen3_compile.errors import CompileError
 from qwen3_compile.tensorrt.library import load_library
 from qwen3_compile.tensorrt.messages import explained, listening
+from qwen3_plugins.tensorrt import v3
+from qwen3_plugins.tensorrt.importing import with_plugins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,11 +31,13 @@ class PlanRequest:
         capabilities: architectures, such as `8.9`; backend `tensorrt` builds for the GPU of this machine whatever
             stands here.
         profiles: in the order of their numbers.
+        plugins: whether nodes of the graph are our plugins.
     """
 
     backend: str
     capabilities: tuple[str, ...]
     profiles: tuple[Profile, ...]
+    plugins: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ def build_plan(model: Path, plan: Path, request: PlanRequest) -> PlanFacts:
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = _import(trt, network, logger, model, request, messages)
         config = builder.create_builder_config()
+        if request.plugins:
+            v3.allow_in_place(trt, config)
         _profile(builder, config, network, request.profiles)
         if request.backend == "tensorrt-rtx":
             _choose_architectures(trt, config, request.capabilities)
@@ -100,7 +106,12 @@ def _import(
 ) -> Any:  # noqa: ANN401
     """Parse the graph into `network`; the parser must be kept until the network is built."""
     parser = trt.OnnxParser(network, logger)
-    if parser.parse_from_file(str(model)):
+    if request.plugins:
+        capabilities = [int(capability.replace(".", "")) for capability in request.capabilities]
+        parsed = parser.parse(with_plugins(trt, model.read_bytes(), capabilities), str(model))
+    else:
+        parsed = parser.parse_from_file(str(model))
+    if parsed:
         return parser
     problems = [parser.get_error(index) for index in range(parser.num_errors)]
     if problems and (problem := problems[0]).node_operator():
@@ -160,6 +171,8 @@ def _write(built: Any, plan: Path) -> int:  # noqa: ANN401 - IHostMemory
 
 
 def _failure(request: PlanRequest, doing: str, messages: Messages) -> CompileError:
+    if refusals := v3.take_refusals() if request.plugins else ():
+        return CompileError(f"{request.backend} cannot {doing}: {refusals[0]}")
     return CompileError(f"{request.backend} cannot {doing}: {explained(messages.errors)}")
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from qwen3_compile.spec import Spec
+    from qwen3_compile.spec.schema import Profiles
 
 Bounds = tuple[int, int, int]
 
@@ -37,6 +38,8 @@ def profiles_of(spec: Spec) -> tuple[Profile, ...]:
     if chosen is None:
         raise ValueError(f"backend {spec.target.backend} has no profiles")
     most, tokens = limits.max_batch, limits.max_step_tokens
+    if spec.target.attention == "plugin":
+        return _packed(spec, chosen)
     prefill = {
         "B": (1, chosen.prefill_batch, most),
         "S": (1, chosen.prefill_tokens, tokens),
@@ -44,3 +47,20 @@ def profiles_of(spec: Spec) -> tuple[Profile, ...]:
     }
     decode = {"B": (1, chosen.decode_batch, most), "S": (1, 1, 1), "R": (1, chosen.decode_batch, most)}
     return Profile("prefill", prefill), Profile("decode", decode)
+
+
+def _packed(spec: Spec, chosen: Profiles) -> tuple[Profile, ...]:
+    """Of packed steps over a pool of cache blocks that holds every sequence at its longest."""
+    most, tokens = spec.limits.max_batch, spec.limits.max_step_tokens
+    held = -(-spec.limits.max_context // spec.graph_plugins().block_size)
+
+    def profile(name: str, batch: int, step: Bounds, rows: int) -> Profile:
+        pool = {"M": (1, held, held), "blocks": (1, most * held, most * held)}
+        sequences = {"B": (1, batch, most), "B+1": (2, batch + 1, most + 1)}
+        return Profile(name, {"T": step, "R": (1, batch, rows), **sequences, **pool})
+
+    prefill = min(tokens, chosen.prefill_batch * chosen.prefill_tokens)
+    return (
+        profile("prefill", chosen.prefill_batch, (1, prefill, tokens), tokens),
+        profile("decode", chosen.decode_batch, (1, chosen.decode_batch, most), most),
+    )

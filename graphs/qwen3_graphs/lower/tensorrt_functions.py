@@ -5,10 +5,10 @@ reader runs these bodies. The standard `Attention` would not do: the parser drop
 mask with the wrong corner.
 
 Arithmetic in bfloat16 is a node of this domain too, since ONNX Runtime's CPU provider has none, and so are conversions
-to and from eight and four bits, of which it has too few. TensorRT knows `MatMul` by that name in any domain; others
-compute in float32 and round the result, which is the same arithmetic. Arithmetic in other types is the standard
-operator. To run a lowered graph as written, ONNX Runtime's optimisation must stay at `ORT_ENABLE_BASIC`: above it
-conversions are fused into their users with other results (1.31).
+to and from eight and four bits. TensorRT knows `MatMul` by that name in any domain; others compute in float32 and round
+the result, which is the same arithmetic. Arithmetic in other types is the standard operator. Conversions are written so
+for fp16 as well: of the standard ones ONNX Runtime 1.31 fuses some with their users, with other results, and lacks the
+kernel of others.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def computed(
         name: of the result.
         attributes: of the standard operator; `Gemm` has its own.
     """
-    given = {"transB": 1} if op_type == "Gemm" else dict(attributes or {})
+    given: dict[str, Attribute] = {"transB": 1} if op_type == "Gemm" else attributes or {}
     domain = DOMAIN if step.precision.activations == "bf16" or op_type in _CONVERSIONS else ""
     return step.writer.op(op_type, *inputs, name=name, domain=domain, **given)
 
@@ -62,7 +62,7 @@ def _arithmetic(op_type: str, count: int) -> ir.Function:
     writer, inputs = GraphWriter(), [ir.Value(name=name) for name in "ab"[:count]]
     wide = [writer.op("Cast", value, name=f"{value.name}.wide", to=ir.DataType.FLOAT) for value in inputs]
     attributes: dict[str, Attribute] = {"transB": 1} if op_type == "Gemm" else {}
-    result = writer.op(op_type, *wide, name="result", **attributes)
+    result = writer.op(op_type, *wide, name="result", domain="", **attributes)
     rounded = writer.op("CastLike", result, inputs[0], name="y")
     return _function(op_type, inputs, rounded, writer, tuple(attributes))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import ml_dtypes
 import numpy as np
 
 from qwen3_graphs import schemas
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from qwen3_graphs.lowered import Limits, Lowered, Plugins, Precision
 
 HEAD_DIMS = (64, 128)
-_UNUSED_SCALE = np.ones(1, np.float32)  # TensorRT has no absent inputs of plugins
+# Of weights without scales: TensorRT has no absent inputs of plugins.
+_UNUSED_SCALES = {"fp16": np.ones(1, np.float16), "bf16": np.ones(1, ml_dtypes.bfloat16)}
 GROUP_SIZES: dict[str, tuple[int, ...]] = {"fp16": (0,), "bf16": (0,), "fp8": (0,), "int4": (32, 128)}
 
 
@@ -142,7 +144,7 @@ def _codes(step: Step, sources: Sources, stem: str, outputs: int, inputs: int) -
     if fmt.kind in weights.FLOAT_TYPES:
         slot = TensorSlot(f"{stem}.weight", weights.FLOAT_TYPES[fmt.kind], (count, outputs, inputs))
         (codes,) = writer.weight("experts", fmt, sources, [slot])
-        return codes, writer.constant("float32.1_of_1", _UNUSED_SCALE)
+        return codes, writer.constant(f"{fmt.kind}.unused_scale", _UNUSED_SCALES[fmt.kind])
     if fmt.kind == "fp8":
         slots = [
             TensorSlot(f"{stem}.codes", "INT8", (count, outputs, inputs)),

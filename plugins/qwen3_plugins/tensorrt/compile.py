@@ -36,17 +36,30 @@ __all__ = [
     "write",
 ]
 
-SHARED_MEMORY = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024, 120: 99 * 1024}
+SHARED_MEMORY = {
+    capability: kibibytes * 1024
+    for capability, kibibytes in (
+        (80, 163),
+        (86, 99),
+        (89, 99),
+        (90, 227),
+        (100, 227),
+        (103, 227),
+        (120, 99),
+        (121, 99),
+    )
+}
 """Bytes that one block may have, by compute capability (CUDA C++ programming guide, "Technical Specifications")."""
 
-CAPABILITIES = tuple(SHARED_MEMORY)
+CAPABILITIES = (80, 89, 90, 100, 120)
+"""What the table is compiled for: one of each kind of GPU."""
 
 TABLES = {
     "attention": "qwen3_plugins.tensorrt.kernels.attention_table",
     "moe": "qwen3_plugins.tensorrt.kernels.moe_table",
 }
-"""Modules with a function `table(capability) -> Iterable[tuple[str, Kernel]]`: kernels to compile, each with its variant's
-name, such as `qwen3-8b-fp16`. A new family of kernels adds a line."""
+"""Modules with a function `table(capability) -> Iterable[tuple[str, Kernel]]`: the kernels to compile, each after the
+name of its variant, such as `qwen3-8b-fp16`. A new family of kernels adds a line."""
 
 
 class CompileError(RuntimeError):
@@ -89,6 +102,23 @@ class Compiled:
     cubin: bytes
     resources: Resources
 
+    def bare_ptx(self) -> str:
+        """PTX whose entry point takes the kernel's arguments alone, for TensorRT's ahead-of-time plugins.
+
+        They pass what a plugin declares and know nothing of scratch memory; the driver would read two pointers more.
+
+        Raises:
+            CompileError: the parameters are not what was described, or the kernel uses its scratch memory.
+        """
+        names = [f"{self.entry}_param_{place}" for place in range(len(self.kernel.arguments) + 2)]
+        found = re.search(rf"\.visible \.entry {self.entry}\(([^)]*)\)", self.ptx)
+        parameters = found[1].split(",") if found else []
+        if found is None or [each.split()[-1] for each in parameters] != names:
+            raise CompileError(f"{self.kernel.name}: PTX with {len(names)} parameters expected, got {len(parameters)}")
+        if any(re.search(rf"\[{name}[\]+]", self.ptx) for name in names[-2:]):
+            raise CompileError(f"{self.kernel.name}: uses scratch memory, which TensorRT does not give it")
+        return self.ptx.replace(found[1], ",".join(parameters[:-2]) + "\n")
+
 
 def compile_kernel(kernel: Kernel, capability: int) -> Compiled:
     """Compile one kernel; Triton keeps what it made in its own cache (`TRITON_CACHE_DIR`).
@@ -117,9 +147,12 @@ def compile_kernel(kernel: Kernel, capability: int) -> Compiled:
         constexprs=dict(kernel.constants),
         attrs=aligned,
     )
+    # Line numbers would put the path of this installation into the engine.
     options = {"num_warps": kernel.warps, "num_stages": kernel.stages, "enable_fp_fusion": True}
     try:
-        made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+        with triton.knobs.compilation.scope():
+            triton.knobs.compilation.disable_line_info = True
+            made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     except Exception as error:  # Triton's own families, LLVM's and the assembler's
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise CompileError(f"{kernel.name} for SM{capability}: {said[-1]}") from error
@@ -212,7 +245,9 @@ def main() -> int:
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for PTX, cubins and the tables")
     parser.add_argument("--family", action="append", choices=sorted(TABLES), help="only these kernels (repeatable)")
-    parser.add_argument("--capability", action="append", type=int, choices=CAPABILITIES, help="only these (repeatable)")
+    parser.add_argument(
+        "--capability", action="append", type=int, choices=sorted(SHARED_MEMORY), help="only these (repeatable)"
+    )
     chosen = parser.parse_args()
     rows: list[tuple[str, Compiled]] = []
     try:

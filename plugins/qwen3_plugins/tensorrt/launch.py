@@ -53,15 +53,24 @@ def run(launch: Launch, binary: Binary, pointers: Mapping[str, int], workspace: 
     values += [0, 0]  # Triton's two pointers to scratch memory, which these kernels do not have
     kinds += [ctypes.c_void_p, ctypes.c_void_p]
     driver = _driver()
-    function = _function(int(_done(driver.cuCtxGetCurrent())), binary)
+    function = load(binary)
     block = (binary.threads, 1, 1)
     arguments = (tuple(values), tuple(kinds))
     _done(driver.cuLaunchKernel(function, *launch.grid, *block, binary.shared, stream, arguments, 0))
 
 
+def load(binary: Binary) -> Any:  # noqa: ANN401 - the driver's handle
+    """Load a kernel into the current context, once, and return its function.
+
+    Raises:
+        PluginError: the driver refused it.
+    """
+    return _function(int(_done(_driver().cuCtxGetCurrent())), binary)
+
+
 @cache
 def _function(_context: int, binary: Binary) -> Any:  # noqa: ANN401 - the driver's handle
-    """Load a kernel into the current context, once; it stays there until the context ends."""
+    """Load a kernel; it stays in the context until that ends."""
     driver = _driver()
     module = _done(driver.cuModuleLoadData(binary.cubin))
     function = _done(driver.cuModuleGetFunction(module, binary.entry.encode()))

@@ -35,9 +35,9 @@ class MoE:
     | `x` | fp16 or bf16 (x in what follows) [T, H] | same | same |
     | `router` | x [E, H] | same | same |
     | `gate_up` | x [E, 2I, H], gate's rows first | E4M3 in int8 [E, 2I, H] | pairs of codes in int8 [E, 2I, H / 2] |
-    | `gate_up_scales` | fp32 [1], not read | fp32 [E, 2I] | x [E, 2I, H / group_size] |
+    | `gate_up_scales` | x [1], not read | fp32 [E, 2I] | x [E, 2I, H / group_size] |
     | `down` | x [E, H, I] | E4M3 in int8 [E, H, I] | pairs of codes in int8 [E, H, I / 2] |
-    | `down_scales` | fp32 [1], not read | fp32 [E, H] | x [E, H, I / group_size] |
+    | `down_scales` | x [1], not read | fp32 [E, H] | x [E, H, I / group_size] |
     | `y` | x [T, H] | same | same |
 
     Bytes are int8 because TensorRT's parser turns uint8 constants into int32. The lower half of a byte is the even
@@ -80,7 +80,7 @@ class MoE:
         """See `Operator.types`."""
         x = activations
         code = "i8" if self.weight_format in ("fp8", "int4") else self.weight_format
-        scale = x if self.weight_format == "int4" else "fp32"
+        scale = "fp32" if self.weight_format == "fp8" else x
         return x, x, code, scale, code, scale, x
 
     def output_sources(self) -> tuple[int, ...]:

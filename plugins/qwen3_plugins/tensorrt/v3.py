@@ -7,6 +7,7 @@ a compiler, but it needs this module: `register` before the plan is deserialised
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -151,7 +152,8 @@ def _plugin_class(trt: ModuleType, kind: type[Operator]) -> type:  # noqa: C901 
 
         def get_output_data_types(self, found: Sequence[Any]) -> list[Any]:
             given = [names.get(one, str(one)) for one in found]
-            _noted(lambda: [check_type(self.operator, position, given) for position in range(len(given))])
+            for position in range(len(given)):
+                _noted(partial(check_type, self.operator, position, given))
             return [data_types[name] for name in self.operator.types(given[0])[len(kind.INPUTS) :]]
 
         def get_output_shapes(self, given: Sequence[Any], _shape_inputs: Any, _builder: Any) -> list[Any]:  # noqa: ANN401
@@ -195,7 +197,14 @@ def _plugin_class(trt: ModuleType, kind: type[Operator]) -> type:  # noqa: C901 
             return trt.PluginFieldCollection(self._stored)
 
         def attach_to_context(self, _context: Any) -> Any:  # noqa: ANN401
-            return self.clone()
+            copy = self.clone()
+            for one in copy.code().values() if copy.binaries else ():
+                launch.load(one)  # now, for a module cannot be loaded while a CUDA graph is recorded
+            return copy
+
+        def code(self) -> dict[str, binary.Binary]:
+            """The kernels for the GPU of the current context, by name."""
+            return binary.for_device(self.binaries, launch.capability())
 
         def on_shape_change(self, _inputs: Sequence[Any], _outputs: Sequence[Any]) -> None:
             pass
@@ -211,7 +220,7 @@ def _plugin_class(trt: ModuleType, kind: type[Operator]) -> type:  # noqa: C901 
         ) -> None:
             places = dict(zip((*kind.INPUTS, *kind.OUTPUTS), (*pointers, *results), strict=True))
             shapes = [tuple(one.dims) for one in given]
-            code = binary.for_device(self.binaries, launch.capability())
+            code = self.code()
             built_for = next(iter(code.values())).capability
             for one in self.operator.launches(names[given[0].type], shapes, built_for):
                 launch.run(one, code[one.name], places, workspace, stream)

@@ -24,8 +24,12 @@ A kernel's arguments are the inputs, the scalars (int32) and the outputs in this
 host. T may exceed query_start[B] (a step padded to a captured size): rows beyond it are neither read nor written.
 
 What the caller owes: T and B at least 1; query_start starts at 0 and never falls; the tokens of a sequence fit its
-cache blocks and the position tables; all memory is aligned to 16 bytes. Entries of block_table after the last block that
-a sequence needs are never used. Arithmetic is in float32 but for the matrix products, whose inputs are `type`.
+cache blocks and the position tables; T * N * D is below 2**31; all memory is aligned to 16 bytes. Entries of
+block_table after the last block that a sequence needs are never used. Arithmetic is in float32, but the matrix
+products' inputs are of `type`.
+
+Launches of `attention_attend` have more than 48 KiB of shared memory, which CUDA grants to functions with the attribute
+`CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES` only; kernels made `small` need no such attribute.
 """
 
 from __future__ import annotations
@@ -37,6 +41,8 @@ from qwen3_plugins.tensorrt.kernels.kernel import Grid, Kernel, Size, arguments
 
 _DEVICE = "qwen3_plugins.tensorrt.kernels.attention_device"
 _TYPES = ("fp16", "bf16")
+_SPLIT_KEYS = 64
+"""Keys that a program of `attention_split` takes at a time; pieces are multiples of it."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,8 @@ class AttentionShape:
     def __post_init__(self) -> None:
         if self.kv_heads < 1 or self.heads < 1 or self.heads % self.kv_heads:
             raise ValueError(f"attention: heads must be a multiple of kv_heads, got {self.heads} and {self.kv_heads}")
-        if self.group > 64:
-            raise ValueError(f"attention: at most 64 query heads share a key head, got {self.group}")
+        if self.group > 32:
+            raise ValueError(f"attention: at most 32 query heads share a key head, got {self.group}")
         if self.head_dim not in (64, 128):
             raise ValueError(f"attention: head_dim must be 64 or 128, got {self.head_dim}")
         if self.block_size < 16:
@@ -103,32 +109,37 @@ class AttentionKernels:
 
 @dataclass(frozen=True)
 class _Tiles:
-    """Sizes that differ between GPUs: of `attention_split` (keys) and `attention_attend` (rows, keys)."""
+    """What a program of `attention_attend` works on at a time: query rows and keys."""
 
-    split_keys: int
-    split_stages: int
-    tile_rows: int
+    rows: int
     keys: int
     warps: int
     stages: int
 
 
-def _tiles(capability: int, head_dim: int) -> _Tiles:
-    """What fits shared memory and registers of a compute capability (80, 89, 90, 100, 120).
+_TILES = {
+    80: _Tiles(128, 64, 8, 3),
+    86: _Tiles(128, 64, 8, 3),
+    89: _Tiles(128, 64, 8, 3),
+    90: _Tiles(128, 128, 8, 3),
+    100: _Tiles(128, 64, 8, 3),
+    103: _Tiles(128, 64, 8, 3),
+    120: _Tiles(128, 64, 8, 3),
+    121: _Tiles(128, 64, 8, 3),
+}
+"""The largest tiles that spill no registers at head_dim 128, and leave two buffers of keys and values in shared memory
+(three stages: block ids, then keys and values, then the products)."""
 
-    A stage holds keys and values of a tile: 4 * keys * head_dim bytes. SM89 and SM120 have 99 KiB for a block, SM80 has
-    163, SM90 and SM100 have 227 (CUDA C++ programming guide, "Technical Specifications per Compute Capability").
-    """
-    wide = head_dim == 128
-    if capability in (90, 100):
-        return _Tiles(64, 3, 128, 128 if not wide or capability == 90 else 64, 8, 2)
-    if capability == 80:
-        return _Tiles(64, 3, 128, 64, 8 if wide else 4, 3)
-    return _Tiles(64, 2, 128, 64, 8 if wide else 4, 2)
+_SMALL_TILES = {
+    **dict.fromkeys((80, 86, 89, 120, 121), _Tiles(128, 32, 8, 2)),
+    90: _Tiles(64, 32, 4, 2),
+    **dict.fromkeys((100, 103), _Tiles(64, 16, 4, 2)),
+}
+"""The same within 48 KiB, for launchers that do not ask the driver for more."""
 
 
 def attention_kernels(
-    shape: AttentionShape, capability: int, *, splits: int = 16, programs: int = 256
+    shape: AttentionShape, capability: int, *, splits: int = 16, programs: int = 256, small: bool = False
 ) -> AttentionKernels:
     """Describe the kernels of a model's attention for one kind of GPU.
 
@@ -138,18 +149,23 @@ def attention_kernels(
         splits: pieces that a short sequence's keys are cut into at most, a power of two. More of them keep a large GPU
             busy with few sequences; workspaces grow with them.
         programs: a step whose B * kv_heads reaches this many does not split: about two for each multiprocessor.
+        small: keep to the 48 KiB of shared memory that every launch may have.
 
     Returns:
         The kernels and their workspaces.
 
     Raises:
-        ValueError: `splits` is not a power of two.
+        ValueError: `splits` is not a power of two, or the capability has no tile sizes.
     """
     if splits < 1 or splits & (splits - 1):
         raise ValueError(f"attention: splits must be a power of two, got {splits}")
-    tiles = _tiles(capability, shape.head_dim)
+    chosen = _SMALL_TILES if small else _TILES
+    if capability not in chosen:
+        known = ", ".join(f"SM{each}" for each in chosen)
+        raise ValueError(f"attention: no tile sizes for SM{capability}, only for {known}")
+    tiles = chosen[capability]
     rows = max(16, _power_of_two(shape.group))
-    tokens = tiles.tile_rows // shape.group
+    each = tiles.rows // shape.group  # at least two, or `_owner` would take tiles for tokens
 
     def per_token(tokens: Size, batch: Size) -> Grid:  # noqa: ARG001 - every grid takes both
         return tokens, shape.kv_heads, 1
@@ -157,7 +173,7 @@ def attention_kernels(
     def per_piece(tokens: Size, batch: Size) -> Grid:  # noqa: ARG001
         return splits, shape.kv_heads, batch
 
-    def per_tile(tokens: Size, batch: Size, each: int = tokens) -> Grid:
+    def per_tile(tokens: Size, batch: Size) -> Grid:
         return tokens // each + batch, shape.kv_heads, 1
 
     pointer = f"*{shape.type}"
@@ -201,10 +217,10 @@ def attention_kernels(
         module=_DEVICE,
         function="attention_split",
         arguments=arguments({"rotated": pointer, "kv": pointer, **batch_inputs}, scalars, workspaces),
-        constants={**split_sizes, "keys": tiles.split_keys},
+        constants={**split_sizes, "keys": _SPLIT_KEYS},
         grid=per_piece,
         warps=4,
-        stages=tiles.split_stages,
+        stages=3,
     )
     attend = Kernel(
         name="attention_attend",
@@ -215,8 +231,8 @@ def attention_kernels(
         ),
         constants={
             **split_sizes,
-            "split_keys": tiles.split_keys,
-            "tile_rows": tiles.tile_rows,
+            "split_keys": _SPLIT_KEYS,
+            "tile_rows": tiles.rows,
             "keys": tiles.keys,
             "merged_rows": 4,
         },

@@ -313,6 +313,7 @@ def _attended(
             block = tl.load(table + position // block_size, mask=inside, other=0)
         else:
             block = tl.load(table + position // block_size)
+        # In 64 bits: a cache may have more than 2**31 elements.
         slot = block.to(tl.int64) * (2 * plane) + (head * block_size + position % block_size) * head_dim
         at = kv + slot[:, None] + dim[None, :]
         if masked:

@@ -37,8 +37,8 @@ The rows of gate come before those of up. `weight_format` says what the weights 
 `tile` sizes the tiles of 4 and 5, and nothing else depends on it: "decode" has 16 slots, for steps in which an expert
 gets a few tokens and the work is to read weights; "prefill" has 64.
 
-What the caller owes: T is at least 1; all memory is aligned to 16 bytes; E4M3 codes hold no NaN (they would be read as
-480). A token whose logits are NaN gets valid experts and an answer of NaN.
+What the caller owes: T is at least 1, and T * H and T * top_k * I are below 2 ** 31; all memory is aligned to 16 bytes;
+E4M3 codes hold no NaN (they would be read as 480). A token whose logits are NaN gets valid experts, and answers NaN.
 """
 
 from __future__ import annotations
@@ -273,13 +273,13 @@ class _TileShape:
 
 
 def _tile_shape(moe: Experts, tile: Tile) -> _TileShape:
-    # Decoding waits for memory: the stages keep 7 to 24 KB of weights a program on their way.
-    narrow = moe.group_size == 32
+    # Decoding waits for memory: the stages keep 7 to 24 KB of weights a program on their way. Prompts wait for
+    # arithmetic: a step of four-bit weights is short, so that two programs share a multiprocessor's registers.
+    four = moe.weight_format == "int4"
     if tile == "decode":
         depth = {"fp8": 128, "int4": moe.group_size}.get(moe.weight_format, 64)
-        columns = 32 if depth == 128 and moe.weight_format == "int4" else 64
-        return _TileShape(rows=16, columns=columns, depth=depth, warps=4, stages=8 if narrow else 4)
-    return _TileShape(rows=64, columns=128, depth=32 if narrow else 64, warps=8, stages=5 if narrow else 3)
+        return _TileShape(rows=16, columns=64, depth=depth, warps=4, stages=8 if moe.group_size == 32 else 4)
+    return _TileShape(rows=64, columns=128, depth=32 if four else 64, warps=8, stages=5 if four else 3)
 
 
 def _combine(moe: Experts) -> Kernel:

@@ -4,14 +4,16 @@ A program works on block_m slots of one expert and finds out itself which: it co
 and returns when there are fewer than its number. With few tokens only the chosen experts' bytes are read, once.
 
 Weights are multiplied as the activations' type with float32 accumulation. FP8 codes (E4M3, no infinities) and four-bit
-codes become that type by arithmetic on their bits, which is exact and needs no FP8 hardware: the same kernel serves
-SM80. Scales are applied to float32 sums, so that a dequantised weight is never rounded.
+codes become that type exactly (`narrow_device.py`), and scales are applied to float32 sums, so that a dequantised
+weight is never rounded.
 """
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
+
+from qwen3_plugins.tensorrt.kernels.narrow_device import float8_values, int4_values
 
 __all__ = ["moe_combine", "moe_down", "moe_gate_up"]
 
@@ -47,11 +49,12 @@ def moe_gate_up(
     lane = tl.arange(0, block_n)
     unit = tl.program_id(0) * half + lane // 2
     both = _product(
-        x + token.to(tl.int64) * hidden_size,
+        x + token * hidden_size,
         kept,
         gate_up,
         gate_up_scales,
-        expert.to(tl.int64) * (2 * inner_size) + (lane % 2) * inner_size + unit,
+        expert.to(tl.int64) * (2 * inner_size),
+        (lane % 2) * inner_size + unit,
         unit < inner_size,
         hidden_size,
         weight_format,
@@ -63,7 +66,7 @@ def moe_gate_up(
     gate, up = tl.split(tl.reshape(both, (block_m, half, 2)))
     answer = gate * tl.sigmoid(gate) * up
     column = tl.program_id(0) * half + tl.arange(0, half)
-    at = hidden + place.to(tl.int64)[:, None] * inner_size + column[None, :]
+    at = hidden + place[:, None] * inner_size + column[None, :]
     tl.store(at, answer.to(hidden.dtype.element_ty), mask=kept[:, None] & (column < inner_size)[None, :])
 
 
@@ -91,14 +94,14 @@ def moe_down(
         return
     place = first + tl.arange(0, block_m)
     kept = place < last
-    slot = tl.load(order + place, mask=kept, other=0).to(tl.int64)
     column = tl.program_id(0) * block_n + tl.arange(0, block_n)
     total = _product(
-        hidden + place.to(tl.int64) * inner_size,
+        hidden + place * inner_size,
         kept,
         down,
         down_scales,
-        expert.to(tl.int64) * hidden_size + column,
+        expert.to(tl.int64) * hidden_size,
+        column,
         column < hidden_size,
         inner_size,
         weight_format,
@@ -107,6 +110,7 @@ def moe_down(
         block_n,
         block_k,
     )
+    slot = tl.load(order + place, mask=kept, other=0).to(tl.int64)
     at = answers + slot[:, None] * hidden_size + column[None, :]
     tl.store(at, total.to(answers.dtype.element_ty), mask=kept[:, None] & (column < hidden_size)[None, :])
 
@@ -158,6 +162,7 @@ def _product(
     x_kept: tl.tensor,
     codes: tl.tensor,
     scales: tl.tensor,
+    first_row: tl.tensor,
     row: tl.tensor,
     row_kept: tl.tensor,
     inputs: tl.constexpr,
@@ -167,13 +172,15 @@ def _product(
     block_n: tl.constexpr,
     block_k: tl.constexpr,
 ) -> tl.tensor:
-    """The vectors at the pointers x_row times rows of a matrix [.., inputs]: float32 [block_m, block_n]."""
+    """The vectors at the pointers x_row times some rows of a matrix [.., inputs]: float32 [block_m, block_n]."""
     column = tl.arange(0, block_k)
     total = tl.zeros((block_m, block_n), tl.float32)
     if weight_format == "int4":
         tl.static_assert(group_size % block_k == 0 and inputs % group_size == 0, "four-bit matrices have whole groups")
-        code_row = codes + row[None, :] * (inputs // 2) + tl.arange(0, block_k // 2)[:, None]
-        scale_row = scales + row * (inputs // group_size)
+        width: tl.constexpr = inputs // 2
+        groups: tl.constexpr = inputs // group_size
+        code_row = codes + first_row * width + row[None, :] * width + tl.arange(0, block_k // 2)[:, None]
+        scale_row = scales + first_row * groups + row * groups
         # Scales are too narrow for asynchronous copies: each is fetched one step before its use.
         scale = tl.load(scale_row, mask=row_kept, other=0.0)
         for k in range(0, inputs, block_k):
@@ -182,33 +189,19 @@ def _product(
             values = tl.load(x_row[:, None] + k + column[None, :], mask=x_kept[:, None], other=0.0)
             even, odd = tl.split(tl.reshape(values, (block_m, block_k // 2, 2)))
             code = tl.load(code_row + k // 2, mask=row_kept[None, :], other=0)
-            part = tl.dot(even, _int4_values(code & 0xF).to(values.dtype))
-            part = tl.dot(odd, _int4_values(code >> 4).to(values.dtype), part)
+            low, high = int4_values(code, values.dtype)
+            part = tl.dot(odd, high, tl.dot(even, low))
             total += part * scale.to(tl.float32)[None, :]
             scale = next_scale
     else:
-        code_row = codes + row[None, :] * inputs + column[:, None]
+        code_row = codes + first_row * inputs + row[None, :] * inputs + column[:, None]
         for k in range(0, inputs, block_k):
             inside = k + column < inputs
             values = tl.load(x_row[:, None] + k + column[None, :], mask=x_kept[:, None] & inside[None, :], other=0.0)
             code = tl.load(code_row + k, mask=row_kept[None, :] & inside[:, None], other=0)
             if weight_format == "fp8":
-                code = _float8_values(code).to(values.dtype)
+                code = float8_values(code, values.dtype)
             total = tl.dot(values, code, total)
         if weight_format == "fp8":
-            total *= tl.load(scales + row, mask=row_kept, other=0.0)[None, :]
+            total *= tl.load(scales + first_row + row, mask=row_kept, other=0.0)[None, :]
     return total
-
-
-@triton.jit
-def _float8_values(code: tl.tensor) -> tl.tensor:
-    """E4M3 bytes as float32: their exponent bits, put into float32's, are 120 too low, for subnormal codes too."""
-    bits = (code.to(tl.int8, bitcast=True).to(tl.int32) << 20) & -0x78100000
-    return bits.to(tl.float32, bitcast=True) * 1.329227995784916e36  # 2 ** 120
-
-
-@triton.jit
-def _int4_values(nibble: tl.tensor) -> tl.tensor:
-    """Two's complement of four bits as float32: the bits of 2 ** 23 + 8 + value, less 2 ** 23 + 8."""
-    bits = (nibble.to(tl.int32) ^ 8) | 0x4B000000
-    return bits.to(tl.float32, bitcast=True) - 8388616.0

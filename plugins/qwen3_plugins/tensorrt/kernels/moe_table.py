@@ -13,16 +13,15 @@ if TYPE_CHECKING:
 
 _MODELS = {
     "qwen3-30b-a3b": (128, 2048, 768),
-    "qwen3-235b-a22b": (128, 4096, 1536),
     "qwen3-coder-480b": (160, 6144, 2560),
 }
 """Experts, hidden_size and moe_intermediate_size from each model's config.json; all send a token to 8 experts."""
 
-_FORMATS = (("fp16", "fp16", 0), ("bf16", "bf16", 0), ("bf16", "fp8", 0), ("bf16", "int4", 128), ("fp16", "int4", 32))
+_FORMATS = (("fp16", "fp16", 0), ("bf16", "fp8", 0), ("bf16", "int4", 128), ("fp16", "int4", 32))
 
 
 def table(capability: int) -> Iterator[tuple[str, Kernel]]:  # noqa: ARG001 - the same kernels for all
-    """Every weight format at the sizes of the smallest model, both tiles; int4 at those of the others.
+    """Every weight format at the sizes of the smallest model, int4 at those of the largest; both tiles.
 
     The routing kernels depend on neither format nor tile: they come once for a model and type.
     """

@@ -1,0 +1,147 @@
+"""Executes operators by the launches that a plugin makes on the GPU, over a CUDA driver that interprets kernels.
+
+The driver sees what a real one would: a function, a grid, and numbers; among them addresses, which must lie in memory
+that the operator was given, at a place that a kernel can read its type from.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import torch
+from attention_steps import eager, make_step
+from interpreted import _interpret
+from moe_steps import TYPES
+from moe_steps import make_step as make_moe_step
+
+from qwen3_plugins.tensorrt import launch
+from qwen3_plugins.tensorrt.attention import Attention
+from qwen3_plugins.tensorrt.binary import Binary
+from qwen3_plugins.tensorrt.kernels.attention import AttentionShape
+from qwen3_plugins.tensorrt.kernels.moe import Experts
+from qwen3_plugins.tensorrt.moe import MoE
+
+if TYPE_CHECKING:
+    from qwen3_plugins.tensorrt.kernels.kernel import Kernel
+    from qwen3_plugins.tensorrt.operator import Operator
+
+STREAM, CONTEXT = 7, 11
+ELEMENTS = {**TYPES, "*u8": torch.uint8}
+
+
+class Driver:
+    """What `launch` needs of `cuda.bindings.driver`."""
+
+    CUfunction_attribute = SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES="most shared memory")
+
+    limits: dict[str, tuple[str, int]] = {}  # noqa: RUF012 - of functions, which outlive an operator
+
+    def __init__(self, kernels: dict[str, Kernel], memory: list[torch.Tensor]) -> None:
+        self.kernels, self.memory = kernels, memory
+
+    def cuCtxGetCurrent(self) -> tuple[int, int]:  # noqa: N802
+        return 0, CONTEXT
+
+    def cuModuleLoadData(self, code: bytes) -> tuple[int, str]:  # noqa: N802
+        return 0, code.decode()
+
+    def cuModuleGetFunction(self, module: str, entry: bytes) -> tuple[int, str]:  # noqa: N802
+        assert self.kernels[module].function == entry.decode()
+        return 0, module
+
+    def cuFuncSetAttribute(self, function: str, attribute: str, value: int) -> tuple[int]:  # noqa: N802
+        self.limits[function] = (attribute, value)
+        return (0,)
+
+    def cuLaunchKernel(self, function: str, *given: Any) -> tuple[int]:  # noqa: N802
+        grid, block, (shared, stream, (values, kinds), extra) = given[:3], given[3:6], given[6:]
+        kernel = self.kernels[function]
+        assert block == (32 * kernel.warps, 1, 1)
+        assert (stream, extra) == (STREAM, 0)
+        assert shared <= 48 * 1024 or self.limits[function][1] == shared
+        assert values[-2:] == (0, 0)
+        assert len(values) == len(kinds) == len(kernel.arguments) + 2
+        arguments = []
+        for argument, value, kind in zip(kernel.arguments, values, kinds, strict=False):
+            assert kind is (ctypes.c_int32 if argument.role == "scalar" else ctypes.c_void_p), argument.name
+            arguments.append(value if argument.role == "scalar" else self._memory_at(value, argument.type))
+        kernel.device_function()[grid](*arguments, **kernel.constants)
+        return (0,)
+
+    def _memory_at(self, address: int, kind: str) -> torch.Tensor:
+        for block in self.memory:
+            offset = address - block.data_ptr()
+            if 0 <= offset < block.numel() * block.element_size():
+                assert address % 16 == 0
+                raw = block.view(-1).view(torch.uint8)[offset:]
+                return raw[: len(raw) // 4 * 4].view(ELEMENTS[kind])
+        raise AssertionError(f"{address:#x} lies in no memory of the operator")
+
+
+def execute(operator: Operator, activations: str, tensors: dict[str, torch.Tensor]) -> None:
+    """Do what the plugin's `enqueue` does, into the outputs among `tensors`."""
+    shapes = [tuple(tensors[name].shape) for name in operator.INPUTS]
+    kernels = dict(operator.kernels(activations, shapes, 89))
+    size = operator.workspace(activations, shapes)
+    workspace = torch.full((size + 256,), 0xFF, dtype=torch.uint8)  # not-a-number wherever it is read unwritten
+    workspace = workspace[-workspace.data_ptr() % 256 :][:size]
+    driver = Driver(kernels, [*tensors.values(), workspace])
+    launch._driver = lambda: driver
+    code = {
+        name: Binary(name, 89, kernel.function, 32 * kernel.warps, 50_000, name.encode())
+        for name, kernel in kernels.items()
+    }
+    pointers = {name: tensor.data_ptr() for name, tensor in tensors.items()}
+    for one in operator.launches(activations, shapes, 89):
+        launch.run(one, code[one.name], pointers, workspace.data_ptr(), STREAM)
+
+
+def attention(kind: str, new: list[int], context: list[int]) -> dict[str, float]:
+    shape = AttentionShape(4, 2, 64, 16, 1e-6, kind)
+    step = make_step(shape, new, context)
+    tensors = {name: value.contiguous() for name, value in step.inputs.items()}
+    tensors["kv"] = tensors["kv"].clone()
+    tensors |= {"out": torch.full_like(tensors["q"], torch.nan), "kv_out": tensors["kv"]}
+    execute(Attention(4, 2, 64, 16, 1e-6), kind, tensors)
+    out, kv = eager(step)
+    written = ~kv.isnan()
+    return {
+        "out": (tensors["out"].double() - out).abs().max().item(),
+        "kv": (tensors["kv"].double() - kv)[written].abs().max().item(),
+    }
+
+
+def experts(tokens: int, **shape: Any) -> dict[str, float]:
+    moe = Experts(**shape)
+    step = make_moe_step(moe, tokens)
+    scales = [
+        one.scales if one.scales.numel() else torch.ones(1, dtype=step.x.dtype) for one in (step.gate_up, step.down)
+    ]
+    tensors = {
+        "x": step.x,
+        "router": step.router,
+        "gate_up": step.gate_up.codes,
+        "gate_up_scales": scales[0],
+        "down": step.down.codes,
+        "down_scales": scales[1],
+        "y": torch.full_like(step.x, torch.nan),
+    }
+    tensors = {name: value.contiguous() for name, value in tensors.items()}
+    operator = MoE(moe.top_k, int(moe.normalize), moe.weight_format, moe.group_size)
+    execute(operator, moe.dtype, tensors)
+    wanted = step.expected()
+    return {"y": (tensors["y"].double() - wanted).abs().max().item(), "scale": wanted.abs().max().item()}
+
+
+if __name__ == "__main__":
+    _interpret()
+    for line in sys.stdin:
+        request = json.loads(line)
+        print(json.dumps({"attention": attention, "experts": experts}[request.pop("run")](**request)), flush=True)
