@@ -117,7 +117,7 @@ def execute(operator: Operator, activations: str, tensors: dict[str, torch.Tenso
 
 
 def execute_quick(node: onnx.NodeProto, tensors: dict[str, torch.Tensor]) -> None:
-    """Execute the plugins that `importing.as_quick` writes for a node, into `tensors`; between them lies not-a-number."""
+    """Execute the plugins that `importing.as_quick` writes for a node, into `tensors`."""
     kinds = {name: (ELEMENT_TYPES[tensor.dtype], list(tensor.shape)) for name, tensor in tensors.items()}
     values = [helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()]
     stored = [onnx.TensorProto(name=name, data_type=kind, dims=dims) for name, (kind, dims) in kinds.items()]
