@@ -45,8 +45,9 @@ class Precision:
             share the same bytes.
         activations: type of everything between matrices. Norm weights and the router take it too.
         kv_cache: type of the stored keys and values.
-        precise: whether integer matrices are multiplied with float32 inputs; otherwise inputs are rounded to int8 in
-            groups, which is several times as fast for many tokens at once.
+        precise: whether quantised matrices are multiplied with inputs as they are. Otherwise, on CPU, those of integer
+            matrices are rounded to int8 in groups, which is several times as fast for many tokens at once; for
+            TensorRT, those of int8 and fp8 matrices to the same kind, with one calibrated scale each.
         pre_scaled: matrices, by canonical name, whose inputs are multiplied by the checkpoint's `….pre_quant_scale`
             [K] beside them (AWQ).
     """

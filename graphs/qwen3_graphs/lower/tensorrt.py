@@ -66,10 +66,8 @@ def check(precision: Precision) -> None:
         raise LoweringError(
             f"target tensorrt: activations are {' or '.join(ACTIVATIONS)}, found {precision.activations}"
         )
-    for field in ("kv_cache", "embedding"):
-        found = getattr(precision, field)
-        if (found if field == "kv_cache" else found.kind) != precision.activations:
-            kind = found if field == "kv_cache" else found.kind
+    for field, kind in (("kv_cache", precision.kv_cache), ("embedding", precision.embedding.kind)):
+        if kind != precision.activations:
             raise LoweringError(
                 f"target tensorrt: {field} has the type of the activations, {precision.activations}, found {kind}"
             )

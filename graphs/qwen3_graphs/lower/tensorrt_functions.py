@@ -5,10 +5,10 @@ reader runs these bodies. The standard `Attention` would not do: the parser drop
 mask with the wrong corner.
 
 Arithmetic in bfloat16 is a node of this domain too, since ONNX Runtime's CPU provider has none, and so are conversions
-to and from eight and four bits, of which it has too few. TensorRT knows `MatMul` by that name in any domain; others
-compute in float32 and round the result, which is the same arithmetic. Arithmetic in other types is the standard
-operator. To run a lowered graph as written, ONNX Runtime's optimisation must stay at `ORT_ENABLE_BASIC`: above it
-conversions are fused into their users with other results (1.31).
+to and from eight and four bits. TensorRT knows `MatMul` by that name in any domain; others compute in float32 and round
+the result, which is the same arithmetic. Arithmetic in other types is the standard operator. Conversions are written so
+for fp16 as well: of the standard ones ONNX Runtime 1.31 fuses some with their users, with other results, and lacks the
+kernel of others.
 """
 
 from __future__ import annotations

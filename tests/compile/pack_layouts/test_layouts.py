@@ -165,7 +165,7 @@ def test_an_integer_format_in_a_floating_layout_is_refused() -> None:
 
 @pytest.mark.parametrize("layout", ["rows", "nbit_rows", "signed_columns"])
 def test_fp8_in_another_layout_than_panels_is_refused(layout: str) -> None:
-    with pytest.raises(UnsupportedError, match=f"layout {layout} does not hold fp8: panels and gate_up_panels do"):
+    with pytest.raises(UnsupportedError, match=f"layout {layout} does not hold fp8: panels, gate_up_panels"):
         pack(layout, (matrix(2, 2),), WeightFormat("fp8", 128))
 
 

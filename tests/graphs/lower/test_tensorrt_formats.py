@@ -168,6 +168,25 @@ def test_a_layer_of_real_size(fmt: WeightFormat | None) -> None:
     assert row_errors(conversation).max() < LIMITS["bf16"]
 
 
+@pytest.mark.parametrize("activations", ["fp16", "bf16"])
+@pytest.mark.parametrize("fmt", [INT8, FP8, WeightFormat("int4", 32)], ids=name)
+def test_the_file_means_the_same_at_every_level_of_optimisation(fmt: WeightFormat, activations: str) -> None:
+    formats = replace(precision(activations, fmt), precise=fmt.kind == "int4")
+    scales = {} if formats.precise else calibrated(WHOLE, formats, PROMPTS)
+    answers = []
+    for level in ("ORT_DISABLE_ALL", AS_WRITTEN, "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL"):
+        opened = executed(WHOLE, formats, calibrated=scales, level=level)
+        answers.append(np.concatenate(opened.call(PROMPTS, [0, 0, 0], opened.caches(3))))
+    for answer in answers[1:]:
+        np.testing.assert_array_equal(answer, answers[0])
+
+
+@pytest.mark.parametrize("activations", ["fp16", "bf16"])
+@pytest.mark.parametrize("architecture", [WHOLE, SHALLOW], ids=["dense", "moe"])
+def test_the_file_is_valid_onnx(architecture: Architecture, activations: str) -> None:
+    onnx.checker.check_model(imported(architecture, precision(activations, WeightFormat("int4", 32))), full_check=True)
+
+
 def test_scales_that_tensorrt_reads_are_above_zero() -> None:
     proto = imported(WHOLE, precision("bf16", WeightFormat("int4", 32), lm_head=INT8))
     scales = [tensor for tensor in proto.graph.initializer if tensor.name.endswith("column_scales")]
