@@ -48,14 +48,13 @@ def engine_plan(
     """
     from qwen3_compile.tensorrt import PlanRequest, build_plan, profiles_of
 
-    plugins = spec.graph_plugins()
-    used = plugins.attention or plugins.moe
-    request = PlanRequest(spec.target.backend, tuple(capabilities), profiles_of(spec), used)
+    plugins = "plugin" in (spec.target.attention, spec.target.moe)
+    request = PlanRequest(spec.target.backend, tuple(capabilities), profiles_of(spec), plugins)
     inputs = {
         "files": {name: files[name].sha256 for name in ("model.onnx", "weights.bin")},
         "request": asdict(request),
-        "code": code_fingerprint("qwen3_compile.tensorrt", "qwen3_plugins.tensorrt"),
-        "tools": tool_versions((spec.target.backend, *(("triton",) if used else ()))),
+        "code": code_fingerprint("qwen3_compile.tensorrt", *(("qwen3_plugins.tensorrt",) if plugins else ())),
+        "tools": tool_versions((spec.target.backend, *(("triton",) if plugins else ()))),
     }
     key = digest(inputs)
     progress.begin("plan")

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-    from qwen3_compile.quantize import Float8
+    from qwen3_compile.quantize import Stored
     from qwen3_graphs.architecture import Architecture
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor's shape and stored type ("bfloat16", "float16", "float32" or "float8_e4m3fn"), without its bytes."""
+    """A tensor's shape and stored type (bfloat16, float16, float32, float8_e4m3fn or int4), without its bytes."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -50,12 +48,12 @@ class Checkpoint(Protocol):
     def tensors(self) -> Mapping[str, TensorInfo]:
         """Every tensor by its canonical (released) name."""
 
-    def read(self, name: str) -> NDArray[Any] | Float8:
+    def read(self, name: str) -> Stored:
         """The tensor `name` as stored: bfloat16 (ml_dtypes), float16 or float32, shaped as `tensors()` says.
 
         Returns:
-            A new array or a read-only view of the file, or the codes and scales of a matrix in E4M3; nothing else
-            becomes resident.
+            A new array or a read-only view of the file, or the codes and scales of a quantised matrix; nothing
+            else becomes resident.
 
         Raises:
             CheckpointError: no tensor has this name, or its file changed since the checkpoint was opened.

@@ -12,8 +12,9 @@ import numpy as np
 from qwen3_compile.checkpoint.config import check_expected, read_architecture
 from qwen3_compile.checkpoint.contract import SourceFile, TensorInfo
 from qwen3_compile.checkpoint.digest import source_file
-from qwen3_compile.checkpoint.float8 import StoredFloat8, take_scales
+from qwen3_compile.checkpoint.float8 import E4M3, StoredFloat8, take_scales
 from qwen3_compile.checkpoint.input_scales import is_cache_scale, read_input_scale, take_input_scales
+from qwen3_compile.checkpoint.int4 import StoredInt4, take_int4
 from qwen3_compile.checkpoint.json_file import read_json_object
 from qwen3_compile.checkpoint.names import (
     EMBEDDING,
@@ -23,7 +24,7 @@ from qwen3_compile.checkpoint.names import (
     is_rotary_buffer,
     lacks_model_prefix,
 )
-from qwen3_compile.checkpoint.safetensors_file import NUMPY_TYPES, StoredTensor, read_header
+from qwen3_compile.checkpoint.safetensors_file import INT4, NUMPY_TYPES, StoredTensor, read_header
 from qwen3_compile.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -32,12 +33,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from qwen3_compile.quantize import Float8
+    from qwen3_compile.quantize import Stored
     from qwen3_graphs.architecture import Architecture
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+ELEMENT_TYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", E4M3: "float8_e4m3fn", INT4: "int4"}
 TOKENIZER_ASSETS = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 MODEL_ASSETS = ("generation_config.json",)
 
@@ -54,6 +56,7 @@ class DirectoryCheckpoint:
     architecture: Architecture
     stored: Mapping[str, StoredTensor]
     float8: Mapping[str, StoredFloat8]
+    int4: Mapping[str, StoredInt4]
     input_scales: Mapping[str, StoredTensor]
     paths: tuple[Path, ...]
     asset_paths: Mapping[str, Path]
@@ -64,14 +67,16 @@ class DirectoryCheckpoint:
 
     @cached_property
     def _infos(self) -> Mapping[str, TensorInfo]:
-        infos = {name: TensorInfo(t.shape, NUMPY_TYPES[t.dtype].name) for name, t in self.stored.items()}
+        infos = {name: TensorInfo(t.shape, ELEMENT_TYPES[t.dtype]) for name, t in self.stored.items()}
         scales = {name: TensorInfo(_squeezed(t.shape), "float32") for name, t in self.input_scales.items()}
         return MappingProxyType(infos | scales)
 
-    def read(self, name: str) -> NDArray[Any] | Float8:
-        """A read-only view of the tensor `name` in its file; of a matrix in E4M3, its codes and scales."""
+    def read(self, name: str) -> Stored:
+        """A read-only view of the tensor `name` in its file; of a quantised matrix, its codes and scales."""
         if name in self.float8:
             return self.float8[name].read(name)
+        if name in self.int4:
+            return self.int4[name].read(name)
         if name in self.input_scales:
             return read_input_scale(self.input_scales[name], name)
         tensor = self.stored.get(name)
@@ -113,7 +118,7 @@ def open_directory(
     has_head = not lacks_model_prefix(weights)
     canonical = canonical_tensors(weights).items()
     tensors = {name: t for name, t in canonical if not is_rotary_buffer(name) and not is_cache_scale(name)}
-    float8 = take_scales(tensors)
+    float8, int4 = take_scales(tensors), take_int4(tensors)
     input_scales = take_input_scales(tensors, float8)
     if architecture.tie_word_embeddings:
         _drop_tied_head(tensors, float8)
@@ -125,6 +130,7 @@ def open_directory(
         architecture=architecture,
         stored=MappingProxyType({name: tensors[name] for name in shapes}),
         float8=MappingProxyType(float8),
+        int4=MappingProxyType(int4),
         input_scales=MappingProxyType(input_scales),
         paths=(config, *paths),
         asset_paths=MappingProxyType(find_assets(folder, TOKENIZER_ASSETS + MODEL_ASSETS)),
@@ -234,12 +240,12 @@ def _verify(tensors: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int,
         for name in shared
         if tensors[name].shape != shapes[name]
     ]
-    mistyped = [f"{name} {tensors[name].dtype}" for name in shared if tensors[name].dtype not in NUMPY_TYPES]
+    mistyped = [f"{name} {tensors[name].dtype}" for name in shared if tensors[name].dtype not in ELEMENT_TYPES]
     problems = (
         ("missing", missing),
         ("not of this architecture", extra),
         ("of the wrong shape", misshapen),
-        (f"of a type other than {', '.join(NUMPY_TYPES)}", mistyped),
+        (f"of a type other than {', '.join(ELEMENT_TYPES)}", mistyped),
     )
     found = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in problems if names]
     if found:

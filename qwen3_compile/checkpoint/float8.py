@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qwen3_compile.checkpoint.safetensors_file import NUMPY_TYPES
 from qwen3_compile.errors import CheckpointError
 from qwen3_compile.quantize.float8 import BLOCK, Float8
 
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 
 E4M3 = "F8_E4M3"
 _SUFFIXES = ("_scale_inv", "_scale")
-_MODELOPT = ("FP8", "FP8_PER_CHANNEL_PER_TOKEN")
+SCALE_TYPES = ("BF16", "F16", "F32")
+_MODELOPT = ("FP8", "FP8_PER_CHANNEL_PER_TOKEN", "W4A16_AWQ")
 
 
 def check_quantization(values: Mapping[str, Any], *, where: str) -> None:
@@ -143,7 +143,7 @@ def _checked(scales: StoredTensor, codes: StoredTensor, name: str) -> StoredTens
             f"{scales.path}: {name} is {list(scales.shape)} for a matrix of {list(codes.shape)}, expected"
             f" {list(blocks)} (blocks of {BLOCK} x {BLOCK}), {[rows, 1]} or [1]"
         )
-    if scales.dtype not in NUMPY_TYPES or scales.dtype == E4M3:
+    if scales.dtype not in SCALE_TYPES:
         raise CheckpointError(f"{scales.path}: {name} is {scales.dtype}, expected BF16, F16 or F32")
     return scales
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qwen3_compile.checkpoint.safetensors_file import NUMPY_TYPES
+from qwen3_compile.checkpoint.float8 import SCALE_TYPES
 from qwen3_compile.errors import CheckpointError
 from qwen3_compile.quantize import values
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from qwen3_compile.checkpoint.contract import Checkpoint
     from qwen3_compile.checkpoint.safetensors_file import StoredTensor
-    from qwen3_compile.quantize import Float8
+    from qwen3_compile.quantize import Stored
 
 INPUT_SCALE, PRE_SCALE = "input_scale", "pre_quant_scale"
 _MATRICES = ("_proj.weight", "lm_head.weight")
@@ -76,7 +76,7 @@ def _checked(scale: StoredTensor, name: str, inputs: int) -> StoredTensor:
     if scale.shape not in accepted:
         expected = " or ".join(str(list(shape)) for shape in accepted)
         raise CheckpointError(f"{scale.path}: {name} is {list(scale.shape)}, expected {expected}")
-    if scale.dtype not in NUMPY_TYPES or scale.dtype == "F8_E4M3":
+    if scale.dtype not in SCALE_TYPES:
         raise CheckpointError(f"{scale.path}: {name} is {scale.dtype}, expected BF16, F16 or F32")
     return scale
 
@@ -118,14 +118,12 @@ def stored_input_scales(checkpoint: Checkpoint, wanted: Collection[str]) -> dict
     return largest
 
 
-def with_input_scales(
-    read: Callable[[str], NDArray[Any] | Float8], scales: Mapping[str, float]
-) -> Callable[[str], NDArray[Any] | Float8]:
+def with_input_scales(read: Callable[[str], Stored], scales: Mapping[str, float]) -> Callable[[str], Stored]:
     """Lay scales over a checkpoint's `read`: each is a float32 tensor [] under its name."""
     return lambda name: np.array(scales[name], np.float32) if name in scales else read(name)
 
 
-def folded(checkpoint: Checkpoint, keep: Collection[str] = ()) -> Callable[[str], NDArray[Any] | Float8]:
+def folded(checkpoint: Checkpoint, keep: Collection[str] = ()) -> Callable[[str], Stored]:
     """Read tensors so that inputs need no pre-scale: it is multiplied into the columns of its matrix, in float32.
 
     Args:
@@ -134,7 +132,7 @@ def folded(checkpoint: Checkpoint, keep: Collection[str] = ()) -> Callable[[str]
     """
     tensors: Mapping[str, Any] = checkpoint.tensors()
 
-    def read(name: str) -> NDArray[Any] | Float8:
+    def read(name: str) -> Stored:
         stored, scale = checkpoint.read(name), scale_name(name, PRE_SCALE)
         if name in keep or scale == name or scale not in tensors:
             return stored

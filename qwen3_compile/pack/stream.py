@@ -19,14 +19,14 @@ import onnx_ir as ir
 
 from qwen3_compile.errors import CheckpointError
 from qwen3_compile.pack.layouts import pack
-from qwen3_compile.quantize import Float8
+from qwen3_compile.quantize import Float8, Quantized
 from qwen3_compile.quantize.float8 import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from qwen3_compile.pack.layouts.rows import Source
+    from qwen3_compile.quantize import Stored
     from qwen3_graphs.lowered import TensorSlot, WeightRecipe
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -102,7 +102,7 @@ def slot_bytes(slot: TensorSlot) -> int:
 
 def write_weights(
     placement: Placement,
-    read: Callable[[str], Source],
+    read: Callable[[str], Stored],
     path: Path,
     *,
     tables: Mapping[str, Array] | None = None,
@@ -195,7 +195,7 @@ def _write(descriptor: int, array: Array, offset: int) -> None:
         position += os.pwrite(descriptor, data[position : position + _WRITE_BYTES], offset + position)
 
 
-def _finite(name: str, tensor: Source) -> Source:
+def _finite(name: str, tensor: Stored) -> Stored:
     """Return `tensor` unless it holds NaN or infinity, or E4M3 that its scales make overflow.
 
     It is looked at block by block, through the exponent's bits.
@@ -209,6 +209,8 @@ def _finite(name: str, tensor: Source) -> Source:
         for start in range(0, len(tensor.codes), rows):
             if (tensor.codes[start : start + rows] & _E4M3_NAN == _E4M3_NAN).any():
                 raise CheckpointError(f"tensor {name} holds NaN: the checkpoint is damaged")
+    elif isinstance(tensor, Quantized):
+        _finite(f"{name}_scale", tensor.scales)
     elif tensor.dtype.name in _EXPONENT:
         exponent = _EXPONENT[tensor.dtype.name]
         bits = tensor.reshape(-1).view(f"u{tensor.dtype.itemsize}")

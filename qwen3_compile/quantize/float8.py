@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qwen3_compile.errors import CheckpointError, UnsupportedError
+from qwen3_compile.quantize.symmetric import Quantized
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,9 +81,9 @@ class Float8:
         return result
 
 
-def values(tensor: Array | Float8) -> Array:
-    """What a stored tensor stands for: E4M3 codes times their scales in float32, anything else as it is."""
-    return tensor.dequantize() if isinstance(tensor, Float8) else tensor
+def values(tensor: Array | Float8 | Quantized) -> Array:
+    """What a stored tensor stands for: codes times their scales in float32, anything else as it is."""
+    return tensor.dequantize() if isinstance(tensor, Float8 | Quantized) else tensor
 
 
 def as_float8(weight: Array | Float8, fmt: WeightFormat, *, positive: bool = False) -> Float8:

@@ -78,6 +78,12 @@ class Quantized:
     scales: Float32
     group_size: int
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """N and K, padding included."""
+        rows, columns = self.codes.shape
+        return rows, columns
+
     def dequantize(self) -> Float32:
         """The float32 [N, K_padded] matrix that the codes stand for."""
         rows, groups = self.scales.shape
@@ -85,11 +91,14 @@ class Quantized:
         return values.reshape(rows, groups * self.group_size)
 
 
-def quantize(weight: Array, fmt: WeightFormat, *, positive: bool = False, scale_type: ScaleType = "fp32") -> Quantized:
+def quantize(
+    weight: Array | Quantized, fmt: WeightFormat, *, positive: bool = False, scale_type: ScaleType = "fp32"
+) -> Quantized:
     """Quantise a matrix to the nearest codes under each group's best scale.
 
     Args:
-        weight: [N, K] of any floating type; converted to float32 a block at a time.
+        weight: [N, K] of any floating type, converted to float32 a block at a time; or a checkpoint's own codes and
+            scales, whose codes stay as they are where their groups are those of the format.
         fmt: `int8` or `int4` with its group size; int8 may have 0, for one scale a row.
         positive: whether every scale must be above zero.
         scale_type: the type that scales will be stored in. They are rounded to it before the codes are chosen, so
@@ -106,6 +115,10 @@ def quantize(weight: Array, fmt: WeightFormat, *, positive: bool = False, scale_
     if fmt.kind not in CODE_RANGE or fmt.group_size < (0 if fmt.kind == "int8" else 1):
         msg = f"cannot quantise to {fmt.kind} with group size {fmt.group_size}: int8 or int4 in groups is expected"
         raise UnsupportedError(msg)
+    if isinstance(weight, Quantized):
+        if _fits(weight, fmt, positive=positive):
+            return Quantized(weight.codes, _rounded(weight.scales, fmt.kind, scale_type), weight.group_size)
+        weight = weight.dequantize()
     rows, columns = weight.shape
     size = fmt.group_size or columns
     groups = -(-columns // size)
@@ -118,6 +131,14 @@ def quantize(weight: Array, fmt: WeightFormat, *, positive: bool = False, scale_
         codes[part] = found.T.reshape(-1, groups * size)
         scales[part] = found_scales.reshape(-1, groups)
     return Quantized(codes, scales, size)
+
+
+def _fits(weight: Quantized, fmt: WeightFormat, *, positive: bool) -> bool:
+    """Whether codes can be those of a format: the same groups, no code beyond its range, scales of an allowed sign."""
+    low, high = CODE_RANGE[fmt.kind]
+    in_range = weight.codes.min(initial=0) >= low and weight.codes.max(initial=0) <= high
+    same_groups = weight.group_size == (fmt.group_size or weight.codes.shape[1])
+    return bool(same_groups and in_range and (not positive or (weight.scales > 0).all()))
 
 
 def _grouped(weight: Array, groups: int, size: int) -> Float32:

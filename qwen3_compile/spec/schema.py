@@ -12,8 +12,9 @@ from qwen3_compile.spec.source import normal_source
 from qwen3_graphs.architecture import Architecture as GraphArchitecture
 from qwen3_graphs.architecture import YarnScaling
 from qwen3_graphs.lowered import Limits as GraphLimits
-from qwen3_graphs.lowered import Plugins, WeightFormat
+from qwen3_graphs.lowered import Plugins as GraphPlugins
 from qwen3_graphs.lowered import Precision as GraphPrecision
+from qwen3_graphs.lowered import WeightFormat
 
 WeightKind: TypeAlias = Literal["fp32", "fp16", "bf16", "fp8", "int8", "int4"]
 GroupSize: TypeAlias = Literal[32, 64, 128, "channel"]
@@ -280,10 +281,10 @@ class Spec(Section):
             precise=precision.activation_quantization == "none",
         )
 
+    def graph_plugins(self) -> GraphPlugins:
+        """Return which operators are our TensorRT plugins, as the graphs package wants it."""
+        return GraphPlugins(attention=self.target.attention == "plugin", moe=self.target.moe == "plugin")
+
     def graph_limits(self) -> GraphLimits:
         """Return the limits as the graphs package wants them."""
         return GraphLimits(**self.limits.model_dump())
-
-    def graph_plugins(self) -> Plugins:
-        """Return which operators are our TensorRT plugins, as the graphs package wants it."""
-        return Plugins(attention=self.target.attention == "plugin", moe=self.target.moe == "plugin")

@@ -5,19 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qwen3_compile.spec.problems import Problem
-from qwen3_compile.spec.support import FIRST_CAPABILITY, INTEGERS, SUPPORT, TENSORRT, has_formats
+from qwen3_compile.spec.support import (
+    EXPERTS_CAPABILITY,
+    FIRST_CAPABILITY,
+    INTEGERS,
+    PLUGIN_CAPABILITY,
+    SUPPORT,
+    TENSORRT,
+    at_least,
+    has_formats,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qwen3_compile.spec.schema import Spec
 
+PLUGIN_HEADS = (64, 128)
+PLUGIN_GROUPS = (32, 128)
 _KINDS = ("weights", "lm_head", "embedding", "activations", "kv_cache")
 _MATRICES = ("weights", "lm_head", "embedding")
-
-# What the kernels of our plugins are written for (`qwen3_graphs.lower.tensorrt_plugin` refuses the same).
-_PLUGIN_HEAD_DIMS = (64, 128)
-_PLUGIN_GROUP_SIZES = {"fp16": (0,), "bf16": (0,), "fp8": (0,), "int4": (32, 128)}
 
 
 def tensorrt_problems(spec: Spec) -> Iterator[Problem]:
@@ -76,8 +83,7 @@ def _capabilities(spec: Spec) -> Iterator[Problem]:
 
 def _formats(spec: Spec) -> Iterator[Problem]:
     """The number formats that an architecture lacks."""
-    known = SUPPORT[spec.target.backend, "cuda"].capabilities
-    named = [capability for capability in spec.target.compute_capabilities or [] if capability in known]
+    named = _named(spec)
     for key in _KINDS:
         kind = getattr(spec.precision, key)
         lacking = [capability for capability in named if not has_formats(capability, [kind])]
@@ -146,25 +152,46 @@ def _whole_groups(spec: Spec) -> Iterator[Problem]:
 
 
 def _kernels(spec: Spec) -> Iterator[Problem]:
-    target = spec.target
+    target, precision = spec.target, spec.precision
+    yield from _too_old(spec)
+    if target.attention == "plugin" and (width := spec.model.architecture.head_dim) not in PLUGIN_HEADS:
+        expected = " or ".join(map(str, PLUGIN_HEADS))
+        yield Problem(("target", "attention"), f"the plugin has kernels for a head_dim of {expected}, found {width}")
+    if target.moe == "plugin" and precision.weights == "int8":
+        yield Problem(("target", "moe"), "the plugin has kernels for fp16, bf16, fp8 and int4, found weights int8")
+    if target.moe == "plugin" and precision.weights == "int4" and precision.group_size not in PLUGIN_GROUPS:
+        found = f"the plugin has kernels for int4 in groups of 32 or 128, found {precision.group_size}"
+        yield Problem(("precision", "group_size"), found)
+    if target.moe == "plugin" and precision.activation_quantization not in (None, "none"):
+        found = f"experts of the plugin keep their inputs, found {precision.activation_quantization!r}: take none"
+        yield Problem(("precision", "activation_quantization"), found)
     if target.moe is not None and not spec.model.architecture.num_experts:
         yield Problem(("target", "moe"), f"a dense model has no experts, found {target.moe!r}: leave it out")
-    if target.attention == "plugin" and (head_dim := spec.model.architecture.head_dim) not in _PLUGIN_HEAD_DIMS:
-        sizes = " and ".join(map(str, _PLUGIN_HEAD_DIMS))
-        yield Problem(("target", "attention"), f"the plugin has heads of {sizes}, the model's have {head_dim}")
-    if target.moe == "plugin" and spec.model.architecture.num_experts:
-        yield from _plugin_experts(spec)
 
 
-def _plugin_experts(spec: Spec) -> Iterator[Problem]:
-    """What the plugin for experts does not compute."""
-    fmt, key = spec.graph_precision().weights, ("target", "moe")
-    if fmt.group_size not in _PLUGIN_GROUP_SIZES.get(fmt.kind, ()):
-        found = f"{fmt.kind} in groups of {fmt.group_size}" if fmt.group_size else fmt.kind
-        yield Problem(key, f"the plugin has fp16, bf16, fp8 and int4 in groups of 32 or 128, found {found}")
-    if spec.precision.activation_quantization not in ("none", None):
-        rounded = spec.precision.activation_quantization
-        yield Problem(key, f"the plugin keeps the experts' inputs, activation_quantization is {rounded!r}: take none")
+def _named(spec: Spec) -> list[str]:
+    """The spec's architectures, without those that are refused because the backend does not know them."""
+    known = SUPPORT[spec.target.backend, "cuda"].capabilities
+    return [capability for capability in spec.target.compute_capabilities or [] if capability in known]
+
+
+def _too_old(spec: Spec) -> Iterator[Problem]:
+    """Architectures without the kernels that the engine is made of."""
+    target, named = spec.target, _named(spec)
+    for asked, what, needed in (
+        (target.attention == "plugin", "our attention plugin", PLUGIN_CAPABILITY),
+        (target.moe is not None, "a mixture of experts", EXPERTS_CAPABILITY),
+    ):
+        lacking = [capability for capability in named if not at_least(capability, needed)]
+        if asked and lacking and not _lacks_a_format(spec, lacking):
+            found = f"{what} needs compute capability {needed}, found {', '.join(lacking)}: take it out"
+            yield Problem(("target", "compute_capabilities"), found)
+
+
+def _lacks_a_format(spec: Spec, capabilities: list[str]) -> bool:
+    """Whether these architectures are refused already, for a number format."""
+    kinds = [getattr(spec.precision, key) for key in _KINDS]
+    return not all(has_formats(capability, kinds) for capability in capabilities)
 
 
 def _profiles(spec: Spec) -> Iterator[Problem]:

@@ -2,47 +2,41 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from qwen3_compile.errors import UnsupportedError
-from qwen3_plugins.tensorrt import library
 from qwen3_plugins.tensorrt.errors import PluginError
+from qwen3_plugins.tensorrt.library import load
 from qwen3_runtime.errors import EngineError
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from qwen3_plugins.tensorrt.library import ModuleName
-
 # Module of a backend, and how it is installed.
-MODULES: dict[str, tuple[ModuleName, str]] = {
+MODULES: dict[str, tuple[Literal["tensorrt", "tensorrt_rtx"], str]] = {
     "tensorrt": ("tensorrt", "pip install 'tensorrt==11.*' cuda-python"),
     "tensorrt-rtx": ("tensorrt_rtx", "pip install 'qwen3-compile[tensorrt]'"),
 }
 
 
-def load_library(backend: str, *, plugins: bool = False) -> ModuleType:
-    """Import the module of a backend, so that it can read graphs with our plugins.
-
-    Args:
-        backend: `tensorrt` or `tensorrt-rtx`.
-        plugins: whether it must. Something else may have imported the module, and then it may not.
+def load_library(backend: str) -> ModuleType:
+    """Import the module of a backend, so that it can build with our plugins too.
 
     Raises:
-        UnsupportedError: it is not installed, or its libraries do not load; says what to install.
+        UnsupportedError: it is not installed, its libraries do not load, or something else in this process loaded them
+            in another way; says what to do.
     """
     name, remedy = MODULES[backend]
     try:
-        module = (not plugins and sys.modules.get(name)) or library.load(name)
-    except PluginError as error:
-        raise UnsupportedError(f"target {backend}: {error}") from None
+        module = load(name)
     except ModuleNotFoundError as error:
         missing = "is not installed" if error.name == name else f"needs {error.name}, which is not installed"
         raise UnsupportedError(f"target {backend} needs the module {name}: it {missing}: {remedy}") from None
     except (ImportError, OSError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UnsupportedError(f"target {backend}: {name} does not load ({first}): {remedy}") from None
+    except PluginError as error:
+        raise UnsupportedError(f"target {backend}: {error}") from None
     if not hasattr(module, "Builder"):  # an index may hold a package of that name with nothing in it
         raise UnsupportedError(f"target {backend}: the installed module {name} has no builder: {remedy}")
     return module

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from qwen3_compile.errors import CompileError
 from qwen3_compile.tensorrt.library import load_library
 from qwen3_compile.tensorrt.messages import explained, listening
-from qwen3_compile.tensorrt.plugins import allow_in_place, plugin_graph, take_refusals
+from qwen3_plugins.tensorrt import v3
+from qwen3_plugins.tensorrt.importing import with_plugins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ class PlanRequest:
         capabilities: architectures, such as `8.9`; backend `tensorrt` builds for the GPU of this machine whatever
             stands here.
         profiles: in the order of their numbers.
-        plugins: whether the graph has nodes of our plugins.
+        plugins: whether nodes of the graph are our plugins.
     """
 
     backend: str
@@ -72,7 +73,7 @@ def build_plan(model: Path, plan: Path, request: PlanRequest) -> PlanFacts:
         UnsupportedError: the backend's module is missing.
         OSError: the plan cannot be written.
     """
-    trt = load_library(request.backend, plugins=request.plugins)
+    trt = load_library(request.backend)
     started = time.monotonic()
     with listening(trt) as (logger, messages):
         builder = trt.Builder(logger)
@@ -84,7 +85,7 @@ def build_plan(model: Path, plan: Path, request: PlanRequest) -> PlanFacts:
         # On by default, it would round a router's float32 inputs to ten bits: validated arithmetic keeps them.
         config.clear_flag(trt.BuilderFlag.TF32)
         if request.plugins:
-            allow_in_place(trt, config)
+            v3.allow_in_place(trt, config)
         _profile(builder, config, network, request.profiles)
         if request.backend == "tensorrt-rtx":
             _choose_architectures(trt, config, request.capabilities)
@@ -108,7 +109,8 @@ def _import(
     """Parse the graph into `network`; the parser must be kept until the network is built."""
     parser = trt.OnnxParser(network, logger)
     if request.plugins:
-        parsed = parser.parse(plugin_graph(trt, model, request), str(model))
+        capabilities = [int(capability.replace(".", "")) for capability in request.capabilities]
+        parsed = parser.parse(with_plugins(trt, model.read_bytes(), capabilities), str(model))
     else:
         parsed = parser.parse_from_file(str(model))
     if parsed:
@@ -171,8 +173,9 @@ def _write(built: Any, plan: Path) -> int:  # noqa: ANN401 - IHostMemory
 
 
 def _failure(request: PlanRequest, doing: str, messages: Messages) -> CompileError:
-    refused = take_refusals() if request.plugins else ()
-    return CompileError(f"{request.backend} cannot {doing}: {refused[0] if refused else explained(messages.errors)}")
+    if refusals := v3.take_refusals() if request.plugins else ():
+        return CompileError(f"{request.backend} cannot {doing}: {refusals[0]}")
+    return CompileError(f"{request.backend} cannot {doing}: {explained(messages.errors)}")
 
 
 def _once(lines: Sequence[str]) -> tuple[str, ...]:

@@ -38,9 +38,8 @@ def profiles_of(spec: Spec) -> tuple[Profile, ...]:
     if chosen is None:
         raise ValueError(f"backend {spec.target.backend} has no profiles")
     most, tokens = limits.max_batch, limits.max_step_tokens
-    plugins = spec.graph_plugins()
-    if plugins.attention:
-        return _packed(spec, chosen, plugins.block_size)
+    if spec.target.attention == "plugin":
+        return _packed(spec, chosen)
     prefill = {
         "B": (1, chosen.prefill_batch, most),
         "S": (1, chosen.prefill_tokens, tokens),
@@ -50,26 +49,18 @@ def profiles_of(spec: Spec) -> tuple[Profile, ...]:
     return Profile("prefill", prefill), Profile("decode", decode)
 
 
-def _packed(spec: Spec, chosen: Profiles, block_size: int) -> tuple[Profile, ...]:
-    """Profiles of packed steps: T tokens of B sequences, with M blocks each in a pool that holds all of them."""
-    limits = spec.limits
-    width = -(-limits.max_context // block_size)
+def _packed(spec: Spec, chosen: Profiles) -> tuple[Profile, ...]:
+    """Of packed steps over a pool of cache blocks that holds every sequence at its longest."""
+    most, tokens = spec.limits.max_batch, spec.limits.max_step_tokens
+    held = -(-spec.limits.max_context // spec.graph_plugins().block_size)
 
-    def profile(name: str, batch: int, tokens: Bounds, rows: Bounds) -> Profile:
-        sequences = (1, batch, limits.max_batch)
-        sizes = {
-            "T": tokens,
-            "B": sequences,
-            "B+1": (2, batch + 1, limits.max_batch + 1),
-            "M": (1, width, width),
-            "blocks": (1, width * limits.max_batch, width * limits.max_batch),
-            "R": rows,
-        }
-        return Profile(name, sizes)
+    def profile(name: str, batch: int, step: Bounds, rows: int) -> Profile:
+        pool = {"M": (1, held, held), "blocks": (1, most * held, most * held)}
+        sequences = {"B": (1, batch, most), "B+1": (2, batch + 1, most + 1)}
+        return Profile(name, {"T": step, "R": (1, batch, rows), **sequences, **pool})
 
-    tokens, most = limits.max_step_tokens, limits.max_batch
-    usual = min(tokens, chosen.prefill_batch * chosen.prefill_tokens)
+    prefill = min(tokens, chosen.prefill_batch * chosen.prefill_tokens)
     return (
-        profile("prefill", chosen.prefill_batch, (1, usual, tokens), (1, chosen.prefill_batch, tokens)),
-        profile("decode", chosen.decode_batch, (1, chosen.decode_batch, most), (1, chosen.decode_batch, most)),
+        profile("prefill", chosen.prefill_batch, (1, prefill, tokens), tokens),
+        profile("decode", chosen.decode_batch, (1, chosen.decode_batch, most), most),
     )

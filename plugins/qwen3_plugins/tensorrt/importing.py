@@ -1,13 +1,10 @@
 """An ONNX file with our plugins' nodes, as TensorRT has to be given it.
 
-For TensorRT-RTX, whose plugins are `v3`:
-
     trt = library.load("tensorrt_rtx")
-    v3.register(trt, capabilities=(89, 120))
-    parser.parse(importing.without_functions(content), path)      # path: the file, for its external weights
+    parser.parse(with_plugins(trt, content, capabilities=(89, 120)), path)      # path: where external weights lie
     v3.allow_in_place(trt, config)
 
-For TensorRT, whose plugins are `quick`, it is `quick.register(tensorrt.plugin, 89)` and `importing.as_quick(content)`.
+TensorRT-RTX gets the plugins of `v3`; TensorRT those of `quick`, which leave no Python in the plan.
 """
 
 from __future__ import annotations
@@ -20,12 +17,34 @@ from qwen3_plugins.tensorrt.moe import MoE
 from qwen3_plugins.tensorrt.operator import DOMAIN, VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import ModuleType
 
     import onnx
 
     from qwen3_plugins.tensorrt.operator import Operator
     from qwen3_plugins.tensorrt.quick import Quick
+
+
+def with_plugins(trt: ModuleType, content: bytes, capabilities: Sequence[int]) -> bytes:
+    """Make our plugins known to `trt`, as its parser can use them, and return the file to parse.
+
+    Args:
+        trt: the module, from `library.load`.
+        content: an ONNX file with our plugins' nodes.
+        capabilities: compute capabilities, times ten, to compile kernels for; TensorRT itself builds for one GPU.
+    """
+    if trt.__name__ == "tensorrt":
+        from importlib import import_module
+
+        from qwen3_plugins.tensorrt import quick
+
+        quick.register(import_module("tensorrt.plugin"), capabilities[0])
+        return as_quick(content)
+    from qwen3_plugins.tensorrt import v3
+
+    v3.register(trt, capabilities)
+    return without_functions(content)
 
 
 def without_functions(content: bytes) -> bytes:

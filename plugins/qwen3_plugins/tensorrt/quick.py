@@ -26,6 +26,8 @@ from qwen3_plugins.tensorrt.kernels.moe import Experts, moe_kernels, moe_workspa
 
 NAMESPACE = "qwen3"
 
+_registered: set[str] = set()
+
 Dims = Mapping[str, Sequence[Any]]
 """Dimensions of a kernel's inputs by name: integers, or TensorRT's expressions."""
 
@@ -58,14 +60,17 @@ class Quick:
 
 
 def register(trtp: ModuleType, capability: int) -> None:
-    """Make the plugins known to `tensorrt.plugin`, once in a process.
+    """Make the plugins known to `tensorrt.plugin`; once is enough, more do no harm.
 
     Args:
         trtp: the module `tensorrt.plugin`, of 11 or later.
         capability: compute capability, times ten, of the GPU that engines are built on.
     """
+    if trtp.__name__ in _registered:
+        return
     for quick in PLUGINS:
         _register(trtp, quick, capability)
+    _registered.add(trtp.__name__)
 
 
 def _register(trtp: ModuleType, quick: Quick, capability: int) -> None:

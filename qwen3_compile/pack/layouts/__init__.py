@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from qwen3_compile.errors import UnsupportedError
 from qwen3_compile.pack.layouts import columns, experts, float8_rows, nbit_rows, panels, rows, signed_columns
-from qwen3_compile.quantize import values
+from qwen3_compile.quantize import Float8, Quantized, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from qwen3_compile.pack.layouts.rows import Array, Source
+    from qwen3_compile.quantize import Stored
     from qwen3_graphs.lowered import WeightFormat
 
 LAYOUTS: Mapping[str, Callable[[tuple[Array, ...], WeightFormat], tuple[Array, ...]]] = {
@@ -37,9 +38,12 @@ LAYOUTS: Mapping[str, Callable[[tuple[Array, ...], WeightFormat], tuple[Array, .
     "gate_up_panels": panels.pack_gate_up,
     "columns": columns.pack,
     "scaled_columns": columns.pack_scaled,
+    "experts": experts.pack,
+}
+
+INT4_LAYOUTS: Mapping[str, Callable[[tuple[Array | Quantized, ...], WeightFormat], tuple[Array, ...]]] = {
     "scaled_columns_fp16": columns.pack_grouped("fp16"),
     "scaled_columns_bf16": columns.pack_grouped("bf16"),
-    "experts": experts.pack,
     "experts_fp16": experts.pack_int4("fp16"),
     "experts_bf16": experts.pack_int4("bf16"),
 }
@@ -53,13 +57,14 @@ FLOAT8_LAYOUTS: Mapping[str, Callable[[tuple[Source, ...], WeightFormat], tuple[
 }
 
 
-def pack(layout: str, sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[Array, ...]:
+def pack(layout: str, sources: tuple[Stored, ...], fmt: WeightFormat) -> tuple[Array, ...]:
     """Arrange one entry of a recipe.
 
     Args:
-        layout: a key of `LAYOUTS`, or of `FLOAT8_LAYOUTS` for fp8.
-        sources: the entry's checkpoint tensors: in a floating-point type, or E4M3 codes with their scales. Those reach
-            an fp8 format with the same kind of scales bit for bit; for any other they are dequantised first.
+        layout: a key of `LAYOUTS`, of `INT4_LAYOUTS`, or of `FLOAT8_LAYOUTS` for fp8.
+        sources: the entry's checkpoint tensors: in a floating-point type, or codes with their scales. E4M3 reaches an
+            fp8 format with the same kind of scales bit for bit, and codes of four bits the formats of `INT4_LAYOUTS`
+            in the same groups; for any other they are dequantised first.
         fmt: the number format to write.
 
     Returns:
@@ -70,13 +75,19 @@ def pack(layout: str, sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[A
         CheckpointError: a source holds a value that is not finite.
         UnsupportedError: the layout is unknown, or cannot hold the format or the shape.
     """
-    known = LAYOUTS.keys() | FLOAT8_LAYOUTS.keys()
+    known = LAYOUTS.keys() | INT4_LAYOUTS.keys() | FLOAT8_LAYOUTS.keys()
     if layout not in known:
         raise UnsupportedError(f"unknown weight layout {layout!r}: expected one of {', '.join(sorted(known))}")
     if fmt.kind == "fp8":
         if layout not in FLOAT8_LAYOUTS:
             raise UnsupportedError(f"layout {layout} does not hold fp8: {', '.join(FLOAT8_LAYOUTS)} do")
-        return FLOAT8_LAYOUTS[layout](sources, fmt)
+        return FLOAT8_LAYOUTS[layout](
+            tuple(source if isinstance(source, Float8) else values(source) for source in sources), fmt
+        )
+    if layout in INT4_LAYOUTS:
+        return INT4_LAYOUTS[layout](
+            tuple(source if isinstance(source, Quantized) else values(source) for source in sources), fmt
+        )
     if layout not in LAYOUTS:
         raise UnsupportedError(f"layout {layout} holds fp8 only, found {fmt.kind}")
     return LAYOUTS[layout](tuple(values(source) for source in sources), fmt)

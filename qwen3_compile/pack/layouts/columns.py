@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qwen3_compile.pack.layouts.rows import Array, Source
-    from qwen3_compile.quantize import ScaleType
+    from qwen3_compile.quantize import Quantized, ScaleType
     from qwen3_graphs.lowered import WeightFormat
 
 _SCALE_TYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
@@ -52,7 +52,7 @@ def pack_scaled(sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[Array, 
     return np.ascontiguousarray(quantized.codes.T), quantized.scales[:, 0]
 
 
-def pack_grouped(scale_type: ScaleType) -> Callable[[tuple[Array, ...], WeightFormat], tuple[Array, ...]]:
+def pack_grouped(scale_type: ScaleType) -> Callable[[tuple[Array | Quantized, ...], WeightFormat], tuple[Array, ...]]:
     """Return the packer of int4 in groups whose scales are of a type.
 
     It makes of a matrix [N, K] codes uint8 [K, N / 2], two in a byte, the earlier one in the low half, and scales
@@ -60,7 +60,7 @@ def pack_grouped(scale_type: ScaleType) -> Callable[[tuple[Array, ...], WeightFo
     byte, and for a K that is not whole groups.
     """
 
-    def packed(sources: tuple[Array, ...], fmt: WeightFormat) -> tuple[Array, ...]:
+    def packed(sources: tuple[Array | Quantized, ...], fmt: WeightFormat) -> tuple[Array, ...]:
         (source,) = sources
         outputs, inputs = source.shape
         if fmt.kind != "int4" or outputs % 2 or inputs % fmt.group_size:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qwen3_compile.pack.layouts.rows import Array, Source
-    from qwen3_compile.quantize import ScaleType
+    from qwen3_compile.quantize import Quantized, ScaleType
     from qwen3_graphs.lowered import WeightFormat
 
 _SCALE_TYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
@@ -38,14 +38,14 @@ def pack(sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[Array, ...]:
     return (np.concatenate([as_float((values(source),), fmt)[0] for source in sources]),)
 
 
-def pack_int4(scale_type: ScaleType) -> Callable[[tuple[Array, ...], WeightFormat], tuple[Array, ...]]:
+def pack_int4(scale_type: ScaleType) -> Callable[[tuple[Array | Quantized, ...], WeightFormat], tuple[Array, ...]]:
     """Return the packer of int4 in groups whose scales are of a type.
 
     It makes of matrices [N_i, K] pairs of codes int8 [N, K / 2], the earlier one in the low half, and scales
     [N, K / group_size]. It raises UnsupportedError for another format, and for a K that is not whole groups.
     """
 
-    def packed(sources: tuple[Array, ...], fmt: WeightFormat) -> tuple[Array, ...]:
+    def packed(sources: tuple[Array | Quantized, ...], fmt: WeightFormat) -> tuple[Array, ...]:
         inputs = sources[0].shape[1]
         if fmt.kind != "int4" or inputs % fmt.group_size:
             raise UnsupportedError(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,15 +91,23 @@ def require_provider(provider: str) -> Any:  # noqa: ANN401 - onnxruntime has no
             f"the engine needs {provider}, this onnxruntime has {', '.join(onnxruntime.get_available_providers())}; "
             "install the matching onnxruntime distribution or build the engine for another provider"
         )
-    if (device := _DEVICES.get(provider)) is not None:
-        try:
-            onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(1, np.float32), device, 0)
-        except Exception as error:
-            raise EngineError(
-                f"the engine needs {provider}, which cannot be used here: no {device} device, or not the libraries "
-                "that this onnxruntime wants (it prints which); run the engine on a machine with the GPU"
-            ) from error
+    if provider in _DEVICES:
+        _require_device(onnxruntime, provider)
     return onnxruntime
+
+
+def _require_device(onnxruntime: Any, provider: str) -> None:  # noqa: ANN401 - onnxruntime has no types
+    device = _DEVICES[provider]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        onnxruntime.preload_dlls()  # finds CUDA where pip installed it, and prints what it does not find
+    try:
+        onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(1, np.float32), device, 0)
+    except Exception as error:
+        failure = re.search(r"CUDA failure [^;]*[^; ]", str(error))
+        reason = next(iter(said.getvalue().splitlines()), failure.group() if failure else f"no {device} device")
+        raise EngineError(
+            f"the engine needs {provider}, which cannot be used here: {reason}; run it on a machine with the GPU"
+        ) from error
 
 
 def _check_assignment(session: Any, provider: str) -> None:  # noqa: ANN401 - onnxruntime has no types

@@ -83,9 +83,11 @@ def test_scales_of_every_projection_are_measured_on_the_built_in_texts(calibrate
     assert outcome == f"14 scales, measured on {record['tokens']} tokens"
 
 
-def test_a_head_in_eight_bits_has_a_scale_too(calibrated):
-    record, _, _ = calibrated("moe", FP8 | {"lm_head": "fp8"})
-    assert record["scales"]["lm_head.input_scale"] > 0
+@pytest.mark.parametrize(("kind", "head"), [("moe", "lm_head"), ("dense", "model.embed_tokens")])
+def test_a_head_in_eight_bits_has_a_scale_too(calibrated, kind, head):
+    record, _, _ = calibrated(kind, FP8 | {"lm_head": "fp8"})
+    assert len(record["scales"]) == 15
+    assert record["scales"][f"{head}.input_scale"] > 0
 
 
 def test_the_same_measurement_is_not_made_twice(calibrated):
@@ -230,3 +232,26 @@ def test_pre_scales_stay_apart_where_the_graph_multiplies_inputs(make, checkpoin
     assert any(np.array_equal(array, scale.half().numpy()) for array in arrays)
     weight = state[matrix].half().numpy()
     assert any(np.array_equal(array, weight) or np.array_equal(array, weight.T) for array in arrays)
+
+
+def test_four_bit_weights_with_pre_scales_make_an_engine_that_differs_by_the_rounding_of_fp16(
+    make, checkpoints, tmp_path
+):
+    """As ModelOpt stores them (W4A16_AWQ): the codes reach the engine, and the inputs are multiplied in the graph."""
+    folder = shutil.copytree(checkpoints / "dense", tmp_path / "awq")
+    state, rng = load_file(folder / "model.safetensors"), torch.Generator().manual_seed(1)
+    for name in [name for name in state if name.endswith("_proj.weight")]:
+        groups = state[name].float().reshape(len(state[name]), -1, 32)
+        scales = groups.abs().amax(-1) / 7
+        codes = (groups / scales[..., None]).round().clamp(-8, 7).reshape(state[name].shape).to(torch.int8)
+        state[name] = ((codes[0::2] & 15) | ((codes[1::2] & 15) << 4)).view(torch.uint8)
+        state[f"{name}_scale"] = scales
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            state[name.replace("weight", "pre_quant_scale")] = torch.rand(codes.shape[1], generator=rng) + 0.5
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    precision = {"weights": "int4", "group_size": 32, "lm_head": "fp16", "embedding": "fp16"}
+    info, _ = make(source=folder, precision=precision, target=TARGET)
+    graph = onnx.load(info.path / "model.onnx", load_external_data=False).graph
+    assert sum(node.op_type == "DequantizeLinear" for node in graph.node) == 14
+    assert info.accuracy.summary.max_kl < 1e-3
+    assert info.accuracy.summary.top1_agreement > 0.99

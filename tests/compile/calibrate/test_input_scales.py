@@ -136,6 +136,18 @@ def test_what_the_watcher_returns_is_what_is_multiplied(models, kind):
     assert len(names) == 2 * 7 + 1
 
 
+def test_threads_change_no_scale(models):
+    _, checkpoint = models["moe"]
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            found.append(measure(checkpoint, checkpoint.architecture, SEQUENCES, "int8"))
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0] == found[1] == found[2]
+
+
 @given(st.floats(1e-3, 1e6))
 def test_int8_scales_are_bfloat16_and_barely_above_the_largest_over_127(amax):
     scale = scale_of(amax, "int8")

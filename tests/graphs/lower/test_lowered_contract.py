@@ -197,7 +197,6 @@ def digests() -> list[str]:
 @pytest.mark.parametrize(
     ("formats", "message"),
     [
-        (replace(precision(), activations="bf16"), "activations are fp32, found bf16"),
         (precision(kv_cache="int8"), "kv_cache is fp32 or fp16, found int8"),
         (precision(kv_cache="bf16"), "kv_cache is fp32 or fp16, found bf16"),
         (precision(WeightFormat("int4", 48)), "weights group_size of int4 is one of 16, 32, 64, 128, 256, found 48"),
@@ -206,6 +205,11 @@ def digests() -> list[str]:
 def test_what_no_operator_computes_is_refused(target: str, formats: Precision, message: str) -> None:
     with pytest.raises(LoweringError, match=message):
         lowered(DENSE, target, formats)
+
+
+def test_onnx_refuses_half_precision_activations() -> None:
+    with pytest.raises(LoweringError, match="activations are fp32, found bf16"):
+        lowered(DENSE, "onnx", replace(precision(), activations="bf16"))
 
 
 def test_ort_refuses_integer_experts_of_broken_groups() -> None:

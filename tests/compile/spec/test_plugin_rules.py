@@ -1,0 +1,33 @@
+"""What a spec may ask of our TensorRT plugins."""
+
+import pytest
+from test_spec_rules import MOE, error, spec
+
+from qwen3_graphs.lowered import Plugins
+
+RTX = "target.backend=tensorrt-rtx"
+PLUGIN_EXPERTS = [*MOE, "target.moe=plugin"]
+
+
+def test_plugins_reach_the_graphs_package():
+    assert spec(RTX).graph_plugins() == Plugins()
+    asked = spec(RTX, *PLUGIN_EXPERTS, "precision.group_size=32").graph_plugins()
+    assert (asked.attention, asked.moe) == (False, True)
+    asked = spec(RTX, "model.architecture.head_dim=64", "target.attention=plugin").graph_plugins()
+    assert (asked.attention, asked.moe) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["target.attention=plugin"], "target.attention: the plugin has kernels for a head_dim of 64 or 128, found 32"),
+        ([*PLUGIN_EXPERTS, "precision.weights=int8", "precision.group_size=channel"], "found weights int8"),
+        ([*PLUGIN_EXPERTS, "precision.group_size=64"], "in groups of 32 or 128, found 64"),
+        (
+            [*PLUGIN_EXPERTS, "precision.weights=fp8", "precision.activation_quantization=fp8"],
+            "experts of the plugin keep their inputs, found 'fp8'",
+        ),
+    ],
+)
+def test_what_the_plugins_do_not_compute_is_refused(overrides, words):
+    assert words in error(RTX, *overrides)
