@@ -63,6 +63,7 @@ def test_without_a_gpu_the_real_bindings_say_so(engine: Path) -> None:
         text=True,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         check=False,
+        timeout=60,
     )
     assert "EngineError: no NVIDIA GPU that CUDA can use: " in done.stderr.splitlines()[-1]
 
@@ -224,6 +225,26 @@ def test_a_step_larger_than_the_plan_is_refused(engine: Path, trt: HostTensorRt)
     assert trt.cuda.clean
 
 
-def test_an_engine_whose_graph_is_not_for_the_cpu_says_so(engine: Path, tmp_path: Path) -> None:
-    plugin = with_changed_manifest(engine, tmp_path / "engine", "target", {"attention": "plugin"})
-    assert "this engine is for tensorrt-rtx with plugin attention" in refusal(plugin, on_cpu=True)
+def test_other_engines_have_no_graph_to_run_instead(engine: Path, tmp_path: Path) -> None:
+    other = with_changed_manifest(engine, tmp_path / "engine", "target", {"backend": "ort", "provider": "cuda"})
+    assert refusal(other, on_cpu=True) == (
+        "on_cpu: only TensorRT engines have a graph to run instead, this engine is for ort"
+    )
+
+
+def test_plugins_need_a_tensorrt_that_was_loaded_for_them() -> None:
+    """This process has imported it plainly, as anybody may who knows nothing of plugins."""
+    assert import_bindings("tensorrt-rtx")[0] is tensorrt_rtx
+    with pytest.raises(EngineError, match="the engine needs our plugins: tensorrt_rtx was imported before"):
+        import_bindings("tensorrt-rtx", plugins=True)
+
+
+def test_a_process_of_its_own_has_the_plugins_of_a_plan() -> None:
+    script = (
+        "from qwen3_runtime.backends.tensorrt.plan import import_bindings;"
+        "trt, _ = import_bindings('tensorrt-rtx', plugins=True);"
+        "import_bindings('tensorrt-rtx', plugins=True);"
+        "print(*(made.name for made in trt.get_plugin_registry().all_creators))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert {"Qwen3Attention", "Qwen3MoE"} <= set(done.stdout.split())

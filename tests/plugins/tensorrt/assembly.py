@@ -46,23 +46,30 @@ def run(assembly: str, inputs: list[Words], outputs: int) -> list[Words]:
     return [registers[f"${place}"] for place in range(outputs)]
 
 
-def _prmt(a: Words, b: Words, selector: Words) -> Words:
-    pool = np.stack([(word >> np.uint32(8 * place)) & np.uint32(0xFF) for word in (a, b) for place in range(4)])
+def _prmt(a: Words, b: Words, selectors: Words) -> Words:
+    selector = _same(selectors)
     out = np.zeros_like(a)
     for place in range(4):
-        choice = (selector >> np.uint32(4 * place)) & np.uint32(0xF)
-        assert (choice < 8).all(), "prmt: replicating a sign is not written here"
-        out |= np.take_along_axis(pool, choice[None].astype(np.int64), 0)[0] << np.uint32(8 * place)
+        choice = selector >> 4 * place & 0xF
+        assert choice < 8, "prmt: replicating a sign is not written here"
+        byte = (a, b)[choice // 4] >> np.uint32(8 * (choice % 4)) & np.uint32(0xFF)
+        out |= byte << np.uint32(8 * place)
     return out
 
 
-def _lop3(a: Words, b: Words, c: Words, table: Words) -> Words:
+def _lop3(a: Words, b: Words, c: Words, tables: Words) -> Words:
+    table = _same(tables)
     out = np.zeros_like(a)
-    for place in range(8):
-        chosen = ((table >> np.uint32(place)) & np.uint32(1)).astype(bool)
+    for place in (place for place in range(8) if table >> place & 1):
         terms = [word if place & bit else ~word for word, bit in ((a, 4), (b, 2), (c, 1))]
-        out |= np.where(chosen, terms[0] & terms[1] & terms[2], np.uint32(0))
+        out |= terms[0] & terms[1] & terms[2]
     return out
+
+
+def _same(words: Words) -> int:
+    """The value of an immediate operand."""
+    assert (words == words[0]).all()
+    return int(words[0])
 
 
 def _halves(words: Words, kind: torch.dtype) -> torch.Tensor:
