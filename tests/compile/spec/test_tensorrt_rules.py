@@ -102,6 +102,21 @@ def test_experts_are_not_built_for_turing():
             "precision.weights",
             "int4 needs compute capability 8.0",
         ),
+        (
+            [*MOE, "precision.weights=fp16", f"{CAPABILITIES}=['7.5', '8.9']"],
+            CAPABILITIES,
+            "a mixture of experts needs compute capability 8.0, found 7.5: take it out",
+        ),
+        (
+            [
+                "precision.weights=fp16",
+                "model.architecture.head_dim=64",
+                "target.attention=plugin",
+                f"{CAPABILITIES}=['7.5']",
+            ],
+            CAPABILITIES,
+            "our attention plugin needs compute capability 8.0, found 7.5",
+        ),
         # Types.
         (["precision.weights=fp16", "precision.kv_cache=bf16"], "precision.kv_cache", "expected fp16"),
         (["precision.embedding=int4"], "precision.embedding", "computes fp16 or bf16, found 'int4'"),
