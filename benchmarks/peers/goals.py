@@ -63,13 +63,13 @@ def times(figure: str, names: list[str]) -> Callable[[Results, str], float | Non
 
 
 def of_bandwidth(depth: str) -> Callable[[Results, str], float | None]:
-    """Bytes that decoding reads in a second, as a share of the bandwidth just before and after the contender ran."""
+    """Bytes that decoding reads in a second, as a share of what memory gave just before and after it."""
 
     def share(round_: dict[str, Figures], ours: str) -> float | None:
         own = round_.get(ours, {})
-        if f"bytes_{depth}" not in own or "read_bandwidth" not in own:
+        if f"bytes_{depth}" not in own or f"per_byte_{depth}" not in own:
             return None
-        return own[f"decode_{depth}"] * own[f"bytes_{depth}"] / own["read_bandwidth"]
+        return own[f"per_byte_{depth}"] * own[f"bytes_{depth}"]
 
     return lambda results, ours: results.per_round(lambda round_: share(round_, ours))
 

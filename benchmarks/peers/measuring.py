@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FIRST, SHORT, WARM_UP, THREADS = 16, 16, 8, 2
+REPEATS = 5  # of decoding after a short prompt
+READ_BYTES, READ_PASSES = 1 << 28, 3
+SETTLED = 0.05  # seconds until an engine's threads have stopped waiting for more work
 IDS = (1000, 100_000)  # ordinary tokens of the released vocabulary
 
 
@@ -70,19 +75,68 @@ class Prompts:
         return self._random.integers(*IDS, length)
 
 
-def measure(model: Model, prompts: Prompts, lengths: Lengths) -> dict[str, float]:
-    """Rates in tokens a second. The first call has to have been made: it is the caller's to time."""
+class Ceiling:
+    """What `threads` threads read from memory, in bytes a second.
+
+    That of a virtual machine may halve or double within seconds, so it is read before and after whatever is compared
+    with it, in the same process.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._blocks = np.ones((threads, READ_BYTES // 8 // threads), np.uint64)
+        self._pool = ThreadPoolExecutor(threads)
+
+    @property
+    def nbytes(self) -> int:
+        """Resident bytes that are not the engine's."""
+        return self._blocks.nbytes
+
+    def read(self) -> float:
+        """The best of a few passes: whatever disturbs a pass only makes it slower."""
+        time.sleep(SETTLED)
+        seconds = []
+        for _ in range(READ_PASSES):
+            start = time.perf_counter()
+            # An OR over the words reads each byte once, at the width of vectors, and releases the GIL for all of it.
+            list(self._pool.map(np.bitwise_or.reduce, self._blocks))
+            seconds.append(time.perf_counter() - start)
+        return self._blocks.nbytes / min(seconds)
+
+    def beside(self, decode: Callable[[], float]) -> tuple[float, float]:
+        """Call `decode`; returns its tokens a second, and the mean of the readings before and after it."""
+        before = self.read()
+        rate = decode()
+        return rate, (before + self.read()) / 2
+
+
+def measure(model: Model, prompts: Prompts, lengths: Lengths, threads: int) -> dict[str, float]:
+    """Rates in tokens a second; those of decoding also as tokens for each byte that memory would have given meanwhile.
+
+    And the peak of the process's memory without what is read for comparison.
+    The first call has to have been made: it is the caller's to time.
+    """
+    opened = peak_memory()
+    ceiling = Ceiling(threads)
     model.generate(prompts.draw(SHORT), WARM_UP)
-    short = model.generate(prompts.draw(SHORT), lengths.short_decoded + 1)
+    short = [ceiling.beside(lambda: _decode(model, prompts.draw(SHORT), lengths.short_decoded)) for _ in range(REPEATS)]
     # The long prompt goes before the one that is timed as prefill, and is what warms that up.
-    long = model.generate(prompts.draw(lengths.long), lengths.long_decoded + 1)
+    long, readable = model.generate(prompts.draw(lengths.long), lengths.long_decoded + 1), ceiling.read()
     prefill = model.generate(prompts.draw(lengths.prefill), 1)
+    decode_long = lengths.long_decoded / long.others
     return {
         "prefill": lengths.prefill / prefill.first,
         "prefill_long": lengths.long / long.first,
-        "decode_short": lengths.short_decoded / short.others,
-        "decode_long": lengths.long_decoded / long.others,
+        "decode_short": statistics.median(rate for rate, _ in short),
+        "decode_long": decode_long,
+        "per_byte_short": statistics.median(rate / read for rate, read in short),
+        "per_byte_long": decode_long / readable,
+        "read_bandwidth": statistics.median(read for _, read in short),
+        "peak_rss": max(opened, peak_memory() - ceiling.nbytes),
     }
+
+
+def _decode(model: Model, prompt: NDArray[np.int64], tokens: int) -> float:
+    return tokens / model.generate(prompt, tokens + 1).others
 
 
 def greedy(step: Callable[[NDArray[np.int64]], NDArray[np.float32]], prompt: NDArray[np.int64], new: int) -> Durations:
@@ -115,14 +169,14 @@ def run_worker(open_model: Callable[[], Model], arguments: argparse.Namespace) -
     result = {
         "load_seconds": loaded - start,
         "first_token_seconds": first,
-        **measure(model, prompts, arguments.lengths),
+        **measure(model, prompts, arguments.lengths, arguments.threads),
     }
     print_result(result)
 
 
 def print_result(result: dict[str, float]) -> None:
-    """Print the results as the last line of the worker's output, with the peak of its memory."""
-    print(json.dumps({"peak_rss": peak_memory(), **result}), flush=True)
+    """Print the results as the last line of the worker's output."""
+    print(json.dumps(result), flush=True)
 
 
 def peak_memory() -> int:

@@ -22,7 +22,6 @@ from peers.measuring import (  # noqa: E402
     Lengths,
     Prompts,
     measure,
-    peak_memory,
     print_result,
     worker_arguments,
 )
@@ -133,9 +132,8 @@ def main() -> None:
         "tokenizer_seconds": parsed - first,  # again, to know its part of loading
         "load_seconds": opened - opening,
         "first_token_seconds": first - opened,
-        **measure(model, prompts, lengths),
+        **measure(model, prompts, lengths, arguments.threads),
         "outside_session": statistics.median(share_outside(model, prompts, lengths.short_decoded) for _ in range(3)),
-        "peak_rss": peak_memory(),
     }
     if arguments.batch > 1:
         warm, timed = ([prompts.draw(SHORT) for _ in range(arguments.batch)] for _ in range(2))

@@ -12,7 +12,6 @@ from peers.environments import BENCHMARKS, REPOSITORY, python_of, variables_of
 from peers.machine import describe, int8_throughput
 from peers.prepare import model_path
 from peers.results import MACHINE, Figures, Results, write_results
-from qwen3_compile.bench import read_bandwidth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,20 +56,16 @@ def run_rounds(
         figures: dict[str, Figures] = {}
         for contender in rotated(contenders, number):
             try:
-                before = read_bandwidth(threads)
-                own = run_worker(folder, contender, threads=threads, seed=number, quick=quick)
-                # That of a virtual machine may halve or double from one minute to the next.
-                figures[contender.name] = own | {"read_bandwidth": (before + read_bandwidth(threads)) / 2}
+                figures[contender.name] = run_worker(folder, contender, threads=threads, seed=number, quick=quick)
             except RuntimeError as error:
                 results.failures.append(f"round {number + 1}: {error}")
                 print(f"error: {results.failures[-1]}", flush=True)
                 continue
             print(_line(contender.name, figures[contender.name]), flush=True)
-        bandwidths = [each["read_bandwidth"] for each in figures.values()] or [read_bandwidth(threads)]
-        figures[MACHINE] = {
-            "read_bandwidth": statistics.median(bandwidths),
-            "int8_throughput": int8_throughput(threads),
-        }
+        readings = [each["read_bandwidth"] for each in figures.values()]
+        figures[MACHINE] = {"int8_throughput": int8_throughput(threads)}
+        if readings:
+            figures[MACHINE]["read_bandwidth"] = statistics.median(readings)
         results.rounds.append(figures)
         write_results(results, folder / "results.json")
         print(f"round {number + 1} of {rounds}: {time.monotonic() - started:.0f} s", flush=True)

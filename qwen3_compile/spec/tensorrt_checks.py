@@ -75,10 +75,6 @@ def _capabilities(spec: Spec) -> Iterator[Problem]:
         )
     if backend == "tensorrt-rtx" and not given:
         yield Problem(key, "expected at least one: backend tensorrt-rtx builds without a GPU to ask")
-    if backend == "tensorrt-rtx" and "7.5" in given and spec.model.architecture.num_experts:
-        yield Problem(
-            key, "experts need compute capability 8.0 (7.5 multiplies no float32, as routers do): take 7.5 out"
-        )
 
 
 def _formats(spec: Spec) -> Iterator[Problem]:

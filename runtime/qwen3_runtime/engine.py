@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
@@ -111,18 +112,24 @@ class Engine:
         if threads is not None and threads < 1:
             raise EngineError(f"threads: expected at least 1, found {threads}")
         directory = Path(path)
-        tokenizer = Tokenizer.open(directory) if "tokenizer.json" in manifest.files else None
-        template = None if tokenizer is None else ChatTemplate.open(directory, tokenizer.named_tokens)
-        model = Model(manifest, tokenizer, template, max_context)
-        _ = model.default_sampling  # so that a bad manifest fails here and not in the first request
-        backend = open_backend(
-            directory,
-            manifest,
-            threads=threads,
-            max_sequences=max_sequences,
-            max_context=max_context,
-            on_cpu=on_cpu,
-        )
+        # The provider opens its session while the tokenizer's file, a few hundred milliseconds' worth, is parsed.
+        with ThreadPoolExecutor(1) as pool:
+            opening = pool.submit(
+                open_backend,
+                directory,
+                manifest,
+                threads=threads,
+                max_sequences=max_sequences,
+                max_context=max_context,
+                on_cpu=on_cpu,
+            )
+            try:
+                model = _open_model(directory, manifest, max_context)
+            except BaseException:
+                if opening.exception() is None:
+                    opening.result().close()
+                raise
+            backend = opening.result()
         return cls(model, backend, max_sequences=max_sequences)
 
     @property
@@ -281,3 +288,12 @@ class Engine:
             yield from handle
         finally:
             handle.cancel()
+
+
+def _open_model(directory: Path, manifest: Manifest, max_context: int) -> Model:
+    """Everything of an engine but what executes it."""
+    tokenizer = Tokenizer.open(directory) if "tokenizer.json" in manifest.files else None
+    template = None if tokenizer is None else ChatTemplate.open(directory, tokenizer.named_tokens)
+    model = Model(manifest, tokenizer, template, max_context)
+    _ = model.default_sampling  # so that a bad manifest fails here and not in the first request
+    return model

@@ -7,7 +7,7 @@ import pytest
 from peers.contenders import AVX2, CONTENDERS
 from peers.goals import GOALS, of_bandwidth, rivals, times
 from peers.machine import parse_cpuinfo
-from peers.measuring import Durations, Lengths, Prompts, greedy, measure
+from peers.measuring import Ceiling, Durations, Lengths, Prompts, greedy, measure
 from peers.report import engine_table, goal_table, in_unit
 from peers.results import MACHINE, Results, read_results, write_results
 from peers.rounds import rotated
@@ -35,8 +35,8 @@ def test_a_round_without_the_figure_or_without_rivals_does_not_count():
 
 
 def test_bandwidth_is_that_beside_the_contender():
-    slow = {"us": {"decode_short": 10.0, "bytes_short": 5.0, "read_bandwidth": 100.0}}
-    fast = {"us": {"decode_short": 40.0, "bytes_short": 5.0, "read_bandwidth": 400.0}}
+    slow = {"us": {"decode_short": 10.0, "bytes_short": 5.0, "per_byte_short": 10.0 / 100.0}}
+    fast = {"us": {"decode_short": 40.0, "bytes_short": 5.0, "per_byte_short": 40.0 / 400.0}}
     assert of_bandwidth("short")(results(slow, fast), "us") == pytest.approx(0.5)
 
 
@@ -127,8 +127,18 @@ def test_rates_count_prompt_tokens_before_and_new_tokens_after_the_first():
         def generate(self, prompt, new):
             return Durations(first=0.01 * len(prompt), others=0.5 * (new - 1))
 
-    rates = measure(Steady(), Prompts(0), Lengths(prefill=30, long=50, short_decoded=8, long_decoded=4))
-    assert rates == pytest.approx({"prefill": 100, "prefill_long": 100, "decode_short": 2, "decode_long": 2})
+    rates = measure(Steady(), Prompts(0), Lengths(prefill=30, long=50, short_decoded=8, long_decoded=4), threads=1)
+    expected = {"prefill": 100, "prefill_long": 100, "decode_short": 2, "decode_long": 2}
+    assert {name: rates[name] for name in expected} == pytest.approx(expected)
+    assert 1e9 < rates["read_bandwidth"] < 2e11
+    assert 2 / 2e11 < rates["per_byte_short"] < 2 / 1e9
+
+
+def test_a_rate_is_set_against_the_memory_that_was_read_before_and_after_it(monkeypatch):
+    ceiling, order = Ceiling(1), []
+    monkeypatch.setattr(ceiling, "read", lambda: order.append("read") or 10.0 * len(order))
+    assert ceiling.beside(lambda: order.append("decode") or 7.0) == (7.0, 20.0)
+    assert order == ["read", "decode", "read"]
 
 
 @pytest.mark.parametrize(

@@ -207,3 +207,23 @@ def test_a_graph_that_differs_from_the_manifest_is_refused(
     path = with_changed_manifest(plain, tmp_path / "engine", section, change)
     with pytest.raises(EngineError, match=message):
         Engine.open(path)
+
+
+def test_where_the_texts_side_cannot_be_opened_the_backend_is_closed_again(
+    built: tuple[Path, PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = built
+    closed = []
+
+    class Opened:
+        def close(self) -> None:
+            closed.append(True)
+
+    def damaged(*_: object) -> None:
+        raise EngineError("no text today")
+
+    monkeypatch.setattr("qwen3_runtime.engine.open_backend", lambda *_, **__: Opened())
+    monkeypatch.setattr("qwen3_runtime.engine.Model", damaged)
+    with pytest.raises(EngineError, match="no text today"):
+        Engine.open(path)
+    assert closed == [True]

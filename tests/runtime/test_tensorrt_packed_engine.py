@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import tensorrt_rtx as real
 import torch
 from built_engine import CONTEXT, GREEDY, SIZES, VOCAB, prompts, reference_rows, with_changed_manifest
 from cuda_on_host import HostCuda
-from tensorrt_on_host import HostTensorRt
+from tensorrt_on_host import LOGGER, HostTensorRt, real
 
 from qwen3_graphs.architecture import Architecture
 from qwen3_graphs.model import Batch, Qwen3
@@ -59,7 +58,7 @@ class EagerPlan:
         self.tensors["logits"] = tensor("FLOAT", ("R", VOCAB), is_input=False)
         for layer in range(LAYERS):
             self.tensors[f"kv_out.{layer}"] = tensor(*INPUTS[f"kv.{layer}"], is_input=False)
-        self._builder = real.Builder(real.Logger(real.Logger.ERROR))
+        self._builder = real.Builder(LOGGER)
         self.profiles = [self._profile(tokens) for tokens in (TOKENS, BATCH)]
 
     def _profile(self, tokens: int) -> Any:

@@ -69,14 +69,6 @@ def test_formats_reach_the_graphs_package(precision, weights, precise):
     assert (found.weights, found.precise) == (weights, precise)
 
 
-def test_experts_are_not_built_for_turing():
-    named = [f"{CAPABILITIES}=['7.5', '8.0']", "precision.weights=fp16", "precision.lm_head=fp16"]
-    found = error(RTX, *MOE, *named)
-    assert CAPABILITIES in found
-    assert "experts need compute capability 8.0" in found
-    assert spec(RTX, *named).target.compute_capabilities == ["7.5", "8.0"]
-
-
 @pytest.mark.parametrize(
     ("overrides", "key", "words"),
     [

@@ -104,9 +104,8 @@ def test_every_matrix_multiplies_with_rounded_inputs(fmt: WeightFormat) -> None:
         expected = codes * scale @ model[f"model.layers.1.{matrix}.weight"].double().numpy().T
         found = values[products[f"layers.1.{matrix}"]]
         plain = x @ model[f"model.layers.1.{matrix}.weight"].double().numpy().T
-        # ONNX Runtime may skip a rounding to fp16 between float32 operators, which turns a few codes.
-        assert np.quantile(np.abs(found - expected), 0.8) < 1e-3 * np.abs(expected).max()
-        assert np.quantile(np.abs(plain - expected), 0.8) > 2e-3 * np.abs(expected).max()
+        np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-3 * np.abs(expected).max())
+        assert np.abs(plain - expected).max() > 4e-3 * np.abs(expected).max()
 
 
 def _run(proto: onnx.ModelProto, names: list[str]) -> list[np.ndarray]:
@@ -202,7 +201,8 @@ def test_the_file_agrees_with_the_reference_evaluator(fmt: WeightFormat | None, 
     }
     evaluated = ReferenceEvaluator(opened.proto).run(None, feeds)[0]
     found = opened.call([np.arange(5), np.arange(5, 8)], [0, 0], caches)
-    assert relative_error([np.concatenate(found)], [evaluated]) < LIMITS[activations]
+    # The two sum in other orders before they round.
+    assert relative_error([np.concatenate(found)], [evaluated]) < LIMITS[activations] / 4
 
 
 def test_scales_that_tensorrt_reads_are_above_zero() -> None:

@@ -18,7 +18,6 @@ struct OrtCustomOpDomain;
 struct OrtKernelInfo;
 struct OrtKernelContext;
 struct OrtValue;
-struct OrtTensorTypeAndShapeInfo;
 struct OrtShapeInferContext;
 struct OrtApi;  // only ever used as a table of pointers
 using OrtStatusPtr = OrtStatus*;
@@ -87,8 +86,8 @@ static_assert(offsetof(OrtCustomOp, GetStartVersion) == 160 && offsetof(OrtCusto
 
 namespace qwen3::abi {
 
-// The lowest version whose table holds every position used here (ONNX Runtime 1.22).
-constexpr uint32_t kApiVersion = 22;
+// The lowest version whose table holds every position used here (ONNX Runtime 1.24).
+constexpr uint32_t kApiVersion = 24;
 
 // Positions in OrtApi.
 enum Position : size_t {
@@ -99,10 +98,6 @@ enum Position : size_t {
   kCustomOpDomainAdd = 27,
   kAddCustomOpDomain = 28,
   kGetTensorMutableData = 51,
-  kGetTensorElementType = 60,
-  kGetDimensionsCount = 61,
-  kGetDimensions = 62,
-  kGetTensorTypeAndShape = 65,
   kKernelInfoGetAttributeFloat = 85,
   kKernelInfoGetAttributeInt64 = 86,
   kKernelInfoGetAttributeString = 87,
@@ -110,9 +105,9 @@ enum Position : size_t {
   kKernelContextGetOutputCount = 89,
   kKernelContextGetInput = 90,
   kKernelContextGetOutput = 91,
-  kReleaseTensorTypeAndShapeInfo = 99,
   kKernelInfoGetConstantInputTensor = 249,
   kKernelContextParallelFor = 274,
+  kGetTensorElementTypeAndShapeDataReference = 414,
 };
 
 #ifdef QWEN3_ORT_HEADER
@@ -120,9 +115,11 @@ static_assert(offsetof(OrtApi, CreateStatus) == 8 * kCreateStatus, "OrtApi");
 static_assert(offsetof(OrtApi, GetTensorMutableData) == 8 * kGetTensorMutableData, "OrtApi");
 static_assert(offsetof(OrtApi, KernelInfoGetAttribute_string) == 8 * kKernelInfoGetAttributeString, "OrtApi");
 static_assert(offsetof(OrtApi, KernelContext_GetOutput) == 8 * kKernelContextGetOutput, "OrtApi");
-static_assert(offsetof(OrtApi, ReleaseTensorTypeAndShapeInfo) == 8 * kReleaseTensorTypeAndShapeInfo, "OrtApi");
 static_assert(offsetof(OrtApi, KernelInfoGetConstantInput_tensor) == 8 * kKernelInfoGetConstantInputTensor, "OrtApi");
 static_assert(offsetof(OrtApi, KernelContext_ParallelFor) == 8 * kKernelContextParallelFor, "OrtApi");
+static_assert(offsetof(OrtApi, GetTensorElementTypeAndShapeDataReference) ==
+                  8 * kGetTensorElementTypeAndShapeDataReference,
+              "OrtApi");
 #endif
 
 using Function = void (*)();

@@ -84,34 +84,27 @@ std::string Attributes::text(const char* name, const char* fallback) const {
   return value;
 }
 
-size_t Context::input_count() const {
-  size_t count = 0;
-  check(call<kKernelContextGetInputCount, OrtStatus*>(static_cast<const OrtKernelContext*>(context_), &count));
-  return count;
+Context::Context(OrtKernelContext* context, const Port* inputs, size_t count)
+    : context_(context), inputs_(inputs), count_(count), present_(0) {
+  check(call<kKernelContextGetInputCount, OrtStatus*>(static_cast<const OrtKernelContext*>(context_), &present_));
 }
 
 Tensor Context::input(size_t index) const {
   Tensor tensor;
   const OrtValue* value = nullptr;
-  if (index < input_count())
+  if (index < present_)
     check(call<kKernelContextGetInput, OrtStatus*>(static_cast<const OrtKernelContext*>(context_), index, &value));
   if (value == nullptr) {
     if (index < count_ && inputs_[index].optional) return tensor;
     throw Refused(std::string(inputs_[index].name) + " is missing");
   }
-  OrtTensorTypeAndShapeInfo* info = nullptr;
-  check(call<kGetTensorTypeAndShape, OrtStatus*>(value, &info));
-  const OrtTensorTypeAndShapeInfo* view = info;
   ONNXTensorElementDataType type{};
+  const int64_t* shape = nullptr;
   size_t rank = 0;
-  OrtStatus* status = call<kGetTensorElementType, OrtStatus*>(view, &type);
-  if (status == nullptr) status = call<kGetDimensionsCount, OrtStatus*>(view, &rank);
-  if (status == nullptr && rank <= kMaxRank)
-    status = call<kGetDimensions, OrtStatus*>(view, static_cast<int64_t*>(tensor.shape), rank);
-  call<kReleaseTensorTypeAndShapeInfo, void>(info);
-  check(status);
+  check(call<kGetTensorElementTypeAndShapeDataReference, OrtStatus*>(value, &type, &shape, &rank));
   const char* name = inputs_[index].name;
   if (rank > kMaxRank) throw Refused(std::string(name) + " has " + std::to_string(rank) + " axes");
+  std::copy_n(shape, rank, tensor.shape);
   tensor.rank = static_cast<int>(rank);
   tensor.element = static_cast<Element>(type);
   const Element wanted = inputs_[index].element;

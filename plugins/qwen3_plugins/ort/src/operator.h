@@ -102,21 +102,20 @@ class Attributes {
 
 class Context {
  public:
-  Context(OrtKernelContext* context, const Port* inputs, size_t count)
-      : context_(context), inputs_(inputs), count_(count) {}
+  // Throws Refused where ONNX Runtime does not say how many inputs the node has.
+  Context(OrtKernelContext* context, const Port* inputs, size_t count);
   // Input `index`, its element type checked against the table (unless `any`); an absent optional one is false.
   Tensor input(size_t index) const;
   // Output `index`, allocated with a shape.
   Tensor output(size_t index, std::initializer_list<int64_t> shape) const;
-  // How many inputs the node has; trailing optional ones may be missing.
-  size_t input_count() const;
   // ONNX Runtime's own thread pool.
   Parallel parallel() const;
 
  private:
   OrtKernelContext* context_;
   const Port* inputs_;
-  size_t count_;
+  size_t count_;    // of the table
+  size_t present_;  // of the node: trailing optional ones may be missing
 };
 
 // Throws Refused("<what> has <found>, expected <expected>") unless `tensor` has exactly this shape; -1 matches any

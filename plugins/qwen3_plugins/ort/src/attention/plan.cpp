@@ -9,19 +9,22 @@ namespace {
 
 constexpr int64_t kBlockRows = 128;      // query rows that share one conversion of the cache
 constexpr int64_t kLeastPart = 256;      // keys below which splitting them costs more than it brings
-constexpr int64_t kLeastWork = 256;      // keys times kv heads of the smallest item worth a thread's attention
+constexpr int64_t kLeastWork = 256;      // keys times kv heads below which a thread gets one item and no more
 constexpr int64_t kItemsPerThread = 3;   // slack for threads that run at different speeds
 
 int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
 
-// Keys times kv heads of one item, so that every thread gets several.
+// Keys times kv heads of one item, so that every thread gets several, and as many as any other: with three items for two
+// threads, one of them would wait.
 int64_t work_of_an_item(const Step& step, int threads) {
   int64_t keys = 0;
   for (int64_t s = 0; s < step.sequences; ++s) {
     const int64_t count = step.query_start[s + 1] - step.query_start[s];
     if (count > 0) keys += step.context_len[s] + count;
   }
-  return std::max(kLeastWork, keys * step.cache.kv_heads / (kItemsPerThread * std::max(threads, 1)));
+  const int64_t work = keys * step.cache.kv_heads, workers = std::max(threads, 1);
+  const int64_t each = std::clamp<int64_t>(work / (kLeastWork * workers), 1, kItemsPerThread);
+  return std::max<int64_t>(1, divide_up(work, each * workers));
 }
 
 void add_blocks(Plan& plan, int64_t sequence, int64_t kv_head, int64_t context, int64_t count, int64_t block) {

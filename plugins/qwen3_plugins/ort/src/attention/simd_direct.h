@@ -59,6 +59,14 @@ inline void prefetch_row(const void* row, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(line + i, 0, 2);
 }
 
+// What nothing is computed before: the first runs of a walk.
+template <class Element>
+void fetch(const Located<Element>& run, int64_t dim) {
+  const int64_t bytes = dim * static_cast<int64_t>(sizeof(Element));
+  for (int64_t k = 0; k < run.count; ++k) prefetch_row(run.keys[k], bytes);
+  for (int64_t k = 0; k < run.count; ++k) prefetch_row(run.values[k], bytes);
+}
+
 // scores[r][key] for R query rows, four keys at a time, while the keys `ahead` are fetched.
 template <int R, class Element>
 void score(const float* queries, int64_t stride, const Located<Element>& at, const Located<Element>& ahead, int64_t dim,
@@ -228,7 +236,10 @@ void read_in_runs(const Attend& a, int64_t least, const AttendRun& attend_run) {
     locate(a, a.kv_head + next.head, next.begin, next.end(a, keys) - next.begin, to);
     next.advance(a, keys);
   };
-  for (int i = 0; i < ahead; ++i) locate_next(located[i]);
+  for (int i = 0; i < ahead; ++i) {
+    locate_next(located[i]);
+    fetch(located[i], a.cache->head_dim);
+  }
   int now = 0;
   for (Walk at{a.begin, 0}; at.begin < a.end; at.advance(a, keys)) {
     const int last = now == 0 ? ahead : now - 1;

@@ -55,6 +55,16 @@ inline void widen(const uint8_t* panel, int64_t k, int half, __m256 (&w)[kStep])
   }
 }
 
+// The same of fp8 for all 16 rows, which share all but the last step.
+inline void widen_both(const uint8_t* panel, int64_t k, __m256 (&w)[2][kStep]) {
+  for (int i = 0; i < kStep; ++i) {
+    const __m256i moved = _mm256_slli_epi16(_mm256_cvtepi8_epi16(load_half(panel + (k + i) * kPanel)), 7);
+    const __m256i bits = _mm256_and_si256(moved, _mm256_set1_epi16(static_cast<short>(0xbf80)));
+    w[0][i] = _mm256_cvtph_ps(_mm256_castsi256_si128(bits));
+    w[1][i] = _mm256_cvtph_ps(_mm256_extracti128_si256(bits, 1));
+  }
+}
+
 // sum[h][r] = over inputs [begin, end). One row runs in four chains, so that additions do not wait for each other.
 template <Format format, int rows, int halves>
 inline void accumulate(const uint8_t* panel, const float* x, int64_t begin, int64_t end, int first,
@@ -65,9 +75,14 @@ inline void accumulate(const uint8_t* panel, const float* x, int64_t begin, int6
     for (int h = 0; h < halves; ++h)
       for (int r = 0; r < rows; ++r) part[c][h][r] = _mm256_setzero_ps();
   for (int64_t k = begin; k < end; k += kStep) {
+    __m256 wide[halves][kStep];
+    if constexpr (format == Format::fp8 && halves == 2) {
+      widen_both(panel, k, wide);
+    } else {
+      for (int h = 0; h < halves; ++h) widen<format>(panel, k, first + h, wide[h]);
+    }
     for (int h = 0; h < halves; ++h) {
-      __m256 w[kStep];
-      widen<format>(panel, k, first + h, w);
+      const __m256(&w)[kStep] = wide[h];
       for (int i = 0; i < kStep; ++i)
         for (int r = 0; r < rows; ++r)
           part[i % kChains][h][r] =
