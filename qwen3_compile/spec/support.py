@@ -58,7 +58,7 @@ RTX_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
 FIRST_CAPABILITY = {"fp8": "8.9", "int4": "8.0", "bf16": "8.0"}
 
 # The first that our plugins' kernels are compiled for, and the first on which TensorRT multiplies float32 (the router).
-EXPERTS_CAPABILITY = PLUGIN_CAPABILITY = "8.0"
+EXPERTS_CAPABILITY = "8.0"
 
 SUPPORT: dict[tuple[str, str], Accepted] = {
     ("ort-cpu", "cpu"): Accepted(

@@ -9,7 +9,6 @@ from qwen3_compile.spec.support import (
     EXPERTS_CAPABILITY,
     FIRST_CAPABILITY,
     INTEGERS,
-    PLUGIN_CAPABILITY,
     SUPPORT,
     TENSORRT,
     at_least,
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 PLUGIN_HEADS = (64, 128)
 PLUGIN_GROUPS = (32, 128)
+PLUGIN_CAPABILITIES = ("8.0", "8.6", "8.9", "9.0", "10.0", "10.3", "12.0", "12.1")
 _KINDS = ("weights", "lm_head", "embedding", "activations", "kv_cache")
 _MATRICES = ("weights", "lm_head", "embedding")
 
@@ -149,7 +149,7 @@ def _whole_groups(spec: Spec) -> Iterator[Problem]:
 
 def _kernels(spec: Spec) -> Iterator[Problem]:
     target, precision = spec.target, spec.precision
-    yield from _too_old(spec)
+    yield from _without_kernels(spec)
     if target.attention == "plugin" and (width := spec.model.architecture.head_dim) not in PLUGIN_HEADS:
         expected = " or ".join(map(str, PLUGIN_HEADS))
         yield Problem(("target", "attention"), f"the plugin has kernels for a head_dim of {expected}, found {width}")
@@ -171,17 +171,20 @@ def _named(spec: Spec) -> list[str]:
     return [capability for capability in spec.target.compute_capabilities or [] if capability in known]
 
 
-def _too_old(spec: Spec) -> Iterator[Problem]:
-    """Architectures without the kernels that the engine is made of."""
-    target, named = spec.target, _named(spec)
-    for asked, what, needed in (
-        (target.attention == "plugin", "our attention plugin", PLUGIN_CAPABILITY),
-        (target.moe is not None, "a mixture of experts", EXPERTS_CAPABILITY),
-    ):
-        lacking = [capability for capability in named if not at_least(capability, needed)]
-        if asked and lacking and not _lacks_a_format(spec, lacking):
-            found = f"{what} needs compute capability {needed}, found {', '.join(lacking)}: take it out"
-            yield Problem(("target", "compute_capabilities"), found)
+def _without_kernels(spec: Spec) -> Iterator[Problem]:
+    """Architectures without the kernels that the engine is made of, unless a format is what they lack."""
+    target = spec.target
+    named = [capability for capability in _named(spec) if not _lacks_a_format(spec, [capability])]
+    if "plugin" in (target.attention, target.moe):
+        lacking = [capability for capability in named if capability not in PLUGIN_CAPABILITIES]
+        needed = f"the plugins have kernels for {', '.join(PLUGIN_CAPABILITIES)}"
+    elif target.moe is not None:
+        lacking = [capability for capability in named if not at_least(capability, EXPERTS_CAPABILITY)]
+        needed = f"a mixture of experts needs compute capability {EXPERTS_CAPABILITY}"
+    else:
+        return
+    if lacking:
+        yield Problem(("target", "compute_capabilities"), f"{needed}, found {', '.join(lacking)}: take it out")
 
 
 def _lacks_a_format(spec: Spec, capabilities: list[str]) -> bool:

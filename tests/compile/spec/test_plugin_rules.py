@@ -3,9 +3,13 @@
 import pytest
 from test_spec_rules import MOE, error, spec
 
+from qwen3_compile.spec.support import SUPPORT
+from qwen3_compile.spec.tensorrt_checks import PLUGIN_CAPABILITIES
 from qwen3_graphs.lowered import Plugins
+from qwen3_plugins.tensorrt.kernels.attention import AttentionShape, attention_kernels
 
 RTX = "target.backend=tensorrt-rtx"
+HALF, CAPABILITIES = ["precision.weights=fp16"], "target.compute_capabilities"
 PLUGIN_EXPERTS = [*MOE, "target.moe=plugin"]
 
 
@@ -21,6 +25,10 @@ def test_plugins_reach_the_graphs_package():
     ("overrides", "words"),
     [
         (["target.attention=plugin"], "target.attention: the plugin has kernels for a head_dim of 64 or 128, found 32"),
+        (
+            [*HALF, "model.architecture.head_dim=64", "target.attention=plugin", f"{CAPABILITIES}=['8.9', '7.5']"],
+            f"{CAPABILITIES}: the plugins have kernels for {', '.join(PLUGIN_CAPABILITIES)}, found 7.5",
+        ),
         ([*PLUGIN_EXPERTS, "precision.weights=int8", "precision.group_size=channel"], "found weights int8"),
         ([*PLUGIN_EXPERTS, "precision.group_size=64"], "in groups of 32 or 128, found 64"),
         (
@@ -31,3 +39,14 @@ def test_plugins_reach_the_graphs_package():
 )
 def test_what_the_plugins_do_not_compute_is_refused(overrides, words):
     assert words in error(RTX, *overrides)
+
+
+def test_the_spec_knows_the_kernels_architectures():
+    shape = AttentionShape(2, 1, 64, 16, 1e-6, "fp16")
+    for capability in SUPPORT["tensorrt", "cuda"].capabilities:
+        try:
+            attention_kernels(shape, int(capability.replace(".", "")))
+        except ValueError:
+            assert capability not in PLUGIN_CAPABILITIES
+        else:
+            assert capability in PLUGIN_CAPABILITIES
