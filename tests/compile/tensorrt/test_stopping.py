@@ -33,7 +33,7 @@ def write_deep_graph(path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_build_and_leaves_no_plan(tmp_path, number):
-    def stop(number, frame):
+    def stop(number, _):
         raise SystemExit(128 + number)
 
     write_deep_graph(tmp_path / "model.onnx")
