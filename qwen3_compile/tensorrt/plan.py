@@ -83,6 +83,8 @@ def build_plan(model: Path, plan: Path, request: PlanRequest) -> PlanFacts:
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = _import(trt, network, logger, model, request, messages)
         config = builder.create_builder_config()
+        # On by default, it would round a router's float32 inputs to ten bits: validated arithmetic keeps them.
+        config.clear_flag(trt.BuilderFlag.TF32)
         if request.plugins:
             v3.allow_in_place(trt, config)
         _profile(builder, config, network, request.profiles)
