@@ -57,6 +57,9 @@ RTX_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
 # The messages of TensorRT for RTX's builder say the same ("HW-specific datatypes: fp8_e4m3", "int4", "b16").
 FIRST_CAPABILITY = {"fp8": "8.9", "int4": "8.0", "bf16": "8.0"}
 
+# The first that our plugins' kernels are compiled for, and the first on which TensorRT multiplies float32 (the router).
+EXPERTS_CAPABILITY = "8.0"
+
 SUPPORT: dict[tuple[str, str], Accepted] = {
     ("ort-cpu", "cpu"): Accepted(
         _OURS,
@@ -130,7 +133,12 @@ SUPPORT: dict[tuple[str, str], Accepted] = {
 def has_formats(capability: str, kinds: Iterable[object]) -> bool:
     """Whether an architecture, such as `8.9`, has every number format of `kinds`; what is no format is ignored."""
     first = (FIRST_CAPABILITY[kind] for kind in kinds if isinstance(kind, str) and kind in FIRST_CAPABILITY)
-    return all(_number(capability) >= _number(needed) for needed in first)
+    return all(at_least(capability, needed) for needed in first)
+
+
+def at_least(capability: str, needed: str) -> bool:
+    """Whether an architecture is `needed` or newer."""
+    return _number(capability) >= _number(needed)
 
 
 def _number(capability: str) -> tuple[int, int]:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qwen3_compile.spec.problems import Problem
-from qwen3_compile.spec.support import FIRST_CAPABILITY, INTEGERS, SUPPORT, TENSORRT, has_formats
+from qwen3_compile.spec.support import (
+    EXPERTS_CAPABILITY,
+    FIRST_CAPABILITY,
+    INTEGERS,
+    SUPPORT,
+    TENSORRT,
+    at_least,
+    has_formats,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,8 +79,7 @@ def _capabilities(spec: Spec) -> Iterator[Problem]:
 
 def _formats(spec: Spec) -> Iterator[Problem]:
     """The number formats that an architecture lacks."""
-    known = SUPPORT[spec.target.backend, "cuda"].capabilities
-    named = [capability for capability in spec.target.compute_capabilities or [] if capability in known]
+    named = _named(spec)
     for key in _KINDS:
         kind = getattr(spec.precision, key)
         lacking = [capability for capability in named if not has_formats(capability, [kind])]
@@ -142,16 +149,7 @@ def _whole_groups(spec: Spec) -> Iterator[Problem]:
 
 def _kernels(spec: Spec) -> Iterator[Problem]:
     target, precision = spec.target, spec.precision
-    if "plugin" in (target.attention, target.moe):
-        named = [
-            each for each in target.compute_capabilities or [] if each in SUPPORT[target.backend, "cuda"].capabilities
-        ]
-        if lacking := [each for each in named if each not in PLUGIN_CAPABILITIES]:
-            yield Problem(
-                ("target", "compute_capabilities"),
-                f"the plugins have kernels for {', '.join(PLUGIN_CAPABILITIES)}, "
-                f"found {', '.join(lacking)}: take native",
-            )
+    yield from _without_kernels(spec)
     if target.attention == "plugin" and (width := spec.model.architecture.head_dim) not in PLUGIN_HEADS:
         expected = " or ".join(map(str, PLUGIN_HEADS))
         yield Problem(("target", "attention"), f"the plugin has kernels for a head_dim of {expected}, found {width}")
@@ -165,6 +163,34 @@ def _kernels(spec: Spec) -> Iterator[Problem]:
         yield Problem(("precision", "activation_quantization"), found)
     if target.moe is not None and not spec.model.architecture.num_experts:
         yield Problem(("target", "moe"), f"a dense model has no experts, found {target.moe!r}: leave it out")
+
+
+def _named(spec: Spec) -> list[str]:
+    """The spec's architectures, without those that are refused because the backend does not know them."""
+    known = SUPPORT[spec.target.backend, "cuda"].capabilities
+    return [capability for capability in spec.target.compute_capabilities or [] if capability in known]
+
+
+def _without_kernels(spec: Spec) -> Iterator[Problem]:
+    """Architectures without the kernels that the engine is made of, unless a format is what they lack."""
+    target = spec.target
+    named = [capability for capability in _named(spec) if not _lacks_a_format(spec, [capability])]
+    if "plugin" in (target.attention, target.moe):
+        lacking = [capability for capability in named if capability not in PLUGIN_CAPABILITIES]
+        needed = f"the plugins have kernels for {', '.join(PLUGIN_CAPABILITIES)}"
+    elif target.moe is not None:
+        lacking = [capability for capability in named if not at_least(capability, EXPERTS_CAPABILITY)]
+        needed = f"a mixture of experts needs compute capability {EXPERTS_CAPABILITY}"
+    else:
+        return
+    if lacking:
+        yield Problem(("target", "compute_capabilities"), f"{needed}, found {', '.join(lacking)}: take it out")
+
+
+def _lacks_a_format(spec: Spec, capabilities: list[str]) -> bool:
+    """Whether these architectures are refused already, for a number format."""
+    kinds = [getattr(spec.precision, key) for key in _KINDS]
+    return not all(has_formats(capability, kinds) for capability in capabilities)
 
 
 def _profiles(spec: Spec) -> Iterator[Problem]:

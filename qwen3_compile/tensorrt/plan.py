@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qwen3_compile.errors import CompileError
 from qwen3_compile.tensorrt.library import load_library
 from qwen3_compile.tensorrt.messages import explained, listening
+from qwen3_compile.tensorrt.stopping import stoppable
 from qwen3_plugins.tensorrt import v3
 from qwen3_plugins.tensorrt.errors import PluginError
 from qwen3_plugins.tensorrt.importing import with_plugins
@@ -83,13 +84,15 @@ def build_plan(model: Path, plan: Path, request: PlanRequest) -> PlanFacts:
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = _import(trt, network, logger, model, request, messages)
         config = builder.create_builder_config()
+        # On by default, it would round a router's float32 inputs to ten bits: validated arithmetic keeps them.
+        config.clear_flag(trt.BuilderFlag.TF32)
         if request.plugins:
             v3.allow_in_place(trt, config)
         _profile(builder, config, network, request.profiles)
         if request.backend == "tensorrt-rtx":
             _choose_architectures(trt, config, request.capabilities)
         layers = Counter(network.get_layer(index).type.name for index in range(network.num_layers))
-        built = builder.build_serialized_network(network, config)
+        built = stoppable(trt, config, lambda: builder.build_serialized_network(network, config))
         del parser  # the network's weights were in its memory until here
         if built is None:
             raise _failure(request, "build", messages)

@@ -98,8 +98,11 @@ class HostCuda:
             return real.cudaError_t.cudaErrorMemoryAllocation, None
         return OK, self._reserve(self.allocated, size)
 
-    def _malloc_host(self, size: int) -> tuple[Any, ...]:
-        return OK, self._reserve(self.pinned, size)
+    def _host_register(self, address: int, size: int, _: int) -> tuple[Any, ...]:
+        assert address % 4096 == size % 4096 == 0, "pages that something else may lie in too"
+        self.pinned[address] = np.ctypeslib.as_array((ctypes.c_ubyte * size).from_address(address))
+        self.pinned[address].fill(0xFF)
+        return (OK,)
 
     @staticmethod
     def _reserve(table: dict[int, np.ndarray], size: int) -> int:
@@ -113,7 +116,7 @@ class HostCuda:
         del self.allocated[address]
         return (OK,)
 
-    def _free_host(self, address: int) -> tuple[Any, ...]:
+    def _host_unregister(self, address: int) -> tuple[Any, ...]:
         del self.pinned[address]
         return (OK,)
 

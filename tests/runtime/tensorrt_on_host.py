@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
-import tensorrt_rtx as real
+
+from qwen3_plugins.tensorrt import library
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from cuda_on_host import HostCuda
+
+real: Any = library.load("tensorrt_rtx")
+LOGGER = real.Logger(real.Logger.ERROR)  # TensorRT keeps the first that it is given, without owning it
 
 ONNX_TYPE = {"FLOAT": 1, "HALF": 10, "INT32": 6, "INT64": 7}
 SCRATCH = 4096
@@ -68,10 +72,9 @@ def import_network(path: Path, sizes: Sequence[Mapping[str, tuple[int, int, int]
         path: the file.
         sizes: of each profile, least, best and most by the name of a dimension.
     """
-    logger = real.Logger(real.Logger.ERROR)
-    builder = real.Builder(logger)
+    builder = real.Builder(LOGGER)
     network = builder.create_network(0)
-    parser = real.OnnxParser(network, logger)
+    parser = real.OnnxParser(network, LOGGER)
     assert parser.parse_from_file(str(path)), [parser.get_error(i).desc() for i in range(parser.num_errors)]
     profiles = []
     for bounds in sizes:

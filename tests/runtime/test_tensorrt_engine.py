@@ -89,8 +89,12 @@ def test_generation_in_a_batch_is_the_references_greedy_choice(tiny: Tiny, trt: 
 
 
 @pytest.mark.usefixtures("trt")
-def test_logits_of_any_schedule_are_the_references(tiny: Tiny) -> None:
+@pytest.mark.parametrize("rows_at_once", [1, 64])  # the batch of four at least
+def test_logits_of_any_schedule_are_the_references(
+    tiny: Tiny, rows_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every row of four sequences, fed in random chunks to random blocks, against one pass of transformers."""
+    monkeypatch.setattr(launch, "ROWS_AT_ONCE", rows_at_once)
     rng = np.random.default_rng(1)
     sequences = [rng.integers(0, VOCAB, length) for length in (CONTEXT, 33, 17, 50)]
     expected = [reference_rows(tiny.model, sequence.tolist()) for sequence in sequences]

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import tensorrt_rtx as real
 import torch
 from built_engine import CONTEXT, GREEDY, SIZES, VOCAB, prompts, reference_rows, with_changed_manifest
 from cuda_on_host import HostCuda
-from tensorrt_on_host import HostTensorRt
+from tensorrt_on_host import LOGGER, HostTensorRt, real
 
 from qwen3_graphs.architecture import Architecture
 from qwen3_graphs.model import Batch, Qwen3
 from qwen3_runtime import Engine, EngineError, Request
 from qwen3_runtime.backends import tensorrt
+from qwen3_runtime.backends.tensorrt import launch
 from qwen3_runtime.step import Step
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class EagerPlan:
         self.tensors["logits"] = tensor("FLOAT", ("R", VOCAB), is_input=False)
         for layer in range(LAYERS):
             self.tensors[f"kv_out.{layer}"] = tensor(*INPUTS[f"kv.{layer}"], is_input=False)
-        self._builder = real.Builder(real.Logger(real.Logger.ERROR))
+        self._builder = real.Builder(LOGGER)
         self.profiles = [self._profile(tokens) for tokens in (TOKENS, BATCH)]
 
     def _profile(self, tokens: int) -> Any:
@@ -140,8 +140,11 @@ def test_generation_in_a_batch_is_the_references_greedy_choice(built: Any, trt: 
     assert trt.cuda.clean
 
 
-def test_logits_of_any_schedule_are_the_references(built: Any, trt: HostTensorRt) -> None:
-    """Every row of four sequences over permuted blocks, more rows than the plan gives at once."""
+def test_logits_of_any_schedule_are_the_references(
+    built: Any, trt: HostTensorRt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every row of four sequences over permuted blocks, more rows than are given at once."""
+    monkeypatch.setattr(launch, "ROWS_AT_ONCE", 1)
     path, model, _ = built
     rng = np.random.default_rng(2)
     sequences = [rng.integers(0, VOCAB, length) for length in (CONTEXT, 33, 17, 50)]

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import tensorrt_rtx
 from built_engine import CONTEXT, GREEDY, rewrite, with_changed_manifest
 from cuda.bindings import runtime as cudart
 from cuda_on_host import HostCuda
-from tensorrt_on_host import MAGIC, HostContext, HostTensorRt, import_network
+from tensorrt_on_host import MAGIC, HostContext, HostTensorRt, import_network, real
 
 from qwen3_compile.spec.load import load_spec
 from qwen3_compile.tensorrt import profiles_of
@@ -63,6 +62,7 @@ def test_without_a_gpu_the_real_bindings_say_so(engine: Path) -> None:
         text=True,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         check=False,
+        timeout=60,
     )
     assert "EngineError: no NVIDIA GPU that CUDA can use: " in done.stderr.splitlines()[-1]
 
@@ -81,7 +81,7 @@ def test_a_missing_module_is_named(engine: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_real_modules_are_those_of_the_target() -> None:
-    assert import_bindings("tensorrt-rtx") == (tensorrt_rtx, cudart)
+    assert import_bindings("tensorrt-rtx") == (real, cudart)
 
 
 def test_a_gpu_that_the_engine_was_not_built_for_is_named_with_what_to_do(engine: Path, trt: HostTensorRt) -> None:
@@ -98,7 +98,7 @@ def test_a_plan_of_another_version_is_told_from_one_that_is_damaged(
 ) -> None:
     other = with_changed_manifest(engine, tmp_path / "engine", "tools", {"tensorrt-rtx": "1.6.0"})
     rewrite(other, "model.plan", b"not" + MAGIC)
-    assert f"built with TensorRT 1.6.0, this is {tensorrt_rtx.__version__}" in refusal(other)
+    assert f"built with TensorRT 1.6.0, this is {real.__version__}" in refusal(other)
     damaged = with_changed_manifest(engine, tmp_path / "damaged", "tools", {})
     rewrite(damaged, "model.plan", b"not" + MAGIC)
     assert "refuses the plan (Serialization assertion failed.)" in refusal(damaged)
@@ -112,7 +112,7 @@ def test_the_real_runtime_gives_the_reason_that_it_logs(tmp_path: Path) -> None:
     device = Device(cuda)
     for _ in range(2):  # TensorRT keeps the first logger that it is given
         with pytest.raises(EngineError, match=r"model\.plan: TensorRT refuses the plan \(.*magicTag.*") as caught:
-            Plan(tensorrt_rtx, device, plan, built_with=tensorrt_rtx.__version__)
+            Plan(real, device, plan, built_with=real.__version__)
         assert "\n" not in str(caught.value)
     device.close()
     assert cuda.clean
@@ -224,6 +224,32 @@ def test_a_step_larger_than_the_plan_is_refused(engine: Path, trt: HostTensorRt)
     assert trt.cuda.clean
 
 
-def test_an_engine_whose_graph_is_not_for_the_cpu_says_so(engine: Path, tmp_path: Path) -> None:
-    plugin = with_changed_manifest(engine, tmp_path / "engine", "target", {"attention": "plugin"})
-    assert "this engine is for tensorrt-rtx with plugin attention" in refusal(plugin, on_cpu=True)
+def test_other_engines_have_no_graph_to_run_instead(engine: Path, tmp_path: Path) -> None:
+    other = with_changed_manifest(engine, tmp_path / "engine", "target", {"backend": "ort", "provider": "cuda"})
+    assert refusal(other, on_cpu=True) == (
+        "on_cpu: only TensorRT engines have a graph to run instead, this engine is for ort"
+    )
+
+
+def own_process(script: str) -> subprocess.CompletedProcess[str]:
+    preamble = "from qwen3_runtime.backends.tensorrt.plan import import_bindings; "
+    return subprocess.run(
+        [sys.executable, "-c", preamble + script], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_a_tensorrt_that_was_imported_plainly_does_for_plans_without_plugins() -> None:
+    done = own_process(
+        "import tensorrt_rtx; print(import_bindings('tensorrt-rtx')[0] is tensorrt_rtx);"
+        "import_bindings('tensorrt-rtx', plugins=True)"
+    )
+    assert done.stdout.strip() == "True"
+    assert "EngineError: the engine needs our plugins: tensorrt_rtx was imported before" in done.stderr
+
+
+def test_the_plugins_of_a_plan_are_known_before_it_is_opened() -> None:
+    done = own_process(
+        "trt, _ = import_bindings('tensorrt-rtx', plugins=True); import_bindings('tensorrt-rtx', plugins=True);"
+        "print(*(made.name for made in trt.get_plugin_registry().all_creators))"
+    )
+    assert {"Qwen3Attention", "Qwen3MoE"} <= set(done.stdout.split())

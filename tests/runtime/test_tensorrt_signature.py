@@ -126,9 +126,11 @@ def test_every_difference_from_the_manifest_is_named(slots: dict[str, Slot]) -> 
 
 def test_sizes_come_from_the_shapes_of_all_inputs() -> None:
     shapes = {"input_ids": (3, 7), "query_len": (3,), "logits_rows": (2,)}
-    assert measure(PADDED, shapes) == {"batch": 3, "length": 7, "rows": 2}
+    assert measure(PADDED, shapes, {"batch": 3}) == {"batch": 3, "length": 7, "rows": 2}
     with pytest.raises(EngineError, match="a step has 2 as the batch of 'query_len', 3 elsewhere"):
-        measure(PADDED, {**shapes, "query_len": (2,)})
+        measure(PADDED, {**shapes, "query_len": (2,)}, {})
+    with pytest.raises(EngineError, match="a step has 3 as the batch of 'input_ids', 4 elsewhere"):
+        measure(PADDED, shapes, {"batch": 4})
 
 
 sizes = st.integers(1, 3000)

@@ -42,7 +42,7 @@ def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
         {**row_handlers(), "Attention": attention, "MoE": experts},
         {"": OPSET, DOMAIN: 1},
         capacity=limits.max_context,
-        functions=functions(precision.activations),
+        functions=functions(),
     )
 
 

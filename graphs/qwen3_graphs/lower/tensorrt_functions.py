@@ -4,11 +4,10 @@ TensorRT's parser knows the names and imports layers of its own (`IAttention`, `
 reader runs these bodies. The standard `Attention` would not do: the parser drops its lengths and aligns its causal
 mask with the wrong corner.
 
-Arithmetic in bfloat16 is a node of this domain too, since ONNX Runtime's CPU provider has none, and so are conversions
-to and from eight and four bits. TensorRT knows `MatMul` by that name in any domain; others compute in float32 and round
-the result, which is the same arithmetic. Arithmetic in other types is the standard operator. Conversions are written so
-for fp16 as well: of the standard ones ONNX Runtime 1.31 fuses some with their users, with other results, and lacks the
-kernel of others.
+Arithmetic on hidden states is a node of this domain too, and so are conversions to and from eight and four bits.
+TensorRT knows `MatMul` by that name in any domain; others compute in float32 and round the result, which is the same
+arithmetic. Written in standard operators, ONNX Runtime 1.31 on CPU would refuse bfloat16, leave out roundings to fp16
+(and with them what overflows there), and fuse conversions with their users, with other results.
 """
 
 from __future__ import annotations
@@ -28,16 +27,13 @@ ATTENTION, CACHE_UPDATE = "TRT_Attention", "TRT_KVCacheUpdate"
 PADDED = "padded_bhnd"  # the parser's word for [batch, heads, tokens, head_dim]
 
 _OPSET = 24
-_CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 _INPUTS = {"Add": 2, "Gemm": 2, "MatMul": 2, "Mul": 2, "Sigmoid": 1}
 
 
-def functions(activations: str) -> tuple[ir.Function, ...]:
-    """Return the functions that a lowered graph may call, for hidden states in a type."""
-    layers = (_attention(), _cache_update(), _quantize(), _dequantize())
-    if activations != "bf16":
-        return layers
-    return (*layers, *(_arithmetic(op_type, count) for op_type, count in _INPUTS.items()))
+def functions() -> tuple[ir.Function, ...]:
+    """Return the functions that a lowered graph may call."""
+    arithmetic = (_arithmetic(op_type, count) for op_type, count in _INPUTS.items())
+    return (_attention(), _cache_update(), _quantize(), _dequantize(), *arithmetic)
 
 
 def computed(
@@ -53,8 +49,7 @@ def computed(
         attributes: of the standard operator; `Gemm` has its own.
     """
     given: dict[str, Attribute] = {"transB": 1} if op_type == "Gemm" else attributes or {}
-    domain = DOMAIN if step.precision.activations == "bf16" or op_type in _CONVERSIONS else ""
-    return step.writer.op(op_type, *inputs, name=name, domain=domain, **given)
+    return step.writer.op(op_type, *inputs, name=name, domain=DOMAIN, **given)
 
 
 def _arithmetic(op_type: str, count: int) -> ir.Function:

@@ -41,7 +41,7 @@ def lower(semantic: ir.Model, precision: Precision, limits: Limits, plugins: Plu
     operators = {node.op_type for node in semantic.graph if node.domain == schemas.DOMAIN}
     moe = plugins.moe and "MoE" in operators
     opsets = {"": tensorrt.OPSET, tensorrt_functions.DOMAIN: 1, schemas.DOMAIN: schemas.VERSION}
-    functions = list(tensorrt_functions.functions(precision.activations))
+    functions = list(tensorrt_functions.functions())
     if moe:
         _check_experts(precision)
         functions.extend(expert_functions(tensorrt.OPSET, precision.weights.kind))

@@ -94,6 +94,21 @@ def test_formats_reach_the_graphs_package(precision, weights, precise):
             "precision.weights",
             "int4 needs compute capability 8.0",
         ),
+        (
+            [*MOE, "precision.weights=fp16", f"{CAPABILITIES}=['7.5', '8.9']"],
+            CAPABILITIES,
+            "a mixture of experts needs compute capability 8.0, found 7.5: take it out",
+        ),
+        (
+            [
+                "precision.weights=fp16",
+                "model.architecture.head_dim=64",
+                "target.attention=plugin",
+                f"{CAPABILITIES}=['7.5']",
+            ],
+            CAPABILITIES,
+            "the plugins have kernels for 8.0, 8.6, 8.9, 9.0, 10.0, 10.3, 12.0, 12.1, found 7.5",
+        ),
         # Types.
         (["precision.weights=fp16", "precision.kv_cache=bf16"], "precision.kv_cache", "expected fp16"),
         (["precision.embedding=int4"], "precision.embedding", "computes fp16 or bf16, found 'int4'"),
@@ -147,6 +162,22 @@ def test_formats_reach_the_graphs_package(precision, weights, precise):
         (["precision.group_size=128", *MOE], "precision.group_size", "moe_intermediate_size (64)"),
         # Kernels and profiles.
         (["target.moe=plugin"], "target.moe", "a dense model has no experts"),
+        (["target.attention=plugin"], "target.attention", "kernels for a head_dim of 64 or 128, found 32"),
+        (
+            [*MOE, "target.moe=plugin", "precision.weights=int8"],
+            "target.moe",
+            "fp16, bf16, fp8 and int4, found weights",
+        ),
+        (
+            [*MOE, "target.moe=plugin", "precision.group_size=64"],
+            "precision.group_size",
+            "kernels for int4 in groups of 32 or 128, found 64",
+        ),
+        (
+            [*MOE, "target.moe=plugin", "precision.weights=fp8", "precision.activation_quantization=fp8"],
+            "precision.activation_quantization",
+            "experts of the plugin keep their inputs, found 'fp8'",
+        ),
         (["target.profiles.decode_batch=5"], "target.profiles.decode_batch", "at most limits.max_batch (4), found 5"),
         (["target.profiles.prefill_tokens=513"], "target.profiles.prefill_tokens", "at most limits.max_step_tokens"),
         (["target.provider=cpu"], "target", "no backend tensorrt-rtx on cpu"),

@@ -11,7 +11,7 @@ from qwen3_graphs.lower import lower
 from qwen3_graphs.lowered import Precision, WeightFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     import onnx
@@ -47,9 +47,12 @@ def executed(
     output: str = "logits",
     calibrated: Mapping[str, np.ndarray] | None = None,
     level: str = AS_WRITTEN,
+    edit: Callable[[onnx.ModelProto], None] | None = None,
 ) -> Engine:
     """The same file opened by ONNX Runtime."""
     proto = imported(architecture, formats, output=output, calibrated=calibrated)
+    if edit is not None:
+        edit(proto)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from conversation import SEQUENCES, Conversation
@@ -120,6 +121,27 @@ def test_shares_that_are_not_renormalised() -> None:
     conversation = Conversation(executed(UNNORMALISED, precision("fp16")))
     conversation.step({0: 6, 1: 3})
     assert_agrees(conversation)
+
+
+def test_an_expert_that_overflows_on_a_token_that_is_not_its_own_does_not_reach_it() -> None:
+    """All experts compute: what is infinite in fp16 must not become 0 times infinity."""
+    token = [SEQUENCES[0][:1]]
+
+    def answer(swollen: int | None) -> np.ndarray:
+        def swell(proto: onnx.ModelProto) -> None:
+            (up,) = (tensor for tensor in proto.graph.initializer if tensor.name.endswith("up_proj.weight.columns"))
+            matrices = onnx.numpy_helper.to_array(up).copy()
+            if swollen is not None:
+                matrices[swollen] = np.copysign(np.float16(6e4), matrices[swollen])
+            up.raw_data = matrices.tobytes()
+
+        engine = executed(SHALLOW, precision("fp16"), edit=swell)
+        return engine.call(token, [0], engine.caches(1))[0]
+
+    plain, answers = answer(None), [answer(expert) for expert in range(SHALLOW.num_experts)]
+    unchosen = SHALLOW.num_experts - SHALLOW.num_experts_per_tok
+    assert sum(np.array_equal(found, plain) for found in answers) == unchosen
+    assert sum(not np.isfinite(found).all() for found in answers) == SHALLOW.num_experts_per_tok
 
 
 def test_stretched_positions() -> None:

@@ -7,21 +7,25 @@ that the operator was given, at a place that a kernel can read its type from.
 from __future__ import annotations
 
 import ctypes
+import inspect
 import json
 import os
 import sys
+from dataclasses import asdict, fields
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 os.environ["TRITON_INTERPRET"] = "1"
 
+import onnx
 import torch
 from attention_steps import eager, make_step
 from interpreted import _interpret
 from moe_steps import TYPES
 from moe_steps import make_step as make_moe_step
+from onnx import helper
 
-from qwen3_plugins.tensorrt import launch
+from qwen3_plugins.tensorrt import importing, launch, quick
 from qwen3_plugins.tensorrt.attention import Attention
 from qwen3_plugins.tensorrt.binary import Binary
 from qwen3_plugins.tensorrt.kernels.attention import AttentionShape
@@ -29,11 +33,20 @@ from qwen3_plugins.tensorrt.kernels.moe import Experts
 from qwen3_plugins.tensorrt.moe import MoE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qwen3_plugins.tensorrt.kernels.kernel import Kernel
     from qwen3_plugins.tensorrt.operator import Operator
 
 STREAM, CONTEXT = 7, 11
 ELEMENTS = {**TYPES, "*u8": torch.uint8}
+ELEMENT_TYPES = {
+    torch.float16: onnx.TensorProto.FLOAT16,
+    torch.bfloat16: onnx.TensorProto.BFLOAT16,
+    torch.float32: onnx.TensorProto.FLOAT,
+    torch.int32: onnx.TensorProto.INT32,
+    torch.uint8: onnx.TensorProto.INT8,
+}
 
 
 class Driver:
@@ -103,13 +116,51 @@ def execute(operator: Operator, activations: str, tensors: dict[str, torch.Tenso
         launch.run(one, code[one.name], pointers, workspace.data_ptr(), STREAM)
 
 
-def attention(kind: str, new: list[int], context: list[int]) -> dict[str, float]:
+def execute_quick(node: onnx.NodeProto, tensors: dict[str, torch.Tensor]) -> None:
+    """Execute the plugins that `importing.as_quick` writes for a node, into `tensors`."""
+    kinds = {name: (ELEMENT_TYPES[tensor.dtype], list(tensor.shape)) for name, tensor in tensors.items()}
+    values = [helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()]
+    stored = [onnx.TensorProto(name=name, data_type=kind, dims=dims) for name, (kind, dims) in kinds.items()]
+    model = helper.make_model(helper.make_graph([node], "one", values, [], stored))
+    quick_model = onnx.ModelProto.FromString(importing.as_quick(model.SerializeToString()))
+    plugins = {plugin.name: plugin for plugin in quick.PLUGINS}
+    for one in quick_model.graph.node:
+        plugin = plugins[one.op_type]
+        given = {attribute.name: helper.get_attribute_value(attribute) for attribute in one.attribute}
+        wanted = {field.name: given[field.name] for field in fields(plugin.family)}
+        shape = plugin.family(**{name: text(value) for name, value in wanted.items()})
+        (kernel, *_) = plugin.kernels(shape, 89)
+        named = dict(zip(plugin.inputs(), (tensors[name] for name in one.input), strict=True))
+        dims = {name: tuple(tensor.shape) for name, tensor in named.items()}
+        for name, place, made in zip(plugin.results(), one.output, plugin.outputs(shape, dims).values(), strict=True):
+            element = next(argument.type for argument in kernel.arguments if argument.name == name)
+            fresh = named[made] if isinstance(made, str) else filled(made, ELEMENTS[element])
+            named[name] = tensors.setdefault(place, fresh)
+        sizes = plugin.sizes(shape, dims)
+        grid = kernel.grid(**{name: sizes[name] for name in inspect.signature(kernel.grid).parameters})
+        arguments = [named.get(argument.name, sizes.get(argument.name)) for argument in kernel.arguments]
+        kernel.device_function()[grid](*arguments, **kernel.constants)
+
+
+def text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def filled(shape: Sequence[int], kind: torch.dtype) -> torch.Tensor:
+    return torch.full(tuple(shape), torch.nan if kind.is_floating_point else -1, dtype=kind)
+
+
+def attention(kind: str, new: list[int], context: list[int], *, quickly: bool = False) -> dict[str, float]:
     shape = AttentionShape(4, 2, 64, 16, 1e-6, kind)
     step = make_step(shape, new, context)
     tensors = {name: value.contiguous() for name, value in step.inputs.items()}
     tensors["kv"] = tensors["kv"].clone()
     tensors |= {"out": torch.full_like(tensors["q"], torch.nan), "kv_out": tensors["kv"]}
-    execute(Attention(4, 2, 64, 16, 1e-6), kind, tensors)
+    operator = Attention(4, 2, 64, 16, 1e-6)
+    if quickly:
+        execute_quick(_node(operator), tensors)
+    else:
+        execute(operator, kind, tensors)
     out, kv = eager(step)
     written = ~kv.isnan()
     return {
@@ -118,7 +169,7 @@ def attention(kind: str, new: list[int], context: list[int]) -> dict[str, float]
     }
 
 
-def experts(tokens: int, **shape: Any) -> dict[str, float]:
+def experts(tokens: int, *, quickly: bool = False, **shape: Any) -> dict[str, float]:
     moe = Experts(**shape)
     step = make_moe_step(moe, tokens)
     scales = [
@@ -135,9 +186,19 @@ def experts(tokens: int, **shape: Any) -> dict[str, float]:
     }
     tensors = {name: value.contiguous() for name, value in tensors.items()}
     operator = MoE(moe.top_k, int(moe.normalize), moe.weight_format, moe.group_size)
-    execute(operator, moe.dtype, tensors)
+    if quickly:
+        execute_quick(_node(operator), tensors)
+    else:
+        execute(operator, moe.dtype, tensors)
     wanted = step.expected()
     return {"y": (tensors["y"].double() - wanted).abs().max().item(), "scale": wanted.abs().max().item()}
+
+
+def _node(operator: Operator) -> onnx.NodeProto:
+    """The operator's node, its tensors called as the operator calls them."""
+    return helper.make_node(
+        operator.NAME, operator.INPUTS, operator.OUTPUTS, name="one", domain="qwen3", **asdict(operator)
+    )
 
 
 if __name__ == "__main__":

@@ -77,6 +77,19 @@ def test_experts(run, shape, tokens):
     assert found["y"] < 2 * unit * found["scale"]
 
 
+def test_attention_as_three_quick_plugins(run):
+    """The file that `importing.as_quick` writes, node by node: names, attributes, sizes and what lies between."""
+    found = run("attention", kind="fp16", new=[9, 0, 1, 33], context=[0, 7, 30, 16], quickly=True)
+    assert found["out"] < 4 * 2**-10
+    assert found["kv"] < 4 * 2**-10
+
+
+def test_experts_as_six_quick_plugins(run):
+    shape = {**MOE, "dtype": "fp16", "weight_format": "int4", "group_size": 32}
+    found = run("experts", tokens=20, quickly=True, **shape)
+    assert found["y"] < 2 * 2**-10 * found["scale"]
+
+
 def test_kernels_come_back_from_a_plan_as_they_were():
     assert unpacked(packed(BINARIES)) == BINARIES
     assert packed(BINARIES) == packed(unpacked(packed(BINARIES)))

@@ -132,6 +132,22 @@ def test_a_plan_holds_attributes_and_kernels(built):
     assert all(threads in (32, 64, 128, 256) and size > 1000 for _, _, _, threads, _, size in kernels)
 
 
+def test_a_plugin_made_of_the_plans_fields_launches_the_plans_kernels(built):
+    opened = {one["operator"]: one for one in built["opened"]}
+    attention, experts = opened["Qwen3Attention"], opened["Qwen3MoE"]
+    assert attention["same"]
+    assert experts["same"]
+    names = ("q", "k", "v", "q_norm", "k_norm", "cos", "sin", "kv", "query_start", "context_len", "block_table")
+    places = dict(zip((*names, "out", "kv_out"), range(13), strict=True))
+    kernels = ("attention_append", "attention_split", "attention_attend")
+    assert attention["launched"] == [[name, name, places, 4096, 7] for name in kernels]
+    places = dict(zip(("x", "router", "gate_up", "gate_up_scales", "down", "down_scales", "y"), range(7), strict=True))
+    assert [one[2:] for one in experts["launched"]] == [[places, 4096, 7]] * 6
+    assert {one[0].split(".")[0] for one in experts["launched"]} == {
+        *("moe_logits", "moe_select", "moe_sort", "moe_gate_up", "moe_down", "moe_combine")
+    }
+
+
 def test_attention_alone_in_bfloat16_for_two_architectures(tmp_path):
     model = tmp_path / "model.onnx"
     model.write_bytes(imported(WIDE, precision("bf16"), ATTENTION).SerializeToString())

@@ -10,9 +10,10 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from qwen3_plugins.tensorrt import binary, importing, library, v3
+from qwen3_plugins.tensorrt import binary, importing, launch, library, v3
 
 CALLS = (
     "get_output_data_types",
@@ -28,7 +29,8 @@ def main() -> None:
     request = json.loads(sys.stdin.read())
     trt = library.load("tensorrt_rtx")
     calls: list[Any] = []
-    _record(calls)
+    stored: dict[str, Any] = {}  # by operator, a plugin and the fields that it gave for the plan
+    _record(calls, stored)
     v3.register(trt, request["capabilities"])
 
     class Logger(trt.ILogger):
@@ -59,6 +61,7 @@ def main() -> None:
         plan = builder.build_serialized_network(network, config)
         answer["plan"] = None if plan is None else plan.nbytes
         answer["sha256"] = None if plan is None else hashlib.sha256(bytes(plan)).hexdigest()
+        answer["opened"] = [_opened(trt, *one) for one in stored.items()]
     answer["refused"] = v3.take_refusals()
     answer["engine"] = next((text.splitlines()[1:] for _, text in logger.lines if "Engine Layer Infor" in text), [])
     answer["warnings"] = [text for severity, text in logger.lines if severity == "WARNING"]
@@ -77,20 +80,43 @@ def _profile(builder: Any, network: Any, sizes: dict[str, list[int]]) -> Any:
     return made
 
 
-def _record(calls: list[Any]) -> None:
+def _opened(trt: Any, name: str, built: tuple[Any, Any]) -> Any:
+    """Make a plugin of stored fields, as a runtime does, and execute it as far as the launches that it asks for."""
+    plugin, fields = built
+    creator = trt.get_plugin_registry().get_creator(name, "1", v3.NAMESPACE)
+    again = creator.create_plugin(name, fields, trt.TensorRTPhase.RUNTIME)
+    launched: list[Any] = []
+
+    def run(one: Any, code: Any, places: dict[str, int], workspace: int, stream: int) -> None:
+        launched.append([one.name, code.name, places, workspace, stream])
+
+    launch.run, launch.capability = run, lambda: plugin.binaries[0].capability
+    types = {kind: data_type for data_type, kind in v3._type_names(trt).items()}
+    kinds = [types[kind] for kind in plugin.operator.types(plugin.activations)]
+    described = [SimpleNamespace(type=kind, dims=shape) for kind, shape in zip(kinds, plugin.shapes, strict=False)]
+    pointers = list(range(len(described) + len(again.operator.OUTPUTS)))
+    again.enqueue(described, [], pointers[: len(described)], pointers[len(described) :], 4096, 7)
+    return {
+        "operator": name,
+        "same": again.operator == plugin.operator and again.binaries == plugin.binaries,
+        "launched": launched,
+    }
+
+
+def _record(calls: list[Any], stored: dict[str, Any]) -> None:
     """Write down what TensorRT asks and what it is told."""
     make = v3._plugin_class
 
     def recording(module: Any, operator: Any) -> type:
         made = make(module, operator)
         for name in CALLS:
-            setattr(made, name, _recorded(name, getattr(made, name), operator.NAME, calls))
+            setattr(made, name, _recorded(name, getattr(made, name), operator.NAME, calls, stored))
         return made
 
     v3._plugin_class = recording
 
 
-def _recorded(name: str, method: Any, operator: str, calls: list[Any]) -> Any:
+def _recorded(name: str, method: Any, operator: str, calls: list[Any], stored: dict[str, Any]) -> Any:
     def call(self: Any, *given: Any) -> Any:
         answer = method(self, *given)
         if name == "get_output_data_types":
@@ -107,6 +133,7 @@ def _recorded(name: str, method: Any, operator: str, calls: list[Any]) -> Any:
                 for one in binary.unpacked(fields.pop(v3.KERNELS))
             ]
             calls.append([operator, name, sorted(fields), kernels])
+            stored[operator] = self, answer
         else:
             calls.append([operator, name, answer])
         return answer

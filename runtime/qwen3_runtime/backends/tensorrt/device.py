@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
 _OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 _GIB = 1 << 30
+_PAGE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Device:
     def __init__(self, cuda: Any) -> None:  # noqa: ANN401 - the bindings have no types
         self._cuda = cuda
         self._device_memory: list[int] = []
-        self._host_memory: list[int] = []
+        self._pinned: dict[int, NDArray[np.uint8]] = {}
         self._graphs: list[Graph] = []
         self._stream: Any = None
         error, count = cuda.cudaGetDeviceCount()
@@ -85,10 +85,18 @@ class Device:
         return address
 
     def allocate_host(self, size: int) -> NDArray[np.uint8]:
-        """Reserve pinned host memory, which copies to and from the device need to be asynchronous; uint8 [size]."""
-        address = int(self._done("pin host memory", self._cuda.cudaMallocHost(max(size, 1))))
-        self._host_memory.append(address)
-        return np.ctypeslib.as_array((ctypes.c_ubyte * size).from_address(address))
+        """Reserve pinned host memory, which copies to and from the device need to be asynchronous; uint8 [size].
+
+        It stays readable after `close`, as long as somebody holds it.
+        """
+        room = -(-size // _PAGE) * _PAGE
+        whole = np.empty(room + _PAGE, np.uint8)
+        offset = -whole.ctypes.data % _PAGE
+        array = whole[offset : offset + room]  # whole pages, so that nothing else is pinned with it
+        address = array.ctypes.data
+        self._done("pin host memory", self._cuda.cudaHostRegister(address, room, self._cuda.cudaHostRegisterDefault))
+        self._pinned[address] = array
+        return array[:size]
 
     def clear(self, address: int, size: int) -> None:
         """Queue zeroing `size` bytes of device memory."""
@@ -152,8 +160,9 @@ class Device:
             cuda.cudaGraphExecDestroy(self._graphs.pop().executable)
         while self._device_memory:
             cuda.cudaFree(self._device_memory.pop())
-        while self._host_memory:
-            cuda.cudaFreeHost(self._host_memory.pop())
+        while self._pinned:
+            address, _ = self._pinned.popitem()
+            cuda.cudaHostUnregister(address)
         if self._stream is not None:
             cuda.cudaStreamDestroy(self._stream)
             self._stream = None

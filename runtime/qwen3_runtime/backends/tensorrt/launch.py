@@ -25,15 +25,25 @@ ALIGNMENT = 256
 MAX_GRAPHS = 32
 """CUDA graphs that are kept: as many sizes of a batch as usually take turns."""
 
-_WIDTHS = {"INT32": np.int32, "INT64": np.int64}
+ROWS_AT_ONCE = 64
+"""Rows of the output that memory is reserved for at least; a row of logits is 0.6 MB."""
+
+_DTYPES = {"INT32": np.int32, "INT64": np.int64}
 
 
 @dataclass(frozen=True, eq=False)
 class Caches:
-    """The caches of a call: shapes of the inputs, addresses of inputs and outputs. Compared by identity."""
+    """The caches of a call, compared by identity.
+
+    Attributes:
+        shapes: of the inputs.
+        addresses: of inputs and outputs.
+        sizes: the dimensions that the shapes fix.
+    """
 
     shapes: Mapping[str, Shape]
     addresses: Mapping[str, int]
+    sizes: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class _Call:
 
     Attributes:
         profile: the profile that holds it.
-        shapes: of all inputs.
+        shapes: of the staged inputs.
         caches: its caches.
         end: bytes of the staging memory that it uses.
         results: where its output is wanted.
@@ -88,8 +98,10 @@ class Launcher:
         slots: its inputs and outputs.
         profiles: the narrowest first.
         output: name of the output that is wanted.
-        max_rows: rows of the output that a call may ask for.
         graphs: whether decode calls are recorded; without, every call is queued anew.
+
+    Attributes:
+        max_rows: rows of the output that a call may ask for.
     """
 
     def __init__(
@@ -100,7 +112,6 @@ class Launcher:
         profiles: list[Profile],
         *,
         output: str,
-        max_rows: int,
         graphs: bool = True,
     ) -> None:
         self._device, self._plan, self._slots, self._profiles = device, plan, slots, profiles
@@ -111,6 +122,9 @@ class Launcher:
         self._staged_host = device.allocate_host(size)
         self._staged = device.allocate(size, "the inputs of a step")
         width = int(slots[output].shape[-1])
+        every = max(profile.bounds["batch"][1] for profile in profiles)
+        most = max(profile.bounds["rows"][1] for profile in profiles)
+        self.max_rows = max_rows = min(most, max(every, ROWS_AT_ONCE))
         self._results_host = device.allocate_host(max_rows * width * 4).view(np.float32).reshape(max_rows, width)
         self._results = device.allocate(max_rows * width * 4, "the results of a step")
         self._contexts: dict[int, Any] = {}
@@ -121,7 +135,7 @@ class Launcher:
         """Run a call and wait for it.
 
         Args:
-            inputs: every input but the caches, of the slots' types.
+            inputs: every input but the caches.
             caches: the caches.
             rows: rows of the output.
 
@@ -131,8 +145,8 @@ class Launcher:
         Raises:
             EngineError: no profile holds the call, or CUDA or TensorRT failed.
         """
-        shapes = {name: array.shape for name, array in inputs.items()} | dict(caches.shapes)
-        profile = choose_profile(self._profiles, measure(self._slots, shapes))
+        shapes = {name: array.shape for name, array in inputs.items()}
+        profile = choose_profile(self._profiles, measure(self._slots, shapes, caches.sizes))
         call = _Call(profile, shapes, caches, self._stage(inputs), self._results_host[:rows])
         repeated = self._graphs and len(self._profiles) > 1 and profile is self._profiles[0]
         if repeated and not self._plan.records_itself:
@@ -154,7 +168,7 @@ class Launcher:
         end = 0
         for name, array in inputs.items():
             region = self._regions[name]
-            flat = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
+            flat = np.ascontiguousarray(array, _DTYPES[self._slots[name].dtype]).view(np.uint8).reshape(-1)
             self._staged_host[region.offset : region.offset + len(flat)] = flat
             end = max(end, region.offset + len(flat))
         return end
@@ -192,7 +206,7 @@ class Launcher:
     def _bind(self, context: Any, call: _Call) -> None:  # noqa: ANN401 - an IExecutionContext
         staged = {name: self._staged + region.offset for name, region in self._regions.items()}
         addresses = {**staged, **call.caches.addresses, self._output: self._results}
-        self._plan.bind(context, call.shapes, addresses)
+        self._plan.bind(context, {**call.shapes, **call.caches.shapes}, addresses)
 
     def _execute(self, context: Any, call: _Call) -> None:  # noqa: ANN401 - an IExecutionContext
         self._device.copy_in(self._staged, self._staged_host[: call.end])
@@ -214,7 +228,7 @@ def stage_plan(slots: Mapping[str, Slot], profiles: list[Profile]) -> dict[str, 
                 int(np.prod([size if isinstance(size, int) else profile.bounds[size][1] for size in slot.shape]))
                 for profile in profiles
             )
-            sizes[name] = largest * np.dtype(_WIDTHS[slot.dtype]).itemsize
+            sizes[name] = largest * np.dtype(_DTYPES[slot.dtype]).itemsize
     regions, offset = {}, 0
     for name in sorted(sizes, key=lambda name: (sizes[name], name)):
         room = -(-sizes[name] // ALIGNMENT) * ALIGNMENT

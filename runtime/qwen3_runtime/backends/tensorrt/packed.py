@@ -65,11 +65,8 @@ class PackedBackend:
             )
         # Every step has block tables of one width, so that a batch has one shape and one CUDA graph.
         self._table_width = blocks_for(max_context, block)
-        self._max_rows = min(contract.max_batch, *(profile.bounds["rows"][1] for profile in profiles))
         self._width = width(contract)
-        self._launcher: Launcher | None = Launcher(
-            device, plan, slots, profiles, output=contract.output, max_rows=self._max_rows, graphs=graphs
-        )
+        self._launcher: Launcher | None = Launcher(device, plan, slots, profiles, output=contract.output, graphs=graphs)
         shape = (blocks, 2, contract.kv_heads, block, contract.head_dim)
         size = int(np.prod(shape)) * (4 if contract.cache_dtype == "float32" else 2)
         shapes, addresses = {}, {}
@@ -78,7 +75,7 @@ class PackedBackend:
             device.clear(address, size)  # what was there could be NaN, and a weight of 0 times NaN is NaN
             shapes[f"kv.{layer}"] = shape
             addresses[f"kv.{layer}"] = addresses[f"kv_out.{layer}"] = address
-        self._caches = Caches(shapes, addresses)
+        self._caches = Caches(shapes, addresses, sizes={"blocks": blocks, "block": block})
         self._geometry = CacheGeometry(
             num_blocks=blocks, block_size=block, bytes_per_token=contract.layers * size // (blocks * block)
         )
@@ -114,8 +111,9 @@ class PackedBackend:
             "block_table": table,
         }
         results = np.empty((len(asked), self._width), np.float32)
-        for first in range(0, len(asked), self._max_rows):
-            part = asked[first : first + self._max_rows]
+        most = self._launcher.max_rows
+        for first in range(0, len(asked), most):
+            part = asked[first : first + most]
             output = self._launcher.run({**inputs, "logits_rows": part}, self._caches, len(part))
             if len(part) == len(asked):
                 results = output

@@ -55,11 +55,8 @@ class PaddedBackend:
         check_signature(slots, tensors)
         check_aliases(slots, tensors)
         profiles = read_profiles(slots, tensors)
-        self._max_rows = min(contract.max_batch, *(profile.bounds["rows"][1] for profile in profiles))
         self._width = width(contract)
-        self._launcher: Launcher | None = Launcher(
-            device, plan, slots, profiles, output=contract.output, max_rows=self._max_rows, graphs=graphs
-        )
+        self._launcher: Launcher | None = Launcher(device, plan, slots, profiles, output=contract.output, graphs=graphs)
         self._block_shape = (contract.kv_heads, contract.max_context, contract.head_dim)
         element = 4 if contract.cache_dtype == "float32" else 2
         self._block_bytes = int(np.prod(self._block_shape)) * element
@@ -72,9 +69,7 @@ class PaddedBackend:
         for name in cache_parts(contract):
             size = max_sequences * self._block_bytes
             self._memory[name] = device.allocate(size, f"the cache of {max_sequences} sequences")
-            device.clear(
-                self._memory[name], size
-            )  # whatever was there could be NaN, and a weight of 0 times NaN is NaN
+            device.clear(self._memory[name], size)  # what was there could be NaN: a weight of 0 times NaN is NaN
         self._caches: dict[tuple[int, int], Caches] = {}
         self._filled: NDArray[np.int32] = np.zeros(max_sequences, np.int32)
         self._geometry = CacheGeometry(
@@ -101,10 +96,11 @@ class PaddedBackend:
         ends = step.context_len + np.diff(step.query_start)
         check_blocks(step, ends, self._geometry)
         calls = split_step(step, self._filled, self._geometry.block_size)
+        most = self._launcher.max_rows
         launches = [
-            (call, call.logits_rows[first : first + self._max_rows], call.results[first : first + self._max_rows])
+            (call, call.logits_rows[first : first + most], call.results[first : first + most])
             for call in calls
-            for first in range(0, len(call.logits_rows), self._max_rows)
+            for first in range(0, len(call.logits_rows), most)
         ]
         wanted = np.arange(len(step.logits_rows))
         results = np.empty((len(wanted), self._width), np.float32)
@@ -147,5 +143,6 @@ class PaddedBackend:
             found = self._caches[first_block, blocks] = Caches(
                 shapes={f"kv.{name}": shape for name in addresses},
                 addresses={f"{kv}.{name}": at for kv in ("kv", "kv_out") for name, at in addresses.items()},
+                sizes={"batch": blocks},
             )
         return found

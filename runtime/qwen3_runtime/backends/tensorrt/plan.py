@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import mmap
-import sys
 from collections import deque
 from dataclasses import dataclass
 from functools import cache
@@ -64,10 +63,14 @@ def import_bindings(target: str, *, plugins: bool = False) -> tuple[Any, Any]:
     from qwen3_plugins.tensorrt import library
     from qwen3_plugins.tensorrt.errors import PluginError
 
-    name, package = _MODULES[target], target
+    name = _MODULES[target]
     try:
-        # Whoever imports it first decides whether plugins can be loaded in this process.
-        trt = (not plugins and sys.modules.get(name)) or library.load(name)
+        try:
+            trt = library.load(name)
+        except PluginError:  # something else has imported it first, which does no harm without plugins
+            if plugins:
+                raise
+            trt = importlib.import_module(name)
         cuda = importlib.import_module("cuda.bindings.runtime")
         if plugins:
             from qwen3_plugins.tensorrt import v3
@@ -77,7 +80,7 @@ def import_bindings(target: str, *, plugins: bool = False) -> tuple[Any, Any]:
         missing = getattr(error, "name", None) or name
         raise EngineError(
             f"the engine needs the Python module {missing}, which does not import here ({first_line(str(error))}): "
-            f"pip install {'cuda-bindings' if missing.startswith('cuda') else package}"
+            f"pip install {'cuda-bindings' if missing.startswith('cuda') else target}"
         ) from None
     except PluginError as error:
         raise EngineError(f"the engine needs our plugins: {error}") from None
@@ -167,9 +170,14 @@ class Plan:
         """
         refused = [name for name, shape in shapes.items() if not context.set_input_shape(name, shape)]
         refused += [name for name, address in addresses.items() if not context.set_tensor_address(name, address)]
-        refused = refused or list(context.infer_shapes())
         if refused:
             raise EngineError(f"TensorRT refuses what it is given for {refused[0]!r}: {self.why()}")
+        try:
+            missing = context.infer_shapes()
+        except RuntimeError as error:
+            raise EngineError(f"TensorRT cannot infer shapes of a step: {first_line(str(error))}") from None
+        if missing:
+            raise EngineError(f"TensorRT wants the shape of {missing[0]!r}, which the step does not have")
 
     def enqueue(self, context: Any) -> None:  # noqa: ANN401 - an IExecutionContext
         """Queue one execution.

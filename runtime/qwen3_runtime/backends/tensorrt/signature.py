@@ -189,13 +189,18 @@ def choose_profile(profiles: list[Profile], sizes: Mapping[str, int]) -> Profile
     raise EngineError(f"a step has {sizes[name]} as its {name}, the engine was built for {low} to {high}")
 
 
-def measure(slots: Mapping[str, Slot], shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
+def measure(slots: Mapping[str, Slot], shapes: Mapping[str, tuple[int, ...]], known: Mapping[str, int]) -> Sizes:
     """The sizes that a step chose, from the shapes of its inputs.
+
+    Args:
+        slots: inputs and outputs.
+        shapes: of inputs.
+        known: sizes that the step has chosen already.
 
     Raises:
         EngineError: two inputs disagree.
     """
-    sizes: Sizes = {}
+    sizes: Sizes = dict(known)
     for name, shape in shapes.items():
         for dimension, size in zip(slots[name].shape, shape, strict=True):
             if isinstance(dimension, str) and sizes.setdefault(dimension, size) != size:
