@@ -9,7 +9,7 @@ from qwen3_compile.spec.support import (
     EXPERTS_CAPABILITY,
     FIRST_CAPABILITY,
     INTEGERS,
-    PLUGIN_CAPABILITY,
+    PLUGIN_CAPABILITIES,
     SUPPORT,
     TENSORRT,
     at_least,
@@ -126,7 +126,8 @@ def _scales_of_rows(spec: Spec) -> Iterator[Problem]:
     if rows and precision.group_size != "channel":
         yield Problem(
             ("precision", "group_size"),
-            f"int8 ({', '.join(rows)}) has one scale a row with TensorRT: take channel, found {precision.group_size}",
+            f"int8 ({', '.join(rows)}) has one scale a row with TensorRT, found groups of {precision.group_size}: take "
+            + ("channel" if "int4" not in (precision.weights, precision.lm_head) else f"another format for {rows[0]}"),
         )
 
 
@@ -149,7 +150,7 @@ def _whole_groups(spec: Spec) -> Iterator[Problem]:
 
 def _kernels(spec: Spec) -> Iterator[Problem]:
     target, precision = spec.target, spec.precision
-    yield from _too_old(spec)
+    yield from _without_kernels(spec)
     if target.attention == "plugin" and (width := spec.model.architecture.head_dim) not in PLUGIN_HEADS:
         expected = " or ".join(map(str, PLUGIN_HEADS))
         yield Problem(("target", "attention"), f"the plugin has kernels for a head_dim of {expected}, found {width}")
@@ -171,17 +172,17 @@ def _named(spec: Spec) -> list[str]:
     return [capability for capability in spec.target.compute_capabilities or [] if capability in known]
 
 
-def _too_old(spec: Spec) -> Iterator[Problem]:
+def _without_kernels(spec: Spec) -> Iterator[Problem]:
     """Architectures without the kernels that the engine is made of."""
-    target, named = spec.target, _named(spec)
-    for asked, what, needed in (
-        (target.attention == "plugin", "our attention plugin", PLUGIN_CAPABILITY),
-        (target.moe is not None, "a mixture of experts", EXPERTS_CAPABILITY),
-    ):
-        lacking = [capability for capability in named if not at_least(capability, needed)]
-        if asked and lacking and not _lacks_a_format(spec, lacking):
-            found = f"{what} needs compute capability {needed}, found {', '.join(lacking)}: take it out"
-            yield Problem(("target", "compute_capabilities"), found)
+    target, named, key = spec.target, _named(spec), ("target", "compute_capabilities")
+    old = [capability for capability in named if not at_least(capability, EXPERTS_CAPABILITY)]
+    if target.moe is not None and old and not _lacks_a_format(spec, old):
+        found = f"a mixture of experts needs compute capability {EXPERTS_CAPABILITY}, found {', '.join(old)}"
+        yield Problem(key, f"{found}: take it out")
+    lacking = [capability for capability in named if capability not in PLUGIN_CAPABILITIES]
+    if target.attention == "plugin" and lacking and not _lacks_a_format(spec, lacking):
+        expected = ", ".join(PLUGIN_CAPABILITIES)
+        yield Problem(key, f"our attention plugin has kernels for {expected}, found {', '.join(lacking)}: take it out")
 
 
 def _lacks_a_format(spec: Spec, capabilities: list[str]) -> bool:

@@ -3,7 +3,9 @@
 import pytest
 from test_spec_rules import MOE, error, spec
 
+from qwen3_compile.spec.support import SUPPORT
 from qwen3_graphs.lowered import Plugins
+from qwen3_plugins.tensorrt.kernels.attention import AttentionShape, attention_kernels
 
 RTX = "target.backend=tensorrt-rtx"
 PLUGIN_EXPERTS = [*MOE, "target.moe=plugin"]
@@ -31,3 +33,21 @@ def test_plugins_reach_the_graphs_package():
 )
 def test_what_the_plugins_do_not_compute_is_refused(overrides, words):
     assert words in error(RTX, *overrides)
+
+
+@pytest.mark.parametrize("capability", SUPPORT["tensorrt", "cuda"].capabilities)
+def test_the_attention_plugin_is_accepted_where_its_kernels_are_described(capability):
+    overrides = [f"precision.{key}=fp16" for key in ("weights", "lm_head", "embedding")]
+    overrides += [
+        "target.backend=tensorrt",
+        "precision.group_size=null",
+        f"target.compute_capabilities=['{capability}']",
+    ]
+    overrides += ["model.architecture.head_dim=64", "target.attention=plugin"]
+    shape = AttentionShape(4, 2, 64, 32, 1e-6, "fp16")
+    try:
+        attention_kernels(shape, int(capability.replace(".", "")))
+    except ValueError:
+        assert f"found {capability}: take it out" in error(*overrides)
+    else:
+        assert spec(*overrides).target.attention == "plugin"

@@ -107,7 +107,7 @@ def test_formats_reach_the_graphs_package(precision, weights, precise):
                 f"{CAPABILITIES}=['7.5']",
             ],
             CAPABILITIES,
-            "our attention plugin needs compute capability 8.0, found 7.5",
+            "our attention plugin has kernels for 8.0, 8.6, 8.9, 9.0, 10.0, 10.3, 12.0, 12.1, found 7.5: take it out",
         ),
         # Types.
         (["precision.weights=fp16", "precision.kv_cache=bf16"], "precision.kv_cache", "expected fp16"),
@@ -137,7 +137,7 @@ def test_formats_reach_the_graphs_package(precision, weights, precise):
         (
             ["precision.lm_head=int8"],
             "precision.group_size",
-            "int8 (lm_head) has one scale a row with TensorRT: take channel, found 128",
+            "int8 (lm_head) has one scale a row with TensorRT, found groups of 128: take another format for lm_head",
         ),
         (
             ["precision.weights=fp8", "precision.lm_head=int8", "precision.activation_quantization=fp8"],
