@@ -57,10 +57,8 @@ RTX_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
 # The messages of TensorRT for RTX's builder say the same ("HW-specific datatypes: fp8_e4m3", "int4", "b16").
 FIRST_CAPABILITY = {"fp8": "8.9", "int4": "8.0", "bf16": "8.0"}
 
-# The first on which TensorRT multiplies float32 (the router).
+# The first that our plugins' kernels are compiled for, and the first on which TensorRT multiplies float32 (the router).
 EXPERTS_CAPABILITY = "8.0"
-# Those that our attention plugin has tile sizes for: `qwen3_plugins.tensorrt.kernels.attention`.
-PLUGIN_CAPABILITIES = ("8.0", "8.6", "8.9", "9.0", "10.0", "10.3", "12.0", "12.1")
 
 SUPPORT: dict[tuple[str, str], Accepted] = {
     ("ort-cpu", "cpu"): Accepted(

@@ -9,7 +9,6 @@ from qwen3_compile.spec.support import (
     EXPERTS_CAPABILITY,
     FIRST_CAPABILITY,
     INTEGERS,
-    PLUGIN_CAPABILITIES,
     SUPPORT,
     TENSORRT,
     at_least,
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 PLUGIN_HEADS = (64, 128)
 PLUGIN_GROUPS = (32, 128)
+PLUGIN_CAPABILITIES = ("8.0", "8.6", "8.9", "9.0", "10.0", "10.3", "12.0", "12.1")
 _KINDS = ("weights", "lm_head", "embedding", "activations", "kv_cache")
 _MATRICES = ("weights", "lm_head", "embedding")
 
@@ -173,16 +173,19 @@ def _named(spec: Spec) -> list[str]:
 
 
 def _without_kernels(spec: Spec) -> Iterator[Problem]:
-    """Architectures without the kernels that the engine is made of."""
-    target, named, key = spec.target, _named(spec), ("target", "compute_capabilities")
-    old = [capability for capability in named if not at_least(capability, EXPERTS_CAPABILITY)]
-    if target.moe is not None and old and not _lacks_a_format(spec, old):
-        found = f"a mixture of experts needs compute capability {EXPERTS_CAPABILITY}, found {', '.join(old)}"
-        yield Problem(key, f"{found}: take it out")
-    lacking = [capability for capability in named if capability not in PLUGIN_CAPABILITIES]
-    if target.attention == "plugin" and lacking and not _lacks_a_format(spec, lacking):
-        expected = ", ".join(PLUGIN_CAPABILITIES)
-        yield Problem(key, f"our attention plugin has kernels for {expected}, found {', '.join(lacking)}: take it out")
+    """Architectures without the kernels that the engine is made of, unless a format is what they lack."""
+    target = spec.target
+    named = [capability for capability in _named(spec) if not _lacks_a_format(spec, [capability])]
+    if "plugin" in (target.attention, target.moe):
+        lacking = [capability for capability in named if capability not in PLUGIN_CAPABILITIES]
+        needed = f"the plugins have kernels for {', '.join(PLUGIN_CAPABILITIES)}"
+    elif target.moe is not None:
+        lacking = [capability for capability in named if not at_least(capability, EXPERTS_CAPABILITY)]
+        needed = f"a mixture of experts needs compute capability {EXPERTS_CAPABILITY}"
+    else:
+        return
+    if lacking:
+        yield Problem(("target", "compute_capabilities"), f"{needed}, found {', '.join(lacking)}: take it out")
 
 
 def _lacks_a_format(spec: Spec, capabilities: list[str]) -> bool:

@@ -75,14 +75,22 @@ def Qwen3Attention(
     queries = op.Cast(op.Slice(rotated, first, heads, second), to=FLOAT)
     keys = op.Slice(rotated, heads, heads + kv_heads, second)
 
-    # The cache as slots [blocks * block, 2, kv_heads, head_dim], the new ones written.
-    paged = op.Transpose(kv, perm=[0, 3, 1, 2, 4])
-    slots = op.Reshape(paged, op.Concat(rest, op.Constant(value_ints=[2]), kv_heads, width, axis=0))
+    # The new ones written to (block, key or value, head, slot): the cache is read and copied no more than that.
     entry = op.GatherND(table, op.Concat(op.Unsqueeze(owner, second), op.Unsqueeze(position / block, second), axis=1))
-    slot = op.Unsqueeze(entry * block + op.Mod(position, block), second)
+    one_of_each = op.Constant(value_ints=[-1, 1, 1, 1])
+    two = op.Constant(value_ints=[2])
+    parts = op.Reshape(op.Constant(value_ints=[0, 1]), op.Constant(value_ints=[1, 2, 1, 1]))
+    each_head = op.Reshape(op.Range(zero, op.Squeeze(kv_heads), one), op.Constant(value_ints=[1, 1, -1, 1]))
+    every = op.Concat(op.Shape(token), two, kv_heads, second, axis=0)
+    target = op.Concat(
+        op.Expand(op.Reshape(entry, one_of_each), every),
+        op.Expand(parts, every),
+        op.Expand(each_head, every),
+        op.Expand(op.Reshape(op.Mod(position, block), one_of_each), every),
+        axis=-1,
+    )
     fresh = op.Concat(op.Unsqueeze(keys, second), op.Unsqueeze(op.Reshape(v, kv_shape), second), axis=1)
-    slots = op.ScatterND(slots, slot, op.CastLike(fresh, kv))
-    kv_out = op.Transpose(op.Reshape(slots, op.Shape(paged)), perm=[0, 2, 3, 1, 4])
+    kv_out = op.ScatterND(kv, target, op.CastLike(fresh, kv))
 
     scale = op.Pow(op.Cast(width, to=FLOAT), op.Constant(value_float=-0.5))
     grouped = op.Concat(first, kv_heads, heads / kv_heads, width, axis=0)  # 0 keeps the number of rows
@@ -94,9 +102,12 @@ def Qwen3Attention(
             before = op.Gather(past, sequence)
             length = before + end - begin
             place = op.Range(zero, length, one)
-            entries = op.Gather(op.Gather(table, sequence), place / block)
-            cached = op.Cast(op.Gather(slots, entries * block + op.Mod(place, block)), to=FLOAT)
-            cached_keys, values = op.Split(op.Transpose(cached, perm=[2, 1, 0, 3]), axis=1, num_outputs=2)
+            count = op.Reshape((length + block - one) / block, rest)
+            entries = op.Slice(op.Gather(table, sequence), first, count, first)
+            cached = op.Transpose(op.Gather(kv_out, entries), perm=[1, 2, 0, 3, 4])
+            cached = op.Reshape(cached, op.Concat(two, kv_heads, rest, width, axis=0))
+            cached = op.Cast(op.Slice(cached, first, op.Reshape(length, rest), two), to=FLOAT)
+            cached_keys, values = op.Split(op.Transpose(cached, perm=[1, 0, 2, 3]), axis=1, num_outputs=2)
             rows = op.Slice(queries, op.Reshape(begin, rest), op.Reshape(end, rest), first)
             rows = op.Transpose(op.Reshape(rows, grouped), perm=[1, 2, 0, 3])
             score = op.MatMul(rows, op.Transpose(cached_keys, perm=[0, 1, 3, 2])) * scale

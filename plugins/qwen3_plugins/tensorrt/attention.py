@@ -93,7 +93,10 @@ class Attention:
 
     def kernels(self, activations: str, shapes: Sequence[Shape], capability: int) -> Mapping[str, Kernel]:  # noqa: ARG002
         """See `Operator.kernels`."""
-        made = _kernels(self._shape(activations), capability)
+        try:
+            made = _kernels(self._shape(activations), capability)
+        except ValueError as error:
+            raise PluginError(f"{self.NAME}: {error}") from error
         return {kernel.name: kernel for kernel in (made.append, made.split, made.attend)}
 
     def launches(self, activations: str, shapes: Sequence[Shape], capability: int) -> tuple[Launch, ...]:

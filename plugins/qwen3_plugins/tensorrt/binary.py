@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qwen3_plugins.tensorrt.kernels.kernel import Kernel
 
 _INDEX = "index.json"
+_FIRST_SPECIFIC = 90
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip has: equal kernels give equal bytes
 
 
@@ -93,12 +94,16 @@ def unpacked(content: bytes) -> tuple[Binary, ...]:
 
 
 def for_device(binaries: Sequence[Binary], capability: int) -> dict[str, Binary]:
-    """Choose each kernel's code for a GPU: of its own compute capability, or the highest below with its major number.
+    """Choose each kernel's code for a GPU.
+
+    Up to 8.9, code runs on its own compute capability and on later ones of the same major number. From 9.0 on, Triton
+    writes architecture-specific code (`sm_90a`, `sm_120a`), which runs on its own alone (PTX ISA, ".target").
 
     Raises:
         PluginError: the plan has none for the GPU.
     """
-    fitting = [one.capability for one in binaries if one.capability // 10 == capability // 10]
+    same = 10 if capability < _FIRST_SPECIFIC else 1
+    fitting = [one.capability for one in binaries if one.capability // same == capability // same]
     best = max((one for one in fitting if one <= capability), default=None)
     if best is None:
         there = ", ".join(f"{one / 10:.1f}" for one in sorted({one.capability for one in binaries})) or "none"

@@ -153,10 +153,16 @@ def _plugin_class(trt: ModuleType, kind: type[Operator]) -> type:  # noqa: C901 
             given = [names.get(one, str(one)) for one in found]
             for position in range(len(given)):
                 _noted(partial(check_type, self.operator, position, given))
+            self.activations = given[0]
             return [data_types[name] for name in self.operator.types(given[0])[len(kind.INPUTS) :]]
 
         def get_output_shapes(self, given: Sequence[Any], _shape_inputs: Any, _builder: Any) -> list[Any]:  # noqa: ANN401
-            _noted(lambda: self.operator.check([_known(shape) for shape in given]))
+            shapes = [_known(shape) for shape in given]
+            _noted(lambda: self.operator.check(shapes))
+            if self.activations:
+                # Compiled once and asked for again when the plan is written. An error is told here, while a file is
+                # parsed; later on, TensorRT-RTX 1.7 ends the process.
+                _noted(lambda: _compiled(self.operator, self.activations, shapes))
             return [trt.DimsExprs(given[source]) for source in self.operator.output_sources()]
 
         def supports_format_combination(self, position: int, tensors: Sequence[Any], _inputs: int) -> bool:

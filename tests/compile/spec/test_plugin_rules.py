@@ -4,10 +4,12 @@ import pytest
 from test_spec_rules import MOE, error, spec
 
 from qwen3_compile.spec.support import SUPPORT
+from qwen3_compile.spec.tensorrt_checks import PLUGIN_CAPABILITIES
 from qwen3_graphs.lowered import Plugins
 from qwen3_plugins.tensorrt.kernels.attention import AttentionShape, attention_kernels
 
 RTX = "target.backend=tensorrt-rtx"
+HALF, CAPABILITIES = ["precision.weights=fp16"], "target.compute_capabilities"
 PLUGIN_EXPERTS = [*MOE, "target.moe=plugin"]
 
 
@@ -23,6 +25,10 @@ def test_plugins_reach_the_graphs_package():
     ("overrides", "words"),
     [
         (["target.attention=plugin"], "target.attention: the plugin has kernels for a head_dim of 64 or 128, found 32"),
+        (
+            [*HALF, "model.architecture.head_dim=64", "target.attention=plugin", f"{CAPABILITIES}=['8.9', '7.5']"],
+            f"{CAPABILITIES}: the plugins have kernels for {', '.join(PLUGIN_CAPABILITIES)}, found 7.5",
+        ),
         ([*PLUGIN_EXPERTS, "precision.weights=int8", "precision.group_size=channel"], "found weights int8"),
         ([*PLUGIN_EXPERTS, "precision.group_size=64"], "in groups of 32 or 128, found 64"),
         (
@@ -35,19 +41,12 @@ def test_what_the_plugins_do_not_compute_is_refused(overrides, words):
     assert words in error(RTX, *overrides)
 
 
-@pytest.mark.parametrize("capability", SUPPORT["tensorrt", "cuda"].capabilities)
-def test_the_attention_plugin_is_accepted_where_its_kernels_are_described(capability):
-    overrides = [f"precision.{key}=fp16" for key in ("weights", "lm_head", "embedding")]
-    overrides += [
-        "target.backend=tensorrt",
-        "precision.group_size=null",
-        f"target.compute_capabilities=['{capability}']",
-    ]
-    overrides += ["model.architecture.head_dim=64", "target.attention=plugin"]
-    shape = AttentionShape(4, 2, 64, 32, 1e-6, "fp16")
-    try:
-        attention_kernels(shape, int(capability.replace(".", "")))
-    except ValueError:
-        assert f"found {capability}: take it out" in error(*overrides)
-    else:
-        assert spec(*overrides).target.attention == "plugin"
+def test_the_spec_knows_the_kernels_architectures():
+    shape = AttentionShape(2, 1, 64, 16, 1e-6, "fp16")
+    for capability in SUPPORT["tensorrt", "cuda"].capabilities:
+        try:
+            attention_kernels(shape, int(capability.replace(".", "")))
+        except ValueError:
+            assert capability not in PLUGIN_CAPABILITIES
+        else:
+            assert capability in PLUGIN_CAPABILITIES

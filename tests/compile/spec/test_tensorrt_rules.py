@@ -107,7 +107,7 @@ def test_formats_reach_the_graphs_package(precision, weights, precise):
                 f"{CAPABILITIES}=['7.5']",
             ],
             CAPABILITIES,
-            "our attention plugin has kernels for 8.0, 8.6, 8.9, 9.0, 10.0, 10.3, 12.0, 12.1, found 7.5: take it out",
+            "the plugins have kernels for 8.0, 8.6, 8.9, 9.0, 10.0, 10.3, 12.0, 12.1, found 7.5",
         ),
         # Types.
         (["precision.weights=fp16", "precision.kv_cache=bf16"], "precision.kv_cache", "expected fp16"),

@@ -39,7 +39,8 @@ def test_every_kernel_compiles_without_spills_within_its_gpu(kernel: Kernel, cap
     made = compile_kernel(kernel, capability)
     assert problems(made) == []
     assert made.cubin.startswith(b"\x7fELF")
-    assert re.search(rf"^\.target sm_{capability}a?$", made.ptx, re.MULTILINE)
+    specific = "a" if capability >= 90 else ""  # runs on that architecture alone: see `binary.for_device`
+    assert re.search(rf"^\.target sm_{capability}{specific}$", made.ptx, re.MULTILINE)
     entry = re.search(rf"\.visible \.entry {made.entry}\(([^)]*)\)", made.ptx)
     assert entry is not None
     kinds = re.findall(r"\.param \.(\w+)", entry[1])

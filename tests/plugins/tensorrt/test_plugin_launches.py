@@ -97,12 +97,12 @@ def test_damaged_kernels_are_refused_in_one_line(damaged):
         unpacked(damaged)
 
 
-@pytest.mark.parametrize(("found", "taken"), [(80, 80), (86, 80), (89, 89), (120, 120), (121, 120)])
+@pytest.mark.parametrize(("found", "taken"), [(80, 80), (86, 80), (89, 89), (120, 120)])
 def test_a_gpu_gets_the_nearest_kernels_below_it(found, taken):
     assert for_device(BINARIES, found)["append"].capability == taken
 
 
-@pytest.mark.parametrize("found", [75, 90, 100])
+@pytest.mark.parametrize("found", [75, 90, 100, 121])  # what is made for 12.0 does not run on 12.1
 def test_a_gpu_of_another_kind_gets_none(found):
     with pytest.raises(PluginError, match=rf"compute capability 8.0, 8.9, 12.0, found a GPU of {found / 10:.1f}"):
         for_device(BINARIES, found)

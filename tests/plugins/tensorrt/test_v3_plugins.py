@@ -197,6 +197,13 @@ def test_what_the_kernels_do_not_compute_is_refused_in_one_line(tmp_path, operat
     assert not found["parsed"]
 
 
+def test_an_architecture_without_kernels_is_refused_in_one_line(experts):
+    """While the file is parsed: later, an error in a plugin ends the process."""
+    found = build(experts, capabilities=(89, 75), profiles=[])
+    assert not found["parsed"]
+    assert found["refused"][0].startswith("Qwen3Attention: attention: no tile sizes for SM75")
+
+
 def test_the_module_must_be_loaded_by_us_first():
     code = (
         "import tensorrt_rtx\nfrom qwen3_plugins.tensorrt import library\n"
