@@ -196,7 +196,7 @@ def _plugin_class(trt: ModuleType, kind: type[Operator]) -> type:  # noqa: C901 
             attributes = {name: getattr(self.operator, name) for name in attribute_types(kind)}
             if not self.binaries and _capabilities:
                 self.binaries = _noted(lambda: _compiled(self.operator, self.activations, self.shapes))
-            fields = {**attributes, KERNELS: binary.packed(self.binaries)}
+            fields = {**attributes, KERNELS: _noted(lambda: binary.packed(self.binaries))}
             # The arrays must live as long as the collection: TensorRT reads them after this returns.
             self._stored = [trt.PluginField(name, *_stored(trt, value)) for name, value in fields.items()]
             return trt.PluginFieldCollection(self._stored)

@@ -48,11 +48,11 @@ def test_the_engine_says_how_it_was_made_and_answers_on_the_cpu(built):
 
 def test_a_plugin_without_its_kernels_is_no_plan_although_tensorrt_builds_one(built, spec, tmp_path, monkeypatch):
     def fail(*_):
-        raise ValueError("no tile sizes for this one")
+        raise ValueError("no kernels for this one")
 
-    monkeypatch.setattr(v3, "_compiled", fail)
+    monkeypatch.setattr(v3.binary, "packed", fail)
     asked = PlanRequest("tensorrt-rtx", ("8.9",), profiles_of(spec), plugins=True)
-    with pytest.raises(CompileError, match="tensorrt-rtx cannot build: no tile sizes for this one"):
+    with pytest.raises(CompileError, match="tensorrt-rtx cannot build: no kernels for this one"):
         build_plan(built.path / "model.onnx", tmp_path / "model.plan", asked)
     assert not (tmp_path / "model.plan").exists()
 
