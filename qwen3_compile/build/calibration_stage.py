@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from qwen3_compile.build.fingerprint import code_fingerprint, digest, tool_versions
 from qwen3_compile.checkpoint.input_scales import INPUT_SCALE, stored_input_scales
@@ -17,7 +18,6 @@ from qwen3_compile.errors import CompileError, LockError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from qwen3_compile.build.cache import Cache
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 RECORD = "calibration"  # its place in the manifest's record of the source
 _STAGE = "calibration"
 CACHED = "from the cache"
+# What a scale can be as the engine holds it, in float32.
+_LEAST, _MOST = float(np.finfo(np.float32).smallest_subnormal), float(np.finfo(np.float32).max)
 
 
 def wanted_scales(lowered: Lowered) -> list[str]:
@@ -106,8 +108,9 @@ def _recorded(locked: Manifest, wanted: Collection[str]) -> dict[str, Any]:
     if not isinstance(scales, dict) or set(scales) != set(wanted):
         raise LockError(f"source.{RECORD} of the manifest does not hold the scales of {len(wanted)} inputs")
     for name, scale in scales.items():
-        if not isinstance(scale, float) or not 0 < scale < math.inf:
-            raise LockError(f"source.{RECORD} of the manifest: {name} is {scale!r}, expected a number above zero")
+        if not isinstance(scale, float) or not _LEAST <= scale <= _MOST:
+            found = f"source.{RECORD} of the manifest: {name} is {scale!r}"
+            raise LockError(f"{found}, expected a number above zero that float32 can hold")
     return dict(record)
 
 

@@ -124,7 +124,7 @@ def _tell(info: EngineInfo, locked: Path | None) -> None:
     if locked is not None:
         remark(f"model, weights and tokenizer are byte for byte those of {locked}")
     for name in info.differing:
-        remark(f"{name} was measured anew and differs from the one in {locked}")
+        remark(f"{name} was made anew and differs from the one in {locked}")
 
 
 def _terminate(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - signal's signature

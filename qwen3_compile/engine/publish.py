@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,16 +51,30 @@ def publication(target: Path, *, force: bool = False) -> Iterator[Path]:
 
 
 def prepare_target(target: Path, *, force: bool) -> Path:
-    """Clean up after killed builds of `target`, and refuse one that must not be replaced; returns its absolute path.
+    """Clean up after killed builds of `target`, and refuse what cannot be made or replaced; returns its absolute path.
 
     Raises:
-        CompileError: `target` exists and is not an engine, holds other files too, or `force` is missing.
+        CompileError: `target` exists and is not an engine, holds other files too, or `force` is missing; or nothing
+            can be written where it would lie.
     """
     target = Path(os.path.abspath(target))  # noqa: PTH100 - `resolve` would follow a link at the target itself
     if target.parent.is_dir():
         _remove_stale(target)
     _check_target(target, force=force)
+    _check_place(target)
     return target
+
+
+def _check_place(target: Path) -> None:
+    """Find out before any work whether folders can be made there."""
+    place = next(folder for folder in target.parents if folder.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=place):
+            pass
+    except OSError as error:
+        raise CompileError(
+            f"{place}: no engine can be made here ({error.strerror}); choose another place with -o"
+        ) from None
 
 
 def _check_target(target: Path, *, force: bool) -> None:

@@ -25,6 +25,8 @@ _EXPECTED = {
     "model_type": "a mapping of keys",
     "model_attributes_type": "a mapping of keys",
     "dict_type": "a mapping of keys",
+    "list_type": "a list",
+    "too_short": "at least one",
 }
 _BOUND = {
     "greater_than": "more than {gt}",

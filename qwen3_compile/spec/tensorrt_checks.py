@@ -126,7 +126,8 @@ def _scales_of_rows(spec: Spec) -> Iterator[Problem]:
     if rows and precision.group_size != "channel":
         yield Problem(
             ("precision", "group_size"),
-            f"int8 ({', '.join(rows)}) has one scale a row with TensorRT: take channel, found {precision.group_size}",
+            f"int8 ({', '.join(rows)}) has one scale a row with TensorRT, found groups of {precision.group_size}: take "
+            + ("channel" if "int4" not in (precision.weights, precision.lm_head) else f"another format for {rows[0]}"),
         )
 
 

@@ -77,6 +77,7 @@ def build_plan(model: Path, plan: Path, request: PlanRequest) -> PlanFacts:
     """
     trt = load_library(request.backend)
     started = time.monotonic()
+    v3.take_refusals()  # those of an earlier build
     with listening(trt) as (logger, messages):
         builder = trt.Builder(logger)
         if not builder:
@@ -96,6 +97,8 @@ def build_plan(model: Path, plan: Path, request: PlanRequest) -> PlanFacts:
         del parser  # the network's weights were in its memory until here
         if built is None:
             raise _failure(request, "build", messages)
+        if refusals := v3.take_refusals():  # a plan all the same, but without what the plugin failed to give
+            raise CompileError(f"{request.backend} cannot build: {refusals[0]}")
         size = _write(built, plan)
     return PlanFacts(size, time.monotonic() - started, dict(sorted(layers.items())), _once(messages.warnings))
 

@@ -44,8 +44,9 @@ def revalidate(
     Raises:
         CheckpointError: the checkpoint cannot be read, or is not the one that the engine was built from.
         CompileError: `plan` is asked of an engine that has none.
+        EngineError: a file is damaged, the weights and the plan among them.
     """
-    manifest = read_engine_directory(engine)
+    manifest = read_engine_directory(engine, "full")
     if plan and manifest.target.backend not in TENSORRT:
         raise CompileError(f"{engine}: target {manifest.target.backend} has no plan: leave --plan out")
     spec = recorded_spec(manifest, engine)

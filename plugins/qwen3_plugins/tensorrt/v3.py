@@ -14,7 +14,6 @@ import numpy as np
 
 from qwen3_plugins.tensorrt import binary, launch
 from qwen3_plugins.tensorrt.attention import Attention
-from qwen3_plugins.tensorrt.compile import CompileError
 from qwen3_plugins.tensorrt.errors import PluginError
 from qwen3_plugins.tensorrt.moe import MoE
 from qwen3_plugins.tensorrt.operator import VERSION, Operator, attribute_types, check_type, with_attributes
@@ -196,8 +195,8 @@ def _plugin_class(trt: ModuleType, kind: type[Operator]) -> type:  # noqa: C901 
         def get_fields_to_serialize(self) -> Any:  # noqa: ANN401
             attributes = {name: getattr(self.operator, name) for name in attribute_types(kind)}
             if not self.binaries and _capabilities:
-                self.binaries = _compiled(self.operator, self.activations, self.shapes)
-            fields = {**attributes, KERNELS: binary.packed(self.binaries)}
+                self.binaries = _noted(lambda: _compiled(self.operator, self.activations, self.shapes))
+            fields = {**attributes, KERNELS: _noted(lambda: binary.packed(self.binaries))}
             # The arrays must live as long as the collection: TensorRT reads them after this returns.
             self._stored = [trt.PluginField(name, *_stored(trt, value)) for name, value in fields.items()]
             return trt.PluginFieldCollection(self._stored)
@@ -248,9 +247,9 @@ def _known(shape: Any) -> Shape:  # noqa: ANN401 - DimsExprs
 
 
 def _noted(ask: Callable[[], Result]) -> Result:
-    """Call `ask`; of a refusal note the line, for TensorRT's own error does not repeat it."""
+    """Call `ask`; note what it raises, for TensorRT's own error does not repeat it, and it may go on without one."""
     try:
         return ask()
-    except (PluginError, CompileError) as error:
-        _refusals.append(str(error))
+    except Exception as error:
+        _refusals.append(str(error) or type(error).__name__)
         raise

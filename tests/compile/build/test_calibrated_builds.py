@@ -173,6 +173,8 @@ def test_a_locked_build_takes_the_scales_of_the_engine(calibrated, manifest):
         (lambda _: None, "the manifest has no source.calibration"),
         (lambda scales: {"scales": dict(list(scales.items())[1:])}, "does not hold the scales of 14 inputs"),
         (lambda scales: {"scales": scales | {next(iter(scales)): 0.0}}, "input_scale is 0.0, expected a number above"),
+        (lambda scales: {"scales": scales | {next(iter(scales)): 1e-300}}, "input_scale is 1e-300, expected a number"),
+        (lambda scales: {"scales": scales | {next(iter(scales)): 1e300}}, r"input_scale is 1e\+300, expected a number"),
         (lambda scales: {"scales": scales | {next(iter(scales)): "1"}}, "input_scale is '1', expected a number above"),
     ],
 )

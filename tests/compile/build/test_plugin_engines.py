@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from qwen3_compile.build import build
+from qwen3_compile.errors import CompileError
 from qwen3_compile.spec import load_spec
-from qwen3_compile.tensorrt import profiles_of
+from qwen3_compile.tensorrt import PlanRequest, build_plan, profiles_of
+from qwen3_plugins.tensorrt import v3
 from qwen3_runtime import Engine
 from qwen3_runtime.directory import read_engine_directory
 
@@ -42,6 +44,17 @@ def test_the_engine_says_how_it_was_made_and_answers_on_the_cpu(built):
     assert (target.attention, target.moe, target.compute_capabilities) == ("plugin", "plugin", ("8.9",))
     with Engine.open(built.path, on_cpu=True) as engine:
         assert engine.manifest.verified
+
+
+def test_a_plugin_without_its_kernels_is_no_plan_although_tensorrt_builds_one(built, spec, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ValueError("no kernels for this one")
+
+    monkeypatch.setattr(v3.binary, "packed", fail)
+    asked = PlanRequest("tensorrt-rtx", ("8.9",), profiles_of(spec), plugins=True)
+    with pytest.raises(CompileError, match="tensorrt-rtx cannot build: no kernels for this one"):
+        build_plan(built.path / "model.onnx", tmp_path / "model.plan", asked)
+    assert not (tmp_path / "model.plan").exists()
 
 
 def test_profiles_name_the_sizes_of_packed_steps(spec):

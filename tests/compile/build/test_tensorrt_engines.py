@@ -145,6 +145,15 @@ def test_validating_again_measures_the_same_and_the_plan_only_on_a_gpu(make):
         revalidate(info.path, plan=True)
 
 
+def test_a_damaged_plan_is_found_although_the_graph_is_what_is_executed(make):
+    info, _ = make(precision={"weights": "fp16"}, target=RTX, options={"validate": False})
+    plan = bytearray((info.path / "model.plan").read_bytes())
+    plan[len(plan) // 2] ^= 1
+    (info.path / "model.plan").write_bytes(plan)
+    with pytest.raises(EngineError, match=r"model\.plan: SHA-256 is"):
+        revalidate(info.path)
+
+
 @pytest.fixture
 def without_gpu(monkeypatch):
     """A machine whose driver sees no device, whatever machine this is."""

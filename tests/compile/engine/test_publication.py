@@ -11,13 +11,13 @@ import time
 
 import pytest
 
-from qwen3_compile.engine.publish import publication
+from qwen3_compile.engine.publish import prepare_target, publication
 from qwen3_compile.errors import CompileError
 
 PUBLISH_AND_HANG = """
 import sys, time
 from pathlib import Path
-from qwen3_compile.engine.publish import publication
+from qwen3_compile.engine.publish import prepare_target, publication
 with publication(Path(sys.argv[1])) as folder:
     (folder / "weights.bin").write_bytes(b"half")
     print(folder, flush=True)
@@ -105,6 +105,26 @@ def test_what_is_not_an_engine_is_never_replaced(tmp_path, make):
     with pytest.raises(CompileError, match="choose another place"):
         publish(tmp_path / "engine", force=True)
     assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("/proc/engine", "/proc: no engine can be made here"),
+        ("file/engine", r"/file: no engine can be made here \(Not a directory\)"),
+        ("file/deep/er/engine", "/file: no engine can be made here"),
+    ],
+)
+def test_a_place_where_nothing_can_be_written_is_refused_before_any_work(tmp_path, place, reason):
+    (tmp_path / "file").write_text("not a directory")
+    with pytest.raises(CompileError, match=reason):
+        prepare_target(tmp_path / place, force=False)
+    assert names(tmp_path) == ["file"]
+
+
+def test_folders_above_an_engine_are_not_made_before_it(tmp_path):
+    assert prepare_target(tmp_path / "deep" / "er" / "engine", force=False).name == "engine"
+    assert names(tmp_path) == []
 
 
 def test_an_empty_directory_is_filled(tmp_path):

@@ -79,6 +79,8 @@ def test_formats_reach_the_graphs_package(precision, weights, precise):
         ([f"{CAPABILITIES}=['8.9', '8.9']"], CAPABILITIES, "8.9 is named twice"),
         ([f"{CAPABILITIES}=[]"], CAPABILITIES, "at least one"),
         ([f"{CAPABILITIES}=['sm89']"], f"{CAPABILITIES}.0", "found 'sm89'"),
+        ([f"{CAPABILITIES}=8.9"], CAPABILITIES, "expected a list, found 8.9"),
+        (["precision.calibration_prompts=[]"], "precision.calibration_prompts", "expected at least one, found a list"),
         # Formats that an architecture lacks.
         (
             [
@@ -137,7 +139,7 @@ def test_formats_reach_the_graphs_package(precision, weights, precise):
         (
             ["precision.lm_head=int8"],
             "precision.group_size",
-            "int8 (lm_head) has one scale a row with TensorRT: take channel, found 128",
+            "int8 (lm_head) has one scale a row with TensorRT, found groups of 128: take another format for lm_head",
         ),
         (
             ["precision.weights=fp8", "precision.lm_head=int8", "precision.activation_quantization=fp8"],

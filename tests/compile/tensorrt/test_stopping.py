@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qwen3_compile.tensorrt import PlanRequest, Profile, build_plan
+from qwen3_compile.tensorrt import PlanRequest, Profile, build_plan, stopping
 from qwen3_compile.tensorrt.library import load_library
 from qwen3_compile.tensorrt.stopping import stoppable
 
@@ -32,23 +32,32 @@ def write_deep_graph(path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_build_and_leaves_no_plan(tmp_path, number):
-    def stop(number, _):
+def test_a_signal_ends_a_build_and_leaves_no_plan(tmp_path, monkeypatch, number):
+    def leave(number, _):
         raise SystemExit(128 + number)
 
+    class Signalling(stopping._monitor(load_library("tensorrt-rtx"))):
+        """Sends the signal in the midst of the build."""
+
+        def step_complete(self, phase, step):
+            if not steps:
+                os.kill(os.getpid(), number)
+            steps.append(phase)
+            time.sleep(0.001)
+            return super().step_complete(phase, step)
+
+    steps = []
+    monkeypatch.setattr(stopping, "_monitor", lambda _: Signalling)
     write_deep_graph(tmp_path / "model.onnx")
     asked = PlanRequest("tensorrt-rtx", ("8.0", "8.9", "12.0"), (Profile("decode", {"B": (1, 4, 4)}),))
-    load_library("tensorrt-rtx")  # which takes a while of its own
-    before = signal.signal(number, stop)
-    timer = threading.Timer(0.3, os.kill, (os.getpid(), number))
-    timer.start()
+    before = signal.signal(number, leave)
     try:
         with pytest.raises(SystemExit) as caught:
             build_plan(tmp_path / "model.onnx", tmp_path / "model.plan", asked)
     finally:
-        timer.cancel()
         signal.signal(number, before)
     assert caught.value.code == 128 + number
+    assert len(steps) < LAYERS
     assert not (tmp_path / "model.plan").exists()
 
 
