@@ -1,16 +1,13 @@
-"""What TensorRT says while it works: warnings are kept for the report, errors become one line that helps.
-
-TensorRT keeps the first logger that a process gives it, for as long as anything of TensorRT lives, and ignores those
-that come later. So there is one logger for each module, and it writes to whoever is listening.
-"""
+"""What TensorRT says while it works: warnings are kept for the report, errors become one line that helps."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from qwen3_plugins.tensorrt import log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,31 +35,16 @@ class Messages:
 @contextlib.contextmanager
 def listening(trt: ModuleType) -> Iterator[tuple[Any, Messages]]:
     """Give the module's logger, for a builder or a parser, and what it is told in this block."""
-    logger = _logger(trt)
-    messages, before = Messages(), logger.messages
-    logger.messages = messages
-    try:
+    severity, messages = trt.ILogger.Severity, Messages()
+
+    def listen(level: Any, text: str) -> None:  # noqa: ANN401 - the module's Severity
+        if level in (severity.INTERNAL_ERROR, severity.ERROR):
+            messages.errors.append(text)
+        elif level == severity.WARNING and not any(part in text for part in _ALWAYS_SAID):
+            messages.warnings.append(cleaned(text))
+
+    with log.listening(trt, listen) as logger:
         yield logger, messages
-    finally:
-        logger.messages = before
-
-
-@cache
-def _logger(trt: Any) -> Any:  # noqa: ANN401 - the module has no types
-    severity = trt.ILogger.Severity
-
-    class Logger(trt.ILogger):  # type: ignore[misc]  # the module has no types
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.messages = Messages()
-
-        def log(self, level: Any, text: str) -> None:  # noqa: ANN401 - the module's Severity
-            if level in (severity.INTERNAL_ERROR, severity.ERROR):
-                self.messages.errors.append(text)
-            elif level == severity.WARNING and not any(part in text for part in _ALWAYS_SAID):
-                self.messages.warnings.append(cleaned(text))
-
-    return Logger()
 
 
 def explained(errors: Sequence[str]) -> str:

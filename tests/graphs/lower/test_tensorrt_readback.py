@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import tensorrt_rtx as trt
 from lowered_engine import CONTEXT, DENSE, SHALLOW
 from tensorrt_engine import imported, precision
 
 from qwen3_graphs.lowered import WeightFormat
+from qwen3_plugins.tensorrt import library, log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,32 +20,24 @@ if TYPE_CHECKING:
     from qwen3_graphs.architecture import Architecture
     from qwen3_graphs.lowered import Precision
 
+trt = library.load("tensorrt_rtx")
 TYPES = {"fp16": trt.DataType.HALF, "bf16": trt.DataType.BF16}
 INT8, FP8, INT4 = WeightFormat("int8"), WeightFormat("fp8"), WeightFormat("int4", 32)
 WHOLE = replace(DENSE, hidden_size=128, intermediate_size=128)
 Layer = trt.LayerType
 
 
-class Silent(trt.ILogger):
-    def __init__(self) -> None:
-        trt.ILogger.__init__(self)
-        self.errors: list[str] = []
-
-    def log(self, severity: trt.ILogger.Severity, message: str) -> None:
-        if severity <= trt.ILogger.Severity.ERROR:
-            self.errors.append(message)
-
-
 class Parsed:
     """A network, and everything that must live as long as it does."""
 
     def __init__(self, architecture: Architecture, formats: Precision, **calibrated: Any) -> None:
-        self.logger = Silent()
+        self.logger, self.said = log.shared(trt), list[str]()
+        self.logger.listeners.append(lambda severity, text: self.said.append(f"{severity.name} {text}"))
         self.builder = trt.Builder(self.logger)
         self.network = self.builder.create_network(0)
         self.parser = trt.OnnxParser(self.network, self.logger)
         proto = imported(architecture, formats, calibrated=calibrated.get("calibrated"))
-        assert self.parser.parse(proto.SerializeToString()), self.logger.errors
+        assert self.parser.parse(proto.SerializeToString()), self.said
 
     def layers(self, kind: trt.LayerType, special: type | None = None) -> Iterator[Any]:
         """Layers of a kind, as the class that has their properties."""
@@ -228,4 +220,4 @@ def test_an_engine_is_built_of_it(fmt: WeightFormat | None, capability: str) -> 
         least = [1 if size < 0 else size for size in tensor.shape]
         profile.set_shape(tensor.name, least, sizes, sizes)
     config.add_optimization_profile(profile)
-    assert held.builder.build_serialized_network(held.network, config) is not None, held.logger.errors
+    assert held.builder.build_serialized_network(held.network, config) is not None, held.said

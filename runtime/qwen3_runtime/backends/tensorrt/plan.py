@@ -6,13 +6,13 @@ import importlib
 import mmap
 from collections import deque
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from qwen3_plugins.tensorrt import log
 from qwen3_runtime.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from qwen3_plugins.tensorrt.library import ModuleName
@@ -108,17 +108,19 @@ class Plan:
         self._trt = trt
         self._device = device
         self.records_itself = hasattr(trt, "CudaGraphStrategy")
-        self._log = _logger(trt)
-        self._log.errors.clear()
-        self._runtime: Any = trt.Runtime(self._log)
+        self._errors: deque[str] = deque(maxlen=64)  # TensorRT would print them
+        self._logger = log.shared(trt)
+        self._listener = _keeping_errors(trt, self._errors)
+        self._logger.listeners.append(self._listener)
+        self._runtime: Any = trt.Runtime(self._logger)
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             self._engine: Any = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
             version = trt.__version__
             built = f"built with TensorRT {built_with}, this is {version}" if built_with != version else ""
-            raise EngineError(
-                f"{path}: TensorRT refuses the plan ({built or self.why()}); build the engine for this machine"
-            )
+            why = built or self.why()
+            self.close()
+            raise EngineError(f"{path}: TensorRT refuses the plan ({why}); build the engine for this machine")
         self._scratch_size = int(self._engine.device_memory_size_v2)
         self._scratch = device.allocate(self._scratch_size, "the activations of the largest step")
 
@@ -191,11 +193,13 @@ class Plan:
     def close(self) -> None:
         """Free the plan. Its contexts must be gone."""
         self._engine = self._runtime = None
+        if self._listener in self._logger.listeners:
+            self._logger.listeners.remove(self._listener)
 
     def why(self) -> str:
         """What TensorRT reported first since it was asked last."""
-        reported = list(self._log.errors)
-        self._log.errors.clear()
+        reported = list(self._errors)
+        self._errors.clear()
         return first_line(reported[0]) if reported else "it gives no reason"
 
 
@@ -209,19 +213,12 @@ def _three(shapes: Any) -> tuple[Shape, Shape, Shape]:  # noqa: ANN401 - a list 
     return smallest, best, largest
 
 
-@cache
-def _logger(trt: Any) -> Any:  # noqa: ANN401 - the bindings have no types
-    """The logger of a module: TensorRT keeps the first that a process gives it."""
+def _keeping_errors(trt: Any, errors: deque[str]) -> Callable[[Any, str], None]:  # noqa: ANN401 - no types
+    """A listener that holds nothing but the errors, should nobody take it away."""
+    kept = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR)
 
-    class Logger(trt.ILogger):  # type: ignore[misc]  # the bindings have no types
-        """Keeps errors, so that they reach the caller in one exception; TensorRT would print them."""
+    def listen(severity: Any, message: str) -> None:  # noqa: ANN401 - TensorRT's Severity
+        if severity in kept:
+            errors.append(message)
 
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: deque[str] = deque(maxlen=64)
-
-        def log(self, severity: Any, message: str) -> None:  # noqa: ANN401
-            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
-                self.errors.append(message)
-
-    return Logger()
+    return listen
