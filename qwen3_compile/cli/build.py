@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -112,6 +113,7 @@ def _summary(info: EngineInfo) -> dict[str, Any]:
         "files": info.manifest["files"],
         "accuracy": None if info.accuracy is None else info.accuracy.to_json()["summary"],
         "differing": list(info.differing),
+        "plan": None if info.plan is None else asdict(info.plan),
     }
 
 
@@ -121,6 +123,8 @@ def _tell(info: EngineInfo, locked: Path | None) -> None:
     remark(f"{info.path}: {state}, {size / 1e6:.1f} MB")
     if not info.manifest["verified"]:
         remark("warning: this engine was not compared with PyTorch; build it without --no-validate to verify it")
+    for warning in info.plan.warnings if info.plan else ():
+        remark(f"warning: of {info.manifest['target']['backend']}: {warning}")
     if locked is not None:
         remark(f"model, weights and tokenizer are byte for byte those of {locked}")
     for name in info.differing:

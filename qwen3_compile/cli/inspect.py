@@ -77,7 +77,7 @@ def _show(found: dict[str, Any]) -> None:
     revision = f"@{found['revision']}" if found["revision"] else ""
     screen.print(f"[bold]{escape(found['name'])}[/bold]", escape(found["source"] + revision), sep="  ")
     for key in ("target", "precision", "limits"):
-        line = ", ".join(f"{name} {_shown(value)}" for name, value in (found[key] or {}).items())
+        line = ", ".join(f"{name} {_shown(value)}" for name, value in (found[key] or {}).items() if value is not None)
         screen.print(f"{key:>10}  {line}", markup=False)
     screen.print(f"{'KV cache':>10}  {found['kv_cache_bytes_per_token']:,} bytes a token of context")
     screen.print(_pairs("bytes by part", found["bytes_by_part"]))
