@@ -14,14 +14,14 @@ from qwen3_compile.spec.support import (
     at_least,
     has_formats,
 )
+from qwen3_plugins.tensorrt.kernels.attention import HEAD_DIMS
+from qwen3_plugins.tensorrt.kernels.moe import INT4_GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qwen3_compile.spec.schema import Spec
 
-PLUGIN_HEADS = (64, 128)
-PLUGIN_GROUPS = (32, 128)
 PLUGIN_CAPABILITIES = ("8.0", "8.6", "8.9", "9.0", "10.0", "10.3", "12.0", "12.1")
 _KINDS = ("weights", "lm_head", "embedding", "activations", "kv_cache")
 _MATRICES = ("weights", "lm_head", "embedding")
@@ -151,12 +151,12 @@ def _whole_groups(spec: Spec) -> Iterator[Problem]:
 def _kernels(spec: Spec) -> Iterator[Problem]:
     target, precision = spec.target, spec.precision
     yield from _without_kernels(spec)
-    if target.attention == "plugin" and (width := spec.model.architecture.head_dim) not in PLUGIN_HEADS:
-        expected = " or ".join(map(str, PLUGIN_HEADS))
+    if target.attention == "plugin" and (width := spec.model.architecture.head_dim) not in HEAD_DIMS:
+        expected = " or ".join(map(str, HEAD_DIMS))
         yield Problem(("target", "attention"), f"the plugin has kernels for a head_dim of {expected}, found {width}")
     if target.moe == "plugin" and precision.weights == "int8":
         yield Problem(("target", "moe"), "the plugin has kernels for fp16, bf16, fp8 and int4, found weights int8")
-    if target.moe == "plugin" and precision.weights == "int4" and precision.group_size not in PLUGIN_GROUPS:
+    if target.moe == "plugin" and precision.weights == "int4" and precision.group_size not in INT4_GROUPS:
         found = f"the plugin has kernels for int4 in groups of 32 or 128, found {precision.group_size}"
         yield Problem(("precision", "group_size"), found)
     if target.moe == "plugin" and precision.activation_quantization not in (None, "none"):

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 from qwen3_graphs.lower import ort_cuda, weights
 from qwen3_graphs.lower.ort_attention import grouped_query_attention
 from qwen3_graphs.lower.ort_experts import experts
-from qwen3_graphs.lower.ort_operators import CONTRIB, accuracy_level, gathered_blocks
+from qwen3_graphs.lower.ort_operators import CONTRIB, accuracy_level, gathered_blocks, multiplied_nbits, nbit_blocks
 from qwen3_graphs.lower.padded import PaddedStep, lower_padded
-from qwen3_graphs.lowered import TensorSlot
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from qwen3_graphs.lowered import Limits, Lowered, Precision, WeightFormat
+    from qwen3_graphs.lowered import Limits, Lowered, Precision
 
 
 def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
@@ -39,7 +38,7 @@ def _embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
     sources = ((weights.source(node.inputs[1]),),)
     if not weights.is_quantized(fmt):
         return weights.gathered(writer, weights.rows(writer, fmt, sources, sources[0][0], (vocab, hidden)), ids, name)
-    table = _nbit_blocks(step, fmt, sources[0][0], vocab, hidden)
+    table = nbit_blocks(writer, fmt, sources[0][0], (vocab, hidden))
     return gathered_blocks(writer, fmt, table, ids, hidden, name)
 
 
@@ -47,30 +46,8 @@ def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     writer, name = step.writer, str(node.outputs[0].name)
     source = weights.source(node.inputs[1])
     fmt = weights.matrix_format(step.precision, source)
-    outputs, inputs = weights.dims(node.inputs[1])
+    shape = weights.dims(node.inputs[1])
     if not weights.is_quantized(fmt):
-        return weights.multiplied(writer, fmt, source, (outputs, inputs), x, name)
-    codes, scales = _nbit_blocks(step, fmt, source, outputs, inputs)
-    return writer.op(
-        "MatMulNBits",
-        x,
-        codes,
-        scales,
-        name=name,
-        domain=CONTRIB,
-        K=inputs,
-        N=outputs,
-        bits=weights.BITS[fmt.kind],
-        block_size=fmt.group_size,
-        accuracy_level=accuracy_level(step.precision),
-    )
-
-
-def _nbit_blocks(step: PaddedStep, fmt: WeightFormat, source: str, outputs: int, inputs: int) -> tuple[ir.Value, ...]:
-    """Return codes uint8 [N, groups, bytes of a group] and scales float32 [N, groups]."""
-    count, size = weights.groups(fmt, inputs), fmt.group_size * weights.BITS[fmt.kind] // 8
-    slots = [
-        TensorSlot(f"{source}.codes", "UINT8", (outputs, count, size)),
-        TensorSlot(f"{source}.scales", "FLOAT", (outputs, count)),
-    ]
-    return step.writer.weight("nbit_blocks", fmt, ((source,),), slots)
+        return weights.multiplied(writer, fmt, source, shape, x, name)
+    blocks = nbit_blocks(writer, fmt, source, shape)
+    return multiplied_nbits(writer, fmt, blocks, shape, x, name, accuracy_level=accuracy_level(step.precision))

@@ -13,7 +13,7 @@ from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.lower import weights
 from qwen3_graphs.lower.ort_cuda_attention import grouped_query_attention
 from qwen3_graphs.lower.ort_cuda_experts import experts
-from qwen3_graphs.lower.ort_operators import CONTRIB, gathered_blocks
+from qwen3_graphs.lower.ort_operators import CONTRIB, gathered_blocks, multiplied_nbits, nbit_blocks
 from qwen3_graphs.lower.padded import PaddedStep, lower_padded
 from qwen3_graphs.lowered import TensorSlot
 
@@ -58,36 +58,28 @@ def _embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
     if not weights.is_quantized(fmt):
         table = weights.rows(writer, fmt, ((source,),), source, (vocab, hidden))
         return writer.op("Gather", table, ids, name=name, axis=0)
-    return gathered_blocks(writer, fmt, _nbit_blocks(step, fmt, source, vocab, hidden), ids, hidden, name)
+    return gathered_blocks(writer, fmt, _blocks(step, fmt, source, (vocab, hidden)), ids, hidden, name)
 
 
 def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     writer, name = step.writer, str(node.outputs[0].name)
     source = weights.source(node.inputs[1])
     fmt = weights.matrix_format(step.precision, source)
-    outputs, inputs = weights.dims(node.inputs[1])
+    shape = weights.dims(node.inputs[1])
     if fmt.kind == "fp8":
-        return _block_fp8(step, fmt, source, (outputs, inputs), x, name)
+        return _block_fp8(step, fmt, source, shape, x, name)
     if not weights.is_quantized(fmt):
-        matrix = weights.rows(writer, fmt, ((source,),), source, (outputs, inputs))
-        return writer.op("Gemm", x, matrix, name=name, transB=1)
-    codes, scales = _nbit_blocks(step, fmt, source, outputs, inputs)
-    return writer.op(
-        "MatMulNBits",
-        x,
-        codes,
-        scales,
-        name=name,
-        domain=CONTRIB,
-        K=inputs,
-        N=outputs,
-        bits=weights.BITS[fmt.kind],
-        block_size=fmt.group_size,
-    )
+        return writer.op("Gemm", x, weights.rows(writer, fmt, ((source,),), source, shape), name=name, transB=1)
+    return multiplied_nbits(writer, fmt, _blocks(step, fmt, source, shape), shape, x, name)
+
+
+def _blocks(step: PaddedStep, fmt: WeightFormat, source: str, shape: tuple[int, ...]) -> tuple[ir.Value, ...]:
+    """Declare an integer matrix; its scales have the activations' type."""
+    return nbit_blocks(step.writer, fmt, source, shape, step.precision.activations)
 
 
 def _block_fp8(
-    step: PaddedStep, fmt: WeightFormat, source: str, shape: tuple[int, int], x: ir.Value, name: str
+    step: PaddedStep, fmt: WeightFormat, source: str, shape: tuple[int, ...], x: ir.Value, name: str
 ) -> ir.Value:
     """Write x times the transpose of a matrix in E4M3, each row of which has scales of its own.
 
@@ -101,14 +93,3 @@ def _block_fp8(
     ]
     codes, scales = step.writer.weight("float8_rows", fmt, ((source,),), slots)
     return step.writer.op("MatMulBlockQuantizedFp8Weight", x, codes, scales, name=name, domain=CONTRIB, block_size=size)
-
-
-def _nbit_blocks(step: PaddedStep, fmt: WeightFormat, source: str, outputs: int, inputs: int) -> tuple[ir.Value, ...]:
-    """Return codes uint8 [N, groups, bytes of a group] and scales [N, groups] in the activations' type."""
-    kind = step.precision.activations
-    count, size = weights.groups(fmt, inputs), fmt.group_size * weights.BITS[fmt.kind] // 8
-    slots = [
-        TensorSlot(f"{source}.codes", "UINT8", (outputs, count, size)),
-        TensorSlot(f"{source}.scales", weights.FLOAT_TYPES[kind], (outputs, count)),
-    ]
-    return step.writer.weight(f"nbit_blocks_{kind}", fmt, ((source,),), slots)

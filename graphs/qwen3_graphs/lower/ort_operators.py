@@ -1,16 +1,17 @@
-"""What target `ort` has in common on CPU and CUDA: the operators' domain, accuracy, and a quantised table."""
+"""What target `ort` has in common on CPU and CUDA: the operators' domain, accuracy, and quantised matrices."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from qwen3_graphs.lower import weights
+from qwen3_graphs.lowered import TensorSlot
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from qwen3_graphs.lower.writer import GraphWriter
-    from qwen3_graphs.lowered import Precision, WeightFormat
+    from qwen3_graphs.lower.writer import Attribute, GraphWriter
+    from qwen3_graphs.lowered import FloatKind, Precision, WeightFormat
 
 CONTRIB = "com.microsoft"
 
@@ -18,6 +19,49 @@ CONTRIB = "com.microsoft"
 def accuracy_level(precision: Precision) -> int:
     """Return 4 for int8 activations, in groups as long as the weights', or 1 for float32 ones."""
     return 1 if precision.precise else 4
+
+
+def nbit_blocks(
+    writer: GraphWriter, fmt: WeightFormat, source: str, shape: tuple[int, ...], scale_type: FloatKind = "fp32"
+) -> tuple[ir.Value, ...]:
+    """Declare a matrix [N, K] in integers, as MatMulNBits and `gathered_blocks` read it.
+
+    Returns:
+        Codes uint8 [N, groups, bytes of a group] and scales [N, groups] in their type.
+    """
+    outputs, inputs = shape
+    count, size = weights.groups(fmt, inputs), fmt.group_size * weights.BITS[fmt.kind] // 8
+    slots = [
+        TensorSlot(f"{source}.codes", "UINT8", (outputs, count, size)),
+        TensorSlot(f"{source}.scales", weights.FLOAT_TYPES[scale_type], (outputs, count)),
+    ]
+    layout = "nbit_blocks" if scale_type == "fp32" else f"nbit_blocks_{scale_type}"
+    return writer.weight(layout, fmt, ((source,),), slots)
+
+
+def multiplied_nbits(
+    writer: GraphWriter,
+    fmt: WeightFormat,
+    blocks: tuple[ir.Value, ...],
+    shape: tuple[int, ...],
+    x: ir.Value,
+    name: str,
+    **attributes: Attribute,
+) -> ir.Value:
+    """Write x [..., K] times the transpose of a matrix [N, K] of `nbit_blocks`, with MatMulNBits' other attributes."""
+    outputs, inputs = shape
+    return writer.op(
+        "MatMulNBits",
+        x,
+        *blocks,
+        name=name,
+        domain=CONTRIB,
+        K=inputs,
+        N=outputs,
+        bits=weights.BITS[fmt.kind],
+        block_size=fmt.group_size,
+        **attributes,
+    )
 
 
 def gathered_blocks(
@@ -30,7 +74,7 @@ def gathered_blocks(
     Args:
         writer: receives the nodes.
         fmt: `int8` or `int4` with its group size.
-        table: codes uint8 [M, groups, bytes of a group] and scales [M, groups].
+        table: of `nbit_blocks`, [M, K].
         ids: integer [n], rows wanted.
         width: K, what remains of a row after its padding is cut off.
         name: of the result.

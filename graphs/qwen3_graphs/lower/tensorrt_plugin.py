@@ -21,6 +21,8 @@ from qwen3_graphs.lower.padded import lower_padded
 from qwen3_graphs.lower.plugin_functions import attention_functions, expert_functions
 from qwen3_graphs.lower.tensorrt_matrices import activation_type
 from qwen3_graphs.lowered import TensorSlot, WeightFormat
+from qwen3_plugins.tensorrt.kernels.attention import HEAD_DIMS
+from qwen3_plugins.tensorrt.kernels.moe import INT4_GROUPS
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -29,10 +31,9 @@ if TYPE_CHECKING:
     from qwen3_graphs.lower.writer import Sources
     from qwen3_graphs.lowered import Limits, Lowered, Plugins, Precision
 
-HEAD_DIMS = (64, 128)
 # Of weights without scales: TensorRT has no absent inputs of plugins.
 _UNUSED_SCALES = {"fp16": np.ones(1, np.float16), "bf16": np.ones(1, ml_dtypes.bfloat16)}
-GROUP_SIZES: dict[str, tuple[int, ...]] = {"fp16": (0,), "bf16": (0,), "fp8": (0,), "int4": (32, 128)}
+GROUP_SIZES: dict[str, tuple[int, ...]] = {"fp16": (0,), "bf16": (0,), "fp8": (0,), "int4": INT4_GROUPS}
 
 
 def lower(semantic: ir.Model, precision: Precision, limits: Limits, plugins: Plugins) -> Lowered:

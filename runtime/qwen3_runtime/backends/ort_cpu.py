@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qwen3_runtime.backends.session import CACHE_TYPES, check_signature, first_line, no_cache_memory, open_session
+from qwen3_runtime.backends.session import (
+    CACHE_TYPES,
+    PACKED_INPUTS,
+    check_signature,
+    first_line,
+    no_cache_memory,
+    open_session,
+)
 from qwen3_runtime.cache import blocks_for
 from qwen3_runtime.errors import EngineError
 from qwen3_runtime.step import CacheGeometry, Output, Top
@@ -22,13 +29,6 @@ if TYPE_CHECKING:
 BLOCK_SIZE = 64
 """Tokens of a cache block: long enough to be read in sequence, short enough to waste little of a short answer."""
 
-_STEP_INPUTS = {
-    "input_ids": ("tensor(int64)", np.int64),
-    "query_start": ("tensor(int32)", np.int32),
-    "context_len": ("tensor(int32)", np.int32),
-    "block_table": ("tensor(int32)", np.int32),
-    "logits_rows": ("tensor(int32)", np.int32),
-}
 # Of a head: numbers that it is given, and what it gives beside the logits.
 _HEAD_INPUTS = {"live_vocab": "tensor(int32)", "top_k": "tensor(int32)"}
 _HEAD_OUTPUTS = {"top_values": "tensor(float)", "top_ids": "tensor(int32)", "log_sum_exp": "tensor(float)"}
@@ -94,7 +94,7 @@ class OrtCpuBackend:
         """
         if self._closed:
             raise EngineError("the backend is closed")
-        for name, (_, dtype) in _STEP_INPUTS.items():
+        for name, (_, dtype) in PACKED_INPUTS.items():
             self._feed(name, np.asarray(getattr(step, name), dtype))
         if self._has_head:
             self._feed("top_k", np.array(step.top_k, np.int32))
@@ -156,7 +156,7 @@ def _library() -> Path:
 
 def _check_session(session: Any, contract: Contract) -> None:  # noqa: ANN401 - onnxruntime has no types
     """Hold the graph to the manifest."""
-    inputs = {name: kind for name, (kind, _) in _STEP_INPUTS.items()}
+    inputs = {name: kind for name, (kind, _) in PACKED_INPUTS.items()}
     outputs: dict[str, str] = {contract.output: "tensor(float)"}
     if contract.output == "logits":
         inputs |= _HEAD_INPUTS

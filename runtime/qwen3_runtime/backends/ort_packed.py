@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qwen3_runtime.backends.session import CACHE_TYPES, check_signature, first_line, no_cache_memory, open_session
+from qwen3_runtime.backends.session import (
+    CACHE_TYPES,
+    PACKED_INPUTS,
+    check_signature,
+    first_line,
+    no_cache_memory,
+    open_session,
+)
 from qwen3_runtime.cache import blocks_for
 from qwen3_runtime.errors import EngineError
 from qwen3_runtime.step import CacheGeometry, Output
@@ -18,14 +25,6 @@ if TYPE_CHECKING:
 
     from qwen3_runtime.manifest import Contract, Manifest
     from qwen3_runtime.step import Step
-
-_STEP_INPUTS = {
-    "input_ids": ("tensor(int64)", np.int64),
-    "query_start": ("tensor(int32)", np.int32),
-    "context_len": ("tensor(int32)", np.int32),
-    "block_table": ("tensor(int32)", np.int32),
-    "logits_rows": ("tensor(int32)", np.int32),
-}
 
 
 class OrtPackedBackend:
@@ -85,7 +84,7 @@ class OrtPackedBackend:
         if self._session is None:
             raise EngineError("the backend is closed")
         inputs: dict[str, NDArray[Any]] = {
-            name: np.ascontiguousarray(getattr(step, name), dtype) for name, (_, dtype) in _STEP_INPUTS.items()
+            name: np.ascontiguousarray(getattr(step, name), dtype) for name, (_, dtype) in PACKED_INPUTS.items()
         }
         output = np.empty((len(step.logits_rows), self._width), np.float32)
         try:
@@ -107,7 +106,7 @@ def _check_session(session: Any, contract: Contract) -> None:  # noqa: ANN401 - 
     """Hold the graph to the manifest."""
     kind = CACHE_TYPES[contract.cache_dtype][1]
     caches = [str(layer) for layer in range(contract.layers)]
-    inputs = {name: kind for name, (kind, _) in _STEP_INPUTS.items()} | {f"kv.{name}": kind for name in caches}
+    inputs = {name: kind for name, (kind, _) in PACKED_INPUTS.items()} | {f"kv.{name}": kind for name in caches}
     outputs = {contract.output: "tensor(float)"} | {f"kv_out.{name}": kind for name in caches}
     width = contract.vocab_size if contract.output == "logits" else contract.hidden_size
     widths: dict[str, dict[int, int]] = {contract.output: {-1: width}}

@@ -29,6 +29,15 @@ CACHE_TYPES: dict[str, tuple[int, str, Any]] = {
     "int8": (3, "tensor(int8)", np.int8),
 }
 
+# What a packed step gives a session, beside its cache: ONNX Runtime's name of the type, and numpy's.
+PACKED_INPUTS: dict[str, tuple[str, Any]] = {
+    "input_ids": ("tensor(int64)", np.int64),
+    "query_start": ("tensor(int32)", np.int32),
+    "context_len": ("tensor(int32)", np.int32),
+    "block_table": ("tensor(int32)", np.int32),
+    "logits_rows": ("tensor(int32)", np.int32),
+}
+
 
 def open_session(
     model: Path,

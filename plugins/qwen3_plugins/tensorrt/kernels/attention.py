@@ -39,6 +39,8 @@ from dataclasses import dataclass
 
 from qwen3_plugins.tensorrt.kernels.kernel import Grid, Kernel, Size, arguments
 
+HEAD_DIMS = (64, 128)
+_APPEND = "qwen3_plugins.tensorrt.kernels.attention_append_device"
 _DEVICE = "qwen3_plugins.tensorrt.kernels.attention_device"
 _TYPES = ("fp16", "bf16")
 _SPLIT_KEYS = 64
@@ -73,7 +75,7 @@ class AttentionShape:
             raise ValueError(f"attention: heads must be a multiple of kv_heads, got {self.heads} and {self.kv_heads}")
         if self.group > 32:
             raise ValueError(f"attention: at most 32 query heads share a key head, got {self.group}")
-        if self.head_dim not in (64, 128):
+        if self.head_dim not in HEAD_DIMS:
             raise ValueError(f"attention: head_dim must be 64 or 128, got {self.head_dim}")
         if self.block_size < 16:
             raise ValueError(f"attention: block_size must be 16 or more, got {self.block_size}")
@@ -196,7 +198,7 @@ def attention_kernels(
     vectors = dict.fromkeys(("q", "k", "v", "q_norm", "k_norm"), pointer)
     append = Kernel(
         name="attention_append",
-        module=_DEVICE,
+        module=_APPEND,
         function="attention_append",
         arguments=arguments(
             {**vectors, "cos": "*fp32", "sin": "*fp32", "kv": pointer, **batch_inputs},
