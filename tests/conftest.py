@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,9 @@ from released import TokenizerUnavailableError, released_tokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+# Tests import onnxruntime themselves; it would write below HOME and call its maker.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 @pytest.fixture(scope="session")

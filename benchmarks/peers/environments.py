@@ -77,9 +77,12 @@ def python_of(engine: EngineName, folder: Path) -> Path:
 
 
 def variables_of(engine: EngineName) -> dict[str, str]:
-    """The variables of a worker's process: where it finds this package, and ours where it is not installed."""
+    """The variables of a worker's process: where it finds this package, and ours where it is not installed.
+
+    ONNX Runtime's telemetry is off: it writes below HOME and calls its maker as soon as it is imported.
+    """
     ours = [str(REPOSITORY / part) for part in ("", "graphs", "plugins", "runtime")] if engine == "ours" else []
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(BENCHMARKS), *ours])}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(BENCHMARKS), *ours]), "ORT_DISABLE_TELEMETRY": "1"}
 
 
 def is_ready(engine: EngineName, folder: Path) -> bool:
@@ -88,7 +91,7 @@ def is_ready(engine: EngineName, folder: Path) -> bool:
         return True
     check = [str(python_of(engine, folder)), "-c", f"import {ENVIRONMENTS[engine].module}"]
     try:
-        return subprocess.run(check, capture_output=True, check=False).returncode == 0
+        return subprocess.run(check, env=variables_of(engine), capture_output=True, check=False).returncode == 0
     except OSError:
         return False
 

@@ -12,8 +12,6 @@ STARTED = time.perf_counter()  # before anything else is imported: opening to th
 import statistics  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
-import onnxruntime  # noqa: E402, F401 - part of what opening an engine imports
-
 from peers.measuring import (  # noqa: E402
     FIRST,
     SHORT,
@@ -26,6 +24,7 @@ from peers.measuring import (  # noqa: E402
     worker_arguments,
 )
 from qwen3_runtime import Engine, Request, Sampling  # noqa: E402
+from qwen3_runtime.backends.session import import_onnxruntime  # noqa: E402
 from qwen3_runtime.text import Tokenizer  # noqa: E402
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     from qwen3_runtime import Completion
 
+import_onnxruntime()  # part of what opening an engine imports
 IMPORTED = time.perf_counter()
 
 GREEDY = Sampling(temperature=0.0)

@@ -144,7 +144,7 @@ def _gpu() -> Finding:
 def _providers() -> list[Finding]:
     if importlib.util.find_spec("onnxruntime") is None:
         return []
-    import onnxruntime
+    from qwen3_runtime.backends.session import import_onnxruntime
 
-    names = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
+    names = [name.removesuffix("ExecutionProvider") for name in import_onnxruntime().get_available_providers()]
     return [Finding("providers", ", ".join(names), "CPU" in names, "reinstall onnxruntime")]

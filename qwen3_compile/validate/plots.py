@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
 
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
@@ -19,13 +22,27 @@ if TYPE_CHECKING:
 FLOOR, CEILING = 1e-9, 1e9
 
 
+def _import_matplotlib() -> ModuleType:
+    """Import matplotlib without leaving its list of fonts below HOME; the plots use the font that it brings."""
+    given = os.environ.get("MPLCONFIGDIR")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MPLCONFIGDIR"] = given or folder
+        try:
+            import matplotlib as mpl
+            import matplotlib.font_manager
+        finally:
+            if given is None:
+                del os.environ["MPLCONFIGDIR"]
+    return mpl
+
+
 def draw(report: AccuracyReport) -> str:
     """Draw distances by position and by mode: KL divergence for logits, 1 - cosine for hidden states.
 
     Returns:
         An `<svg>` element; the same report gives the same text.
     """
-    import matplotlib as mpl
+    mpl = _import_matplotlib()
 
     # A fixed salt and no date: identical reports must be identical files.
     with mpl.rc_context({"svg.hashsalt": "qwen3-compile", "svg.fonttype": "none", "font.size": 9}):

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qwen3_runtime.backends.padding import PaddedCall, check_blocks, split_step
-from qwen3_runtime.backends.session import CACHE_TYPES, check_signature, first_line, no_cache_memory, open_session
+from qwen3_runtime.backends.session import (
+    CACHE_TYPES,
+    check_signature,
+    first_line,
+    import_onnxruntime,
+    no_cache_memory,
+    open_session,
+)
 from qwen3_runtime.errors import EngineError
 from qwen3_runtime.manifest import TENSORRT
 from qwen3_runtime.step import CacheGeometry, Output
@@ -157,10 +164,8 @@ def _allocate(shape: tuple[int, ...], dtype: Any, device: str) -> Any:  # noqa: 
         raise no_cache_memory(shape) from None
     if device == "cpu":
         return zeros
-    import onnxruntime
-
     try:
-        return onnxruntime.OrtValue.ortvalue_from_numpy(zeros, device, 0)
+        return import_onnxruntime().OrtValue.ortvalue_from_numpy(zeros, device, 0)
     except Exception as error:
         raise no_cache_memory(shape) from error
 

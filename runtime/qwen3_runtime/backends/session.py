@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,21 @@ PACKED_INPUTS: dict[str, tuple[str, Any]] = {
     "block_table": ("tensor(int32)", np.int32),
     "logits_rows": ("tensor(int32)", np.int32),
 }
+
+
+def import_onnxruntime() -> Any:  # noqa: ANN401 - onnxruntime has no types
+    """Import ONNX Runtime with its telemetry off; every import of it in this project goes through here.
+
+    Its releases write an identifier and an event database below HOME and look up a host of their maker's as soon as
+    they are imported, unless the environment forbids it. Who wants that sets `ORT_DISABLE_TELEMETRY=0` beforehand.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
 
 
 def open_session(
@@ -92,7 +108,7 @@ def require_provider(provider: str) -> Any:  # noqa: ANN401 - onnxruntime has no
         EngineError: naming what is missing.
     """
     try:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
     except ImportError:
         raise EngineError("onnxruntime is not installed: pip install 'qwen3-compile[cpu]' (or [cuda])") from None
     if provider not in onnxruntime.get_available_providers():
