@@ -94,7 +94,7 @@ def _ask(screen: Console) -> str | None:
 def _answer(engine: Engine, talk: Conversation, line: str, screen: Console, *, hide_thinking: bool) -> None:
     talk.messages.append({"role": "user", "content": line})
     try:
-        finished = stream(engine, talk.rendered(), bind(engine, talk.generation), hide_thinking=hide_thinking)
+        finished = stream(engine, talk.rendered(), bind(talk.generation), hide_thinking=hide_thinking)
     except KeyboardInterrupt:
         # The iterator was closed, which cancelled the generation; an unanswered question would confuse the template.
         talk.messages.pop()

@@ -72,17 +72,10 @@ def require_tokenizer(engine: Engine) -> None:
         )
 
 
-def bind(engine: Engine, generation: dict[str, Any]) -> dict[str, Any]:
+def bind(generation: dict[str, Any]) -> dict[str, Any]:
     """Turn the gathered options into keyword arguments of `Engine.chat`: what was not given keeps the engine's default.
 
-    A single sampling option overrides that one field of the defaults of the mode (thinking or not).
+    A single sampling option overrides that one field of the defaults of the mode that the turn is in.
     """
-    given = {name: value for name, value in generation.get("sampling", {}).items() if value is not None}
-    arguments = {key: value for key, value in generation.items() if key != "sampling" and value not in (None, ())}
-    if given:
-        chat = engine.manifest.chat
-        modes = dict(chat.sampling) if chat is not None else {}
-        off = generation.get("thinking") is False or generation.get("thinking_budget") == 0
-        defaults = modes.get("non_thinking" if off else "thinking") or next(iter(modes.values()), {})
-        arguments["sampling"] = Sampling(**{**defaults, **given})
-    return arguments
+    options = {**generation, **generation.get("sampling", {})}
+    return {name: value for name, value in options.items() if name != "sampling" and value not in (None, ())}

@@ -52,7 +52,7 @@ def command(
     prompt = read_all() if prompt == "-" else prompt
     with Engine.open(engine, threads=threads) as opened:
         require_tokenizer(opened)
-        task, arguments = opened.manifest.io.task, bind(opened, generation)
+        task, arguments = opened.manifest.io.task, bind(generation)
         if task != "chat" and (system or messages):
             raise RequestError(f"--system and --messages are for chat: {engine} is for {task}")
         if task != "reranker" and documents:

@@ -177,7 +177,7 @@ class Sampling(Section):
     )
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2, description="subtracted once for each time it was seen")
     repetition_penalty: float = Field(
-        default=1.0, gt=0, le=10, description="divides a seen token's positive logit; 1: off"
+        default=1.0, ge=0.01, le=10, description="divides a seen token's positive logit; 1: off"
     )
 
 

@@ -1,9 +1,10 @@
 """Opens a qwen3-compile engine and runs it: session, KV cache, chat template, decode loop with budgets."""
 
+from qwen3_runtime.completion import Completion, Event, Finished, TextDelta, Timings, Usage
 from qwen3_runtime.engine import Engine
-from qwen3_runtime.errors import EngineError, RequestError, RuntimeFault
+from qwen3_runtime.errors import EngineError, RequestError, RuntimeFault, UnknownOptionError
 from qwen3_runtime.handle import Handle
-from qwen3_runtime.request import Completion, Event, Finished, Request, TextDelta, Timings, Usage
+from qwen3_runtime.request import Request
 from qwen3_runtime.sampling import Sampling
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "Sampling",
     "TextDelta",
     "Timings",
+    "UnknownOptionError",
     "Usage",
 ]

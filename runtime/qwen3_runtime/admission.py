@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import operator
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -103,13 +99,10 @@ def make_plan(request: Request, model: Model) -> Plan:
 
 
 def choose_sampling(request: Request, model: Model, start: ThinkingStart) -> Sampling:
-    """The request's sampling, or the engine's for the mode that the turn is in."""
-    sampling = request.sampling
-    if sampling is None:
-        switched_off = request.messages is not None and soft_switch(request.messages) is False
-        quiet = start is ThinkingStart.OFF or (switched_off and start is not ThinkingStart.INSIDE)
-        sampling = model.default_sampling[quiet]
-    return sampling if request.seed is None else dataclasses.replace(sampling, seed=request.seed)
+    """The request's sampling; what it leaves open is the engine's for the mode that the turn is in."""
+    switched_off = request.conversation is not None and soft_switch(request.conversation) is False
+    quiet = start is ThinkingStart.OFF or (switched_off and start is not ThinkingStart.INSIDE)
+    return request.sampling_over(model.default_sampling[quiet])
 
 
 def _declared_sampling(declared: Any, fallback: Sampling) -> Sampling:  # noqa: ANN401 - a mapping read from JSON
@@ -150,13 +143,13 @@ def _wants_thinking(request: Request, model: Model, budget: int | None) -> bool:
 def _render(request: Request, model: Model, *, thinking: bool) -> tuple[list[int], ThinkingStart]:
     """The prompt's tokens and how generation starts after them."""
     tokenizer = model.tokenizer
-    if request.messages is not None:
+    if request.conversation is not None:
         if tokenizer is None or model.template is None:
             missing = "tokenizer" if tokenizer is None else "chat template"
             raise RequestError(f"this engine has no {missing}, so it cannot chat; use a raw prompt")
         hybrid = model.manifest.chat is not None and model.manifest.chat.thinking == "hybrid"
         text = model.template.render(
-            request.messages,
+            request.conversation,
             tools=request.tools,
             enable_thinking=thinking if hybrid else None,
         )
@@ -167,22 +160,10 @@ def _render(request: Request, model: Model, *, thinking: bool) -> tuple[list[int
         text = request.prompt
         ids = tokenizer.encode(text)
     else:
-        ids = _given_ids(request.prompt)
+        ids = list(request.prompt or ())
         check_ids(ids, model.manifest.io.vocab_size)  # before anything decodes them
         text = tokenizer.decode(ids) if thinking and tokenizer is not None else ""
     return ids, thinking_start(text) if thinking and tokenizer is not None else ThinkingStart.OFF
-
-
-def _given_ids(prompt: object) -> list[int]:
-    if isinstance(prompt, bytes | bytearray | Mapping) or not isinstance(prompt, Iterable):
-        raise RequestError(f"prompt: expected text or token ids, found {type(prompt).__name__}")
-    ids = []
-    for index, token in enumerate(prompt):
-        try:
-            ids.append(operator.index(token))
-        except TypeError:
-            raise RequestError(f"prompt[{index}]: expected a token id, found {token!r}") from None
-    return ids
 
 
 def check_ids(ids: Sequence[int], vocab_size: int) -> None:
@@ -199,29 +180,8 @@ def check_ids(ids: Sequence[int], vocab_size: int) -> None:
 def _check_fields(request: Request, model: Model) -> None:
     if request.tools is not None and request.messages is None:
         raise RequestError("tools: only a chat template can show them; give messages instead of a raw prompt")
-    if request.sampling is not None and not isinstance(request.sampling, Sampling):
-        raise RequestError(f"sampling: expected a Sampling, found {type(request.sampling).__name__}")
-    if request.thinking not in (True, False, None):
-        raise RequestError(f"thinking: expected True, False or None, found {request.thinking!r}")
-    budget = request.thinking_budget
-    if budget != "default" and budget is not None and not _is_count(budget, 0):
-        raise RequestError(f"thinking_budget: expected a number of tokens from 0, None or 'default', found {budget!r}")
-    if request.max_tokens is not None and not _is_count(request.max_tokens, 1):
-        raise RequestError(f"max_tokens: expected a number of tokens from 1, found {request.max_tokens!r}")
-    if not _is_count(request.answer_reserve, 2):
-        raise RequestError(f"answer_reserve: expected a number of tokens from 2, found {request.answer_reserve!r}")
-    deadline = request.deadline
-    if deadline is not None and not (_is_number(deadline) and 0 < deadline < math.inf):
-        raise RequestError(f"deadline: expected seconds above 0, found {deadline!r}")
     if model.tokenizer is None:
-        for field, given in (("stop", request.stop), ("thinking_budget", budget not in ("default", None))):
+        named = request.thinking_budget not in ("default", None)
+        for field, given in (("stop", request.stop), ("thinking_budget", named)):
             if given:
                 raise RequestError(f"{field}: this engine has no tokenizer, so it sees no text to act on")
-
-
-def _is_count(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -6,10 +6,11 @@ import dataclasses
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from qwen3_runtime import arguments
 from qwen3_runtime.admission import Model, check_ids, choose_sampling, make_plan
 from qwen3_runtime.backends import open_backend
 from qwen3_runtime.budget import ThinkingBudget
@@ -19,7 +20,7 @@ from qwen3_runtime.errors import EngineError, RequestError
 from qwen3_runtime.generation import Generation, TokensOnly
 from qwen3_runtime.handle import Handle
 from qwen3_runtime.last_row import LastRow
-from qwen3_runtime.request import Completion, Event, Options, Request
+from qwen3_runtime.request import ANSWER_RESERVE, Request
 from qwen3_runtime.reranking import INSTRUCTION, relevance, rerank_prompt
 from qwen3_runtime.sampling import Sampler
 from qwen3_runtime.scheduler import Scheduler, check_prompt
@@ -31,11 +32,14 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
-    from typing import Any
+    from typing import Never
 
     from numpy.typing import NDArray
 
+    from qwen3_runtime.completion import Completion, Event
     from qwen3_runtime.manifest import Manifest
+    from qwen3_runtime.request import Budget, Messages, Prompt, Tools
+    from qwen3_runtime.sampling import Sampling
     from qwen3_runtime.step import Backend
 
 
@@ -72,6 +76,7 @@ class Engine:
         # A paged cache may hold less than one sequence of the longest context.
         self._model = dataclasses.replace(model, max_context=self._scheduler.max_context)
         self._driver = Driver(self._scheduler)
+        self._max_sequences = max_sequences
         self._closed = False
 
     @classmethod
@@ -132,6 +137,14 @@ class Engine:
             backend = opening.result()
         return cls(model, backend, max_sequences=max_sequences)
 
+    def __repr__(self) -> str:
+        io = self.manifest.io
+        state = " (closed)" if self._closed else ""
+        return (
+            f"<Engine {self.manifest.name}: {io.task}, target {self.manifest.target.backend}, {self._max_sequences} x "
+            f"{self.max_context} tokens{state}>"
+        )
+
     @property
     def tokenizer(self) -> Tokenizer | None:
         """The model's tokenizer, if the engine has one."""
@@ -147,26 +160,90 @@ class Engine:
         """Tokens a sequence may hold, prompt and output together."""
         return self._scheduler.max_context
 
-    def chat(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> Completion:
-        """Answer a conversation and wait for the end. `options` are the fields of `Request`.
+    def chat(
+        self,
+        messages: Messages,
+        *,
+        tools: Tools | None = None,
+        thinking: bool | None = None,
+        thinking_budget: Budget = "default",
+        max_tokens: int | None = None,
+        stop: str | Sequence[str] | None = (),
+        deadline: float | None = None,
+        sampling: Sampling | Mapping[str, float] | None = None,
+        seed: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        answer_reserve: int = ANSWER_RESERVE,
+        **unknown: Never,
+    ) -> Completion:
+        """Answer a conversation, or a text as its only message, and wait for the end. Options as in `Request`.
 
         Raises:
             RequestError: the request cannot be served.
+            UnknownOptionError: `unknown` are options that no request has; a `RequestError` and a `TypeError`.
             EngineError: the backend failed.
         """
-        return self.generate([Request(messages=messages, **options)])[0]
+        return self.generate([_request(locals())])[0]
 
-    def complete(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Completion:
+    def complete(
+        self,
+        prompt: Prompt,
+        *,
+        tools: Tools | None = None,
+        thinking: bool | None = None,
+        thinking_budget: Budget = "default",
+        max_tokens: int | None = None,
+        stop: str | Sequence[str] | None = (),
+        deadline: float | None = None,
+        sampling: Sampling | Mapping[str, float] | None = None,
+        seed: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        answer_reserve: int = ANSWER_RESERVE,
+        **unknown: Never,
+    ) -> Completion:
         """Continue a raw prompt, text or token ids, and wait for the end. Options and errors as for `chat`."""
-        return self.generate([Request(prompt=prompt, **options)])[0]
+        return self.generate([_request(locals())])[0]
 
-    def stream(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> Iterator[Event]:
+    def stream(
+        self,
+        messages: Messages,
+        *,
+        tools: Tools | None = None,
+        thinking: bool | None = None,
+        thinking_budget: Budget = "default",
+        max_tokens: int | None = None,
+        stop: str | Sequence[str] | None = (),
+        deadline: float | None = None,
+        sampling: Sampling | Mapping[str, float] | None = None,
+        seed: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        answer_reserve: int = ANSWER_RESERVE,
+        **unknown: Never,
+    ) -> Iterator[Event]:
         """Answer a conversation piece by piece: `TextDelta` events, then one `Finished`.
 
         The request is checked here, before the first event is asked for. Closing the iterator cancels the request.
         Options and errors as for `chat`.
         """
-        return self._iterate(*self._prepare(Request(messages=messages, **options)))
+        return self._iterate(*self._prepare(_request(locals())))
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Run requests together, as many in a step as `max_sequences` allows; results in the order given.
@@ -198,11 +275,14 @@ class Engine:
         self._driver.queue(running)
         return handle
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def embed(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
         """Embed texts: the model's output at the last token, which the tokenizer of these models appends.
 
+        Args:
+            texts: what to embed; a bare string is one text.
+
         Returns:
-            float32 [len(texts), hidden_size], each row of L2 norm 1.
+            float32 [len(texts), hidden_size], each row of L2 norm 1; [1, hidden_size] for a bare string.
 
         Raises:
             RequestError: a text is too long, or the engine gives logits.
@@ -210,21 +290,25 @@ class Engine:
         io, tokenizer = self.manifest.io, self._model.tokenizer
         if io.output != "hidden" or tokenizer is None:
             raise RequestError(f"this engine is made for {io.task}: it cannot embed")
-        rows = self._last_rows([tokenizer.encode(text, add_special_tokens=True) for text in texts])
+        rows = self._last_rows(
+            [tokenizer.encode(text, add_special_tokens=True) for text in arguments.texts("texts", texts)]
+        )
         matrix = np.array(rows, np.float32).reshape(len(rows), io.hidden_size)
         lengths = np.linalg.norm(matrix.astype(np.float64), axis=1, keepdims=True)
         return (matrix / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
-    def rerank(self, query: str, documents: Sequence[str], *, instruction: str = INSTRUCTION) -> NDArray[np.float32]:
+    def rerank(
+        self, query: str, documents: str | Sequence[str], *, instruction: str = INSTRUCTION
+    ) -> NDArray[np.float32]:
         """Score documents by their relevance to a query.
 
         Args:
             query: what is searched for.
-            documents: candidates; each is judged alone.
+            documents: candidates; each is judged alone. A bare string is one.
             instruction: what counts as relevant, in a sentence.
 
         Returns:
-            float32 [len(documents)], the probability of "yes" against "no".
+            float32 [len(documents)], [1] for a bare string: the probability of "yes" against "no".
 
         Raises:
             RequestError: a document is too long, or the engine is no reranker.
@@ -235,7 +319,9 @@ class Engine:
         yes, no = tokenizer.token_id("yes"), tokenizer.token_id("no")
         if yes is None or no is None:
             raise RequestError('the tokenizer has no tokens "yes" and "no": it is not a reranker\'s')
-        rows = self._last_rows([tokenizer.encode(rerank_prompt(query, text, instruction)) for text in documents])
+        query, instruction = arguments.text("query", query), arguments.text("instruction", instruction)
+        prompts = [rerank_prompt(query, text, instruction) for text in arguments.texts("documents", documents)]
+        rows = self._last_rows([tokenizer.encode(prompt) for prompt in prompts])
         return np.array([relevance(row, yes, no) for row in rows], np.float32)
 
     def close(self) -> None:
@@ -288,6 +374,12 @@ class Engine:
             yield from handle
         finally:
             handle.cancel()
+
+
+def _request(given: dict[str, Any]) -> Request:
+    """The request that a method was called for: its local variables."""
+    del given["self"]
+    return Request(**given.pop("unknown"), **given)
 
 
 def _open_model(directory: Path, manifest: Manifest, max_context: int) -> Model:

@@ -13,3 +13,7 @@ class EngineError(RuntimeFault):
 
 class RequestError(RuntimeFault):
     """A request cannot be served as it stands: prompt, messages, sampling or budget."""
+
+
+class UnknownOptionError(RequestError, TypeError):
+    """An option that no request has. It is a `TypeError` too, as for any unknown keyword argument of Python."""

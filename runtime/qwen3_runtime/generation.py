@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from qwen3_runtime.request import Completion, Event, Finished, FinishReason, TextDelta, Timings, Usage
+from qwen3_runtime.completion import Completion, Event, Finished, FinishReason, TextDelta, Timings, Usage
 from qwen3_runtime.text.reasoning import Delta, Part, ThinkingStart
 
 if TYPE_CHECKING:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
-from qwen3_runtime.request import Finished
+from qwen3_runtime.arguments import shown
+from qwen3_runtime.completion import Finished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from qwen3_runtime.completion import Completion, Event
     from qwen3_runtime.driver import Driver
-    from qwen3_runtime.request import Completion, Event
     from qwen3_runtime.sequence import Sequence
 
 
@@ -24,6 +25,13 @@ class Handle:
         self._error: Exception | None = None
         self._completion: Completion | None = None
         self._sequence: Sequence | None = None
+
+    def __repr__(self) -> str:
+        if self._completion is not None:
+            state = f"ended by {self._completion.finish_reason}"
+        else:
+            state = "in flight" if self._error is None else f"failed: {shown(str(self._error))}"
+        return f"<Handle {state}, {len(self._events)} events to read>"
 
     def bind(self, sequence: Sequence) -> None:
         """Name the sequence that `cancel` ends."""

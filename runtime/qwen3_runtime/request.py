@@ -1,147 +1,164 @@
-"""What goes into an engine and what comes out: requests, events and completions."""
+"""What goes into an engine: a request, checked as far as that goes without a model."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, fields, replace
+from typing import Any, Literal, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from qwen3_runtime.arguments import integer, items, kind, names_unknown_options, number, refuse_unknown, shown, switch
+from qwen3_runtime.errors import RequestError
+from qwen3_runtime.sampling import Sampling
+from qwen3_runtime.text.stops import checked_stops
 
-    from qwen3_runtime.sampling import Sampling
-
-FinishReason = Literal["stop", "stop_string", "length", "deadline", "context", "cancelled"]
+Messages: TypeAlias = str | Sequence[Mapping[str, Any]]
+Prompt: TypeAlias = str | Sequence[int]
+Tools: TypeAlias = Sequence[Mapping[str, Any]]
+Budget: TypeAlias = int | Literal["default"] | None
 
 ANSWER_RESERVE = 32
-_TOOL_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
+SAMPLING_FIELDS = tuple(field.name for field in fields(Sampling))
+_ANY = 1 << 62
+_LONGEST = 1e9  # seconds: thirty years, far within what a clock can add
+_PLURAL = {"messages": "messages", "tools": "tools", "prompt": "token ids"}
 
 
+@names_unknown_options
 @dataclass(frozen=True)
 class Request:
     """One completion to make. Either `messages` (a chat) or `prompt` (raw text or token ids) is given.
 
+    Values are checked when a request is made: integers and numbers may be numpy's. What depends on the model is
+    checked when the request is handed to an engine.
+
     Attributes:
-        messages: the conversation, as the chat template expects it: `{"role": ..., "content": ...}`.
+        messages: the conversation, as the chat template expects it: `{"role": ..., "content": ...}`. Text alone is one
+            message of the user.
         prompt: a raw prompt, fed as it is.
         tools: JSON schemas of functions, for the chat template.
         thinking: whether to think; None for what the engine does by default. Hybrid models only can switch.
         thinking_budget: tokens of reasoning; None for no budget, "default" for the engine's. 0 is the same as
             thinking=False for hybrid models; a model that always thinks is told to answer at once.
         max_tokens: cap of all tokens after the prompt, tags and stop sentence included; None for the engine's.
-        sampling: None for the engine's default of the mode (thinking or not).
-        stop: strings that end the answer; reasoning may mention them.
+        stop: strings that end the answer, or one string; reasoning may mention them.
         deadline: seconds from submission after which the request ends with what it has.
-        seed: of the sampler; given here it replaces the one in `sampling`.
+        sampling: a whole `Sampling`, or a mapping of some of its fields. What is given neither here nor below is as
+            the engine has it for the mode that the turn is in, thinking or not.
+        seed: of the sampler. This and the following are the fields of `Sampling`, by themselves.
+        temperature: 0 to 100; 0 is greedy.
+        top_k: tokens to keep; 0 keeps all.
+        top_p: probability mass to keep, above 0 and at most 1.
+        min_p: smallest probability relative to the most probable token, 0 to 1.
+        presence_penalty: -2 to 2, subtracted once from each token that was generated.
+        frequency_penalty: -2 to 2, subtracted for each time that a token was generated.
+        repetition_penalty: 0.01 to 100; above 1 makes tokens of prompt and generation less likely.
         answer_reserve: tokens that a thinking budget has to leave for the think tag and the answer, at least 2.
+
+    Raises:
+        RequestError: a value of the wrong type or out of range, or one given twice.
+        UnknownOptionError: a name that is none of these; a `RequestError` and a `TypeError`.
     """
 
-    messages: Sequence[Mapping[str, Any]] | None = None
-    prompt: str | Sequence[int] | None = None
-    tools: Sequence[Mapping[str, Any]] | None = None
+    messages: Messages | None = None
+    prompt: Prompt | None = None
+    _: KW_ONLY
+    tools: Tools | None = None
     thinking: bool | None = None
-    thinking_budget: int | Literal["default"] | None = "default"
+    thinking_budget: Budget = "default"
     max_tokens: int | None = None
-    sampling: Sampling | None = None
-    stop: Sequence[str] = ()
+    stop: str | Sequence[str] | None = ()
     deadline: float | None = None
+    sampling: Sampling | Mapping[str, float] | None = None
     seed: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
     answer_reserve: int = ANSWER_RESERVE
 
+    def __post_init__(self) -> None:
+        for name, value in _checked(self).items():
+            object.__setattr__(self, name, value)
 
-class Options(TypedDict, total=False):
-    """The fields of `Request` but for the prompt, as keyword arguments."""
-
-    tools: Sequence[Mapping[str, Any]] | None
-    thinking: bool | None
-    thinking_budget: int | Literal["default"] | None
-    max_tokens: int | None
-    sampling: Sampling | None
-    stop: Sequence[str]
-    deadline: float | None
-    seed: int | None
-    answer_reserve: int
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Where the tokens went.
-
-    Attributes:
-        prompt_tokens: tokens of the prompt.
-        reasoning_tokens: sampled tokens strictly between the think tags.
-        forced_tokens: tokens of the stop sentence; neither sampled nor counted as reasoning.
-        answer_tokens: sampled tokens outside the reasoning, without tags and the end of turn.
-        completion_tokens: everything after the prompt, tags and end of turn included.
-    """
-
-    prompt_tokens: int
-    reasoning_tokens: int
-    forced_tokens: int
-    answer_tokens: int
-    completion_tokens: int
-
-
-@dataclass(frozen=True)
-class Timings:
-    """How long it took, in seconds from submission and tokens a second; None where nothing was measured.
-
-    Attributes:
-        queued: until the first step that the request took part in.
-        time_to_first_token: until the first sampled token.
-        total: until the end.
-        prefill_tokens_per_second: prompt tokens over the time from the first step to the first token.
-        decode_tokens_per_second: sampled tokens after the first, over the time that they took.
-    """
-
-    queued: float | None
-    time_to_first_token: float | None
-    total: float
-    prefill_tokens_per_second: float | None
-    decode_tokens_per_second: float | None
-
-
-@dataclass(frozen=True)
-class Completion:
-    """The outcome of a request.
-
-    Attributes:
-        reasoning: text between the think tags, the stop sentence included where it was used.
-        answer: text outside them.
-        finish_reason: which end or cap was met.
-        budget_hit: whether the thinking budget cut the reasoning.
-        tokens: every token after the prompt, as the model saw them, the stop sentence included.
-        usage: token counts.
-        timings: durations and rates.
-    """
-
-    reasoning: str
-    answer: str
-    finish_reason: FinishReason
-    budget_hit: bool
-    tokens: tuple[int, ...]
-    usage: Usage
-    timings: Timings
+    def __repr__(self) -> str:
+        given = ((field, getattr(self, field.name)) for field in fields(self))
+        shown_fields = [
+            f"{field.name}={_short(field.name, value)}"
+            for field, value in given
+            if value is not None and not (isinstance(value, type(field.default)) and value == field.default)
+        ]
+        return f"Request({', '.join(shown_fields)})"
 
     @property
-    def tool_calls(self) -> tuple[str, ...]:
-        """The bodies of the complete `<tool_call>` blocks of the answer, unparsed. Calls in the reasoning are not."""
-        return tuple(_TOOL_CALL.findall(self.answer))
+    def conversation(self) -> Sequence[Mapping[str, Any]] | None:
+        """The messages; a text alone is one of the user."""
+        if isinstance(self.messages, str):
+            return [{"role": "user", "content": self.messages}]
+        return self.messages
+
+    def sampling_over(self, default: Sampling) -> Sampling:
+        """How to choose tokens, where `default` holds for what the request leaves open."""
+        apart = {name: value for name in SAMPLING_FIELDS if (value := getattr(self, name)) is not None}
+        if isinstance(self.sampling, Sampling):
+            return replace(self.sampling, **apart)
+        return replace(default, **{**(self.sampling or {}), **apart})
 
 
-@dataclass(frozen=True)
-class TextDelta:
-    """New text, of the reasoning or of the answer."""
+def _checked(request: Request) -> dict[str, object]:
+    """The fields of a request that were not given as plain values, as such."""
+    values: dict[str, object] = {
+        "stop": checked_stops(request.stop),
+        "answer_reserve": integer("answer_reserve", request.answer_reserve, 2, expected="a number of tokens from 2"),
+    }
+    if request.prompt is not None and not isinstance(request.prompt, str):
+        ids = items("prompt", request.prompt, "text or token ids")
+        # Whether the model has an embedding for them is another question.
+        values["prompt"] = tuple(
+            integer(f"prompt[{index}]", token, -_ANY, _ANY, expected="a token id") for index, token in enumerate(ids)
+        )
+    if request.thinking is not None:
+        values["thinking"] = switch("thinking", request.thinking, expected="True, False or None")
+    budget = request.thinking_budget
+    if budget is not None and not (isinstance(budget, str) and budget == "default"):
+        expected = "a number of tokens from 0, None or 'default'"
+        values["thinking_budget"] = integer("thinking_budget", budget, 0, expected=expected)
+    if request.max_tokens is not None:
+        values["max_tokens"] = integer("max_tokens", request.max_tokens, 1, expected="a number of tokens from 1")
+    if request.deadline is not None:
+        expected = "seconds above 0"
+        values["deadline"] = number("deadline", request.deadline, 0, _LONGEST, above_low=True, expected=expected)
+    return values | _checked_sampling(request)
 
-    kind: Literal["reasoning", "answer"]
-    text: str
+
+def _checked_sampling(request: Request) -> dict[str, object]:
+    apart = {name: value for name in SAMPLING_FIELDS if (value := getattr(request, name)) is not None}
+    plain = Sampling(**apart)
+    values: dict[str, object] = {name: getattr(plain, name) for name in apart}
+    together = request.sampling
+    if together is None:
+        return values
+    if isinstance(together, Sampling):
+        named = {name for name in SAMPLING_FIELDS if name != "seed" or together.seed is not None}
+    elif isinstance(together, Mapping):
+        refuse_unknown(together, SAMPLING_FIELDS)
+        given = {name: value for name, value in together.items() if value is not None}
+        plain, named = Sampling(**given), set(given)  # type: ignore[arg-type]
+        values["sampling"] = {name: getattr(plain, name) for name in given}
+    else:
+        raise RequestError(f"sampling: expected a Sampling or a mapping of its fields, found {kind(together)}")
+    for name in apart:
+        if name in named:
+            raise RequestError(
+                f"{name}: given twice, by itself and in sampling; give it once (a mapping may name some fields only)"
+            )
+    return values
 
 
-@dataclass(frozen=True)
-class Finished:
-    """The last event of a request."""
-
-    completion: Completion
-
-
-Event = TextDelta | Finished
+def _short(name: str, value: object) -> str:
+    """A value without the kilobytes that it may hold."""
+    if isinstance(value, list | tuple) and name in _PLURAL:
+        return f"<{len(value)} {_PLURAL[name]}>"
+    return shown(value)

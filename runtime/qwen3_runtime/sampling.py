@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qwen3_runtime.errors import EngineError, RequestError
+from qwen3_runtime.arguments import integer, names_unknown_options, number
+from qwen3_runtime.errors import EngineError
 from qwen3_runtime.penalties import Penalties
 from qwen3_runtime.ranking import LEAST_TEMPERATURE, above_floor, check_largest, rank_row, rank_top, weights
 
@@ -40,6 +41,16 @@ if TYPE_CHECKING:
 
     from qwen3_runtime.ranking import Ranking
     from qwen3_runtime.step import Top
+
+RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0, 100),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "repetition_penalty": (0.01, 100),  # beyond, ordinary logits overflow or vanish
+}
+"""The least and the most of each number of `Sampling`; `top_p` is above its least."""
 
 # Without top-k and top-p, so many tokens are in order of their probability, the rest in order of their ids: nearly
 # every draw falls among the former, and sorting 150,000 takes long.
@@ -56,20 +67,7 @@ _SPARE = 64
 _BLOCK = 1024
 
 
-def _check_number(name: str, value: object, low: float, high: float, *, above_low: bool = False) -> None:
-    fits = isinstance(value, int | float) and not isinstance(value, bool)
-    if fits and isinstance(value, int | float):
-        fits = (low < value if above_low else low <= value) and value <= high
-    if not fits:
-        interval = f"above {low} and at most {high}" if above_low else f"from {low} to {high}"
-        raise RequestError(f"{name}: expected a number {interval}, found {value!r}")
-
-
-def _check_integer(name: str, value: object, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= high:
-        raise RequestError(f"{name}: expected an integer from 0 to {high}, found {value!r}")
-
-
+@names_unknown_options
 @dataclass(frozen=True)
 class Sampling:
     """How to choose tokens. The defaults sample from the model's own distribution, unchanged.
@@ -81,11 +79,12 @@ class Sampling:
         min_p: smallest probability relative to the most probable token, 0 to 1.
         presence_penalty: -2 to 2, subtracted once from each token that was generated.
         frequency_penalty: -2 to 2, subtracted for each time that a token was generated.
-        repetition_penalty: above 0, at most 100; above 1 makes tokens of prompt and generation less likely.
+        repetition_penalty: 0.01 to 100; above 1 makes tokens of prompt and generation less likely.
         seed: 0 to 2**64 - 1; None takes a new one from the operating system.
 
     Raises:
         RequestError: a value outside its range.
+        UnknownOptionError: a name that is none of these.
     """
 
     temperature: float = 1.0
@@ -98,15 +97,14 @@ class Sampling:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        _check_number("temperature", self.temperature, 0, 100)
-        _check_number("top_p", self.top_p, 0, 1, above_low=True)
-        _check_number("min_p", self.min_p, 0, 1)
-        _check_number("presence_penalty", self.presence_penalty, -2, 2)
-        _check_number("frequency_penalty", self.frequency_penalty, -2, 2)
-        _check_number("repetition_penalty", self.repetition_penalty, 0, 100, above_low=True)
-        _check_integer("top_k", self.top_k, 2**31 - 1)
-        if self.seed is not None:
-            _check_integer("seed", self.seed, 2**64 - 1)
+        checked: dict[str, float | None] = {
+            name: number(name, getattr(self, name), low, high, above_low=name == "top_p")
+            for name, (low, high) in RANGES.items()
+        }
+        checked["top_k"] = integer("top_k", self.top_k, 0, 2**31 - 1)
+        checked["seed"] = None if self.seed is None else integer("seed", self.seed, 0, 2**64 - 1)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @property
     def greedy(self) -> bool:

@@ -44,8 +44,11 @@ def test_overflowed_logits_fail_their_own_request_alone() -> None:
 
 
 def test_a_penalty_that_overflows_fails_the_request_that_asked_for_it() -> None:
-    engine = open_engine(ScriptedBackend(logits=counting, num_blocks=2, block_size=64, vocab=WORDS))
-    harsh = Request(prompt=[1, 2], max_tokens=12, sampling=Sampling(temperature=0.5, repetition_penalty=1e-39))
+    def enormous(tokens: list[int]) -> np.ndarray:
+        return counting(tokens) * np.float32(1e37)
+
+    engine = open_engine(ScriptedBackend(logits=enormous, num_blocks=2, block_size=64, vocab=WORDS))
+    harsh = Request(prompt=[1, 2], max_tokens=12, temperature=0.5, repetition_penalty=0.01)
     greedy, broken = engine.submit(request(1, 2)), engine.submit(harsh)
     with pytest.raises(EngineError, match="found inf"):
         broken.result()

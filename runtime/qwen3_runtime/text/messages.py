@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from qwen3_runtime.arguments import kind
 from qwen3_runtime.errors import RequestError
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -21,7 +22,8 @@ def checked_messages(messages: object, *, parse_arguments: bool = False) -> list
     A template of Qwen3 silently drops a role that it does not know, so roles are checked here. Text parts
     (`[{"type": "text", "text": ...}]`) are joined with a newline, since these templates know only strings; an
     assistant's missing content is the empty text. Reasoning may be named `reasoning_content`, `reasoning` or
-    `thinking`, and is offered to the template under the names that transformers offers.
+    `thinking`, and is offered to the template under the names that transformers offers. A tool call whose arguments
+    are missing, null or empty text has none: `{}`.
 
     Args:
         messages: a list of mappings with `role`, `content`, and for an assistant `reasoning_content`, `tool_calls`.
@@ -32,7 +34,7 @@ def checked_messages(messages: object, *, parse_arguments: bool = False) -> list
         RequestError: naming the message, what was expected and what was found.
     """
     if isinstance(messages, str) or not isinstance(messages, Sequence):
-        raise RequestError(f"messages: expected a list of messages, found {_kind(messages)}")
+        raise RequestError(f"messages: expected a list of messages, found {kind(messages)}")
     if not messages:
         raise RequestError("messages: expected at least one message, found none")
     return [_checked_message(message, f"messages[{i}]", parse_arguments) for i, message in enumerate(messages)]
@@ -47,10 +49,10 @@ def checked_tools(tools: object) -> list[dict[str, Any]] | None:
     if tools is None:
         return None
     if isinstance(tools, str) or not isinstance(tools, Sequence):
-        raise RequestError(f"tools: expected a list of JSON schemas, found {_kind(tools)}")
+        raise RequestError(f"tools: expected a list of JSON schemas, found {kind(tools)}")
     for i, tool in enumerate(tools):
         if not isinstance(tool, Mapping):
-            raise RequestError(f"tools[{i}]: expected a JSON object, found {_kind(tool)}")
+            raise RequestError(f"tools[{i}]: expected a JSON object, found {kind(tool)}")
     return [plain_object(tool, f"tools[{i}]") for i, tool in enumerate(tools)]
 
 
@@ -66,7 +68,7 @@ def plain_object(value: Mapping[Any, Any], where: str) -> dict[str, Any]:
 def _plain_object(value: Mapping[Any, Any], where: str, depth: int) -> dict[str, Any]:
     for key in value:
         if not isinstance(key, str):
-            raise RequestError(f"{where}: expected text as a key, found {_kind(key)}")
+            raise RequestError(f"{where}: expected text as a key, found {kind(key)}")
     return {str.__str__(key): _plain(item, f"{where}.{key}", depth - 1) for key, item in value.items()}
 
 
@@ -86,12 +88,12 @@ def _plain(value: object, where: str, depth: int) -> _Json:
         return _plain_object(value, where, depth)
     if isinstance(value, list | tuple):
         return [_plain(item, f"{where}[{i}]", depth - 1) for i, item in enumerate(value)]
-    raise RequestError(f"{where}: expected a JSON value, found {_kind(value)}")
+    raise RequestError(f"{where}: expected a JSON value, found {kind(value)}")
 
 
 def _checked_message(message: object, where: str, parse_arguments: bool) -> dict[str, Any]:
     if not isinstance(message, Mapping):
-        raise RequestError(f"{where}: expected an object with a role and content, found {_kind(message)}")
+        raise RequestError(f"{where}: expected an object with a role and content, found {kind(message)}")
     plain = plain_object(message, where)
     role = plain.get("role")
     if role not in ROLES:
@@ -100,7 +102,7 @@ def _checked_message(message: object, where: str, parse_arguments: bool) -> dict
     reasoning = next((plain[field] for field in _REASONING_FIELDS if plain.get(field) is not None), None)
     if reasoning is not None:
         if not isinstance(reasoning, str):
-            raise RequestError(f"{where}.reasoning_content: expected text, found {_kind(reasoning)}")
+            raise RequestError(f"{where}.reasoning_content: expected text, found {kind(reasoning)}")
         plain = {"thinking": reasoning, **plain, "reasoning_content": reasoning}
     if plain.get("tool_calls") is not None:
         plain["tool_calls"] = _tool_calls(plain["tool_calls"], role, f"{where}.tool_calls", parse_arguments)
@@ -113,13 +115,13 @@ def _content(content: object, role: str, where: str) -> str:
     if content is None and role == "assistant":
         return ""
     if not isinstance(content, list):
-        raise RequestError(f"{where}: expected text, found {_kind(content)}")
+        raise RequestError(f"{where}: expected text, found {kind(content)}")
     texts = []
     for i, part in enumerate(content):
-        kind = part.get("type") if isinstance(part, dict) else None
-        text = part.get("text") if kind == "text" else None
+        sort = part.get("type") if isinstance(part, dict) else None
+        text = part.get("text") if sort == "text" else None
         if not isinstance(text, str):
-            raise RequestError(f"{where}[{i}]: expected a part of type text, found {kind or _kind(part)}")
+            raise RequestError(f"{where}[{i}]: expected a part of type text, found {sort or kind(part)}")
         texts.append(text)
     return "\n".join(texts)
 
@@ -128,14 +130,18 @@ def _tool_calls(calls: object, role: str, where: str, parse_arguments: bool) -> 
     if role != "assistant":
         raise RequestError(f"{where}: only an assistant calls tools, found them in a {role} message")
     if not isinstance(calls, list):
-        raise RequestError(f"{where}: expected a list, found {_kind(calls)}")
+        raise RequestError(f"{where}: expected a list, found {kind(calls)}")
     for i, call in enumerate(calls):
         function = call.get("function", call) if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise RequestError(f"{where}[{i}]: expected a function with a name and arguments")
         arguments = function.get("arguments")
+        if arguments is None or (
+            isinstance(arguments, str) and not arguments.strip()
+        ):  # what servers send for a function without parameters
+            function["arguments"] = arguments = {}
         if not isinstance(arguments, str | dict):
-            found = _kind(arguments)
+            found = kind(arguments)
             raise RequestError(f"{where}[{i}].arguments: expected an object or its JSON text, found {found}")
         if parse_arguments and isinstance(arguments, str):
             function["arguments"] = _parsed_arguments(arguments, f"{where}[{i}].arguments")
@@ -147,10 +153,6 @@ def _parsed_arguments(text: str, where: str) -> dict[str, Any]:
         arguments = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise RequestError(f"{where}: expected a JSON object, found text that is not JSON ({error})") from error
-    if not isinstance(arguments, dict):
-        raise RequestError(f"{where}: expected a JSON object, found {_kind(arguments)}")
-    return arguments
-
-
-def _kind(value: object) -> str:
-    return "nothing" if value is None else type(value).__name__
+    if arguments is not None and not isinstance(arguments, dict):
+        raise RequestError(f"{where}: expected a JSON object, found {kind(arguments)}")
+    return arguments or {}

@@ -25,7 +25,7 @@ class ReplyStream:
         stopped_by: the stop string that ended the answer, or None.
     """
 
-    def __init__(self, tokenizer: Tokenizer, start: ThinkingStart, stops: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: Tokenizer, start: ThinkingStart, stops: str | Sequence[str] | None = ()) -> None:
         self._splitter = ReasoningSplitter.for_tokenizer(tokenizer, start)
         self._reasoning = StreamDecoder(tokenizer)
         self._answer = StreamDecoder(tokenizer)

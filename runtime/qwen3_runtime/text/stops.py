@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qwen3_runtime.arguments import shown
 from qwen3_runtime.errors import RequestError
 
 if TYPE_CHECKING:
@@ -23,12 +24,8 @@ class StopStrings:
         matched: the stop string that was found, or None.
     """
 
-    def __init__(self, stops: Sequence[str] = ()) -> None:
-        if not isinstance(stops, list | tuple) or len(stops) > MAX_STOPS:
-            raise RequestError(f"stop: expected a list of at most {MAX_STOPS} strings, found {_shown(stops)}")
-        for stop in stops:
-            if not isinstance(stop, str) or not 0 < len(stop) <= MAX_STOP_LENGTH:
-                raise RequestError(f"stop: expected strings of 1 to {MAX_STOP_LENGTH} characters, found {_shown(stop)}")
+    def __init__(self, stops: str | Sequence[str] | None = ()) -> None:
+        stops = checked_stops(stops)
         self._stops = tuple(sorted(set(stops), key=len, reverse=True))
         self._borders = tuple(_borders(stop) for stop in self._stops)
         self._progress = [0] * len(self._stops)
@@ -71,6 +68,24 @@ class StopStrings:
             self._progress[i] = length
 
 
+def checked_stops(stops: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Stop strings as a tuple; a bare string is one, None are none.
+
+    Raises:
+        RequestError: they are no list, too many, or one is not a text of bounded length.
+    """
+    if stops is None:
+        return ()
+    if isinstance(stops, str):
+        stops = (stops,)
+    if not isinstance(stops, list | tuple) or len(stops) > MAX_STOPS:
+        raise RequestError(f"stop: expected a list of at most {MAX_STOPS} strings, found {shown(stops)}")
+    for stop in stops:
+        if not isinstance(stop, str) or not 0 < len(stop) <= MAX_STOP_LENGTH:
+            raise RequestError(f"stop: expected strings of 1 to {MAX_STOP_LENGTH} characters, found {shown(stop)}")
+    return tuple(map(str.__str__, stops))
+
+
 def _borders(pattern: str) -> tuple[int, ...]:
     """For each prefix of `pattern`, the length of its longest proper prefix that is also its suffix."""
     borders = [0]
@@ -82,8 +97,3 @@ def _borders(pattern: str) -> tuple[int, ...]:
             length += 1
         borders.append(length)
     return tuple(borders)
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,14 +1,14 @@
 """The terminal conversation: slash commands, history, and what is sent to the engine."""
 
 import io
+import json
 
 import pytest
 from rich.console import Console
 
 from qwen3_compile.cli import main
 from qwen3_compile.cli.chat import Conversation, apply
-from qwen3_compile.cli.requests import bind
-from qwen3_runtime import Engine
+from qwen3_runtime import engine as engine_module
 from qwen3_runtime.backends.ort_cpu import OrtCpuBackend
 
 
@@ -103,11 +103,15 @@ def test_an_interrupted_answer_takes_the_question_back_and_the_talk_goes_on(engi
     assert "user: What is 12+13?" not in out
 
 
-def test_a_sampling_option_keeps_the_other_defaults_of_the_mode_of_each_answer(engine):
-    with Engine.open(engine) as opened:
-        modes = opened.manifest.chat.sampling
-        for thinking, mode in ((True, "thinking"), (False, "non_thinking"), (None, "thinking")):
-            sampling = bind(opened, {"thinking": thinking, "sampling": {"temperature": 0.1}})["sampling"]
-            assert sampling.temperature == 0.1
-            assert sampling.top_p == modes[mode]["top_p"]
-    assert modes["thinking"]["top_p"] != modes["non_thinking"]["top_p"]
+def test_a_sampling_option_keeps_the_other_defaults_of_the_mode_of_each_answer(engine, monkeypatch):
+    seen = []
+    choose = engine_module.choose_sampling
+    monkeypatch.setattr(engine_module, "choose_sampling", lambda *given: seen.append(choose(*given)) or seen[-1])
+    option = ["--temperature", "0.1", "--max-tokens", "1"]
+    for prompt, thinking in (("hi", []), ("hi", ["--no-thinking"]), ("hi", ["--budget", "0"]), ("hi /no_think", [])):
+        assert main(["run", str(engine), prompt, *option, *thinking]) == 0
+    modes = json.loads((engine / "manifest.json").read_text())["chat"]["sampling"]
+    assert [sampling.temperature for sampling in seen] == [0.1] * 4
+    expected = [modes["thinking"]["top_p"]] + [modes["non_thinking"]["top_p"]] * 3
+    assert [sampling.top_p for sampling in seen] == expected
+    assert expected[0] != expected[1]

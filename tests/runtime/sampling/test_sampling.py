@@ -268,7 +268,7 @@ def test_logits_of_another_shape_are_refused(shape):
         ("min_p", [-0.1, 1.1, math.nan, "0"]),
         ("presence_penalty", [-2.1, 2.1, math.nan]),
         ("frequency_penalty", [-2.1, 2.1, None]),
-        ("repetition_penalty", [0, -1, 101, math.nan]),
+        ("repetition_penalty", [0, -1, 0.009, 101, math.nan]),
         ("seed", [-1, 2**64, 1.5, "1", True]),
     ],
 )

@@ -61,7 +61,7 @@ def test_text_after_the_stop_is_never_shown():
     assert stream.matched == "\n\n"
 
 
-@pytest.mark.parametrize("stops", ["abc", [""], [1], ["a" * 1025], ["a"] * 65])
+@pytest.mark.parametrize("stops", [5, b"abc", {"a"}, [""], [1], ["a" * 1025], ["a"] * 65])
 def test_refuses_what_is_not_a_list_of_strings(stops):
     with pytest.raises(RequestError, match="stop: expected"):
         StopStrings(stops)
