@@ -102,6 +102,23 @@ def test_arguments_as_json_text_reach_a_template_that_walks_over_them(reference)
         template.render([user("?"), assistant("", tool_calls=[call("f", "[1]")])])
 
 
+@pytest.mark.parametrize("missing", [{"arguments": ""}, {"arguments": " "}, {"arguments": None}, {}])
+@pytest.mark.parametrize("source", [None, TAGGED_CALLS], ids=["released", "coder"])
+def test_a_tool_call_without_arguments_has_empty_ones(missing, source, template, reference):
+    """Servers send "" or null for a function without parameters."""
+    rendering = template if source is None else ChatTemplate({"default": source})
+    for made in ({"function": {"name": "clock", **missing}}, {"name": "clock", **missing}):
+        messages = [user("?"), assistant("", tool_calls=[made])]
+        empty = [user("?"), assistant("", tool_calls=[call("clock", {})])]
+        assert rendering.render(messages) == expected(reference, empty, source, add_generation_prompt=True)
+
+
+def test_arguments_of_the_json_text_null_are_empty_where_a_template_walks_over_them(reference):
+    messages, empty = ([user("?"), assistant("", tool_calls=[call("clock", given)])] for given in ("null", {}))
+    prompt = expected(reference, empty, TAGGED_CALLS, add_generation_prompt=True)
+    assert ChatTemplate({"default": TAGGED_CALLS}).render(messages) == prompt
+
+
 def test_an_assistant_may_leave_out_the_content_beside_a_tool_call(template, reference):
     calls = [call("clock", {})]
     for missing in ({"content": None}, {}):
