@@ -16,9 +16,11 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 @pytest.fixture(scope="session")
-def qwen3_tokenizer_dir(request: pytest.FixtureRequest) -> Path:
+def qwen3_tokenizer_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the released `tokenizer.json` and `tokenizer_config.json`; a test without them fails."""
+    cache = getattr(request.config, "cache", None)  # none with -p no:cacheprovider
+    folder = tmp_path_factory.mktemp("released") if cache is None else cache.mkdir("released")
     try:
-        return released_tokenizer(request.config.cache.mkdir("released"))
+        return released_tokenizer(folder)
     except TokenizerUnavailableError as error:
         pytest.fail(str(error), pytrace=False)
