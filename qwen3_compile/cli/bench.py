@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from qwen3_compile.bench import FIRST_TOKEN_PROMPT, Benchmark, Sizes, measure
-from qwen3_compile.cli.options import ENGINE, JSON, THREADS
+from qwen3_compile.cli.options import ENGINE, JSON, STRICT, THREADS
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.contents import bytes_by_part, bytes_read_per_token, read_graph
 from qwen3_runtime import Engine
@@ -25,14 +25,17 @@ if TYPE_CHECKING:
 @click.option("--prompt", type=click.IntRange(min=1), default=512, show_default=True, help="Tokens of prefill.")
 @click.option("--decode", type=click.IntRange(min=1), default=64, show_default=True, help="Tokens decoded after it.")
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Runs to take medians of.")
+@STRICT
 @THREADS
 @JSON
-def command(engine: Path, prompt: int, decode: int, repeats: int, threads: int | None, as_json: bool) -> None:
+def command(
+    engine: Path, prompt: int, decode: int, repeats: int, strict: bool, threads: int | None, as_json: bool
+) -> None:
     """Measure ENGINE on random tokens: prefill, decode, time to first token, memory.
 
     Decode is also given as a share of the read bandwidth measured in the same run.
     """
-    with Engine.open(engine, threads=threads) as opened:
+    with Engine.open(engine, strict=strict, threads=threads) as opened:
         limits = opened.manifest.io
         if prompt + decode > limits.max_context:
             raise RequestError(

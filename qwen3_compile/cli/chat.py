@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from qwen3_compile.cli.input import read_line
-from qwen3_compile.cli.options import ENGINE, THREADS
+from qwen3_compile.cli.options import ENGINE, STRICT, THREADS
 from qwen3_compile.cli.requests import bind, generation_options, require_tokenizer
 from qwen3_compile.cli.run import stream
 from qwen3_runtime import Engine
@@ -52,14 +52,15 @@ class Conversation:
 @ENGINE
 @click.option("--system", help="System message.")
 @click.option("--hide-thinking", is_flag=True, help="Print only answers.")
+@STRICT
 @THREADS
 @generation_options
 def command(
-    engine: Path, system: str | None, hide_thinking: bool, threads: int | None, generation: dict[str, Any]
+    engine: Path, system: str | None, hide_thinking: bool, strict: bool, threads: int | None, generation: dict[str, Any]
 ) -> None:
     """Talk with ENGINE. Thinking is shown dimmed; /help lists the commands."""
     screen = Console(highlight=False)
-    with Engine.open(engine, threads=threads) as opened:
+    with Engine.open(engine, strict=strict, threads=threads) as opened:
         if opened.manifest.io.task != "chat":
             raise RequestError(
                 f"{engine} holds a model for {opened.manifest.io.task}, not for chat: use `qwen3-compile run`"

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from qwen3_compile.cli.options import ENGINE, JSON
+from qwen3_compile.cli.options import ENGINE, JSON, STRICT
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.contents import bytes_by_part, cache_bytes_per_token, operators, read_graph
-from qwen3_runtime.directory import read_engine_directory
+from qwen3_runtime.directory import read_engine_directory, read_signatures
 from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
@@ -24,16 +24,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @ENGINE
+@STRICT
 @JSON
-def command(engine: Path, as_json: bool) -> None:
+def command(engine: Path, strict: bool, as_json: bool) -> None:
     """Show an ENGINE's operators, sizes by part, cache bytes per token and contracts."""
-    found = describe(engine)
+    found = describe(engine, strict=strict)
     print_json(found) if as_json else _show(found)
 
 
-def describe(engine: Path) -> dict[str, Any]:
+def describe(engine: Path, *, strict: bool = True) -> dict[str, Any]:
     """Facts about an engine directory, JSON-able. Raises `EngineError` if it is not one."""
-    manifest = read_engine_directory(engine)
+    manifest = read_engine_directory(engine, strict=strict)
     graph, report = read_graph(engine), _report(engine)
     return {
         "name": manifest.name,
@@ -51,6 +52,7 @@ def describe(engine: Path) -> dict[str, Any]:
         "accuracy": report.get("summary"),
         "accuracy_of": report.get("executed"),
         "verified": manifest.verified,
+        "signed_by": [signature.key_id for signature in read_signatures(engine, strict=strict)],
         "files": {name: entry.size for name, entry in sorted(manifest.files.items())},
     }
 
@@ -96,6 +98,8 @@ def _show(found: dict[str, Any]) -> None:
             screen.print(f"  what was compared: {found['accuracy_of']}", markup=False)
     else:
         screen.print("[bold red]not verified[/bold red]: built without validation")
+    for signer in found["signed_by"]:
+        screen.print(f"[bold]signature[/bold] of key {signer[:16]}, not checked here")
 
 
 def _shown(value: object) -> str:

@@ -11,3 +11,8 @@ THREADS = click.option(
     "--threads", type=click.IntRange(1, 1024), help="Threads of the session [default: one for each core]."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+STRICT = click.option(
+    "--strict/--no-strict",
+    default=True,
+    help="--no-strict also takes an engine whose files are links or have others beside them; hashes are still checked.",
+)

@@ -14,6 +14,7 @@ COMMANDS = {
     "validate": "Compare an engine with eager PyTorch and its accuracy contract.",
     "run": "Complete one prompt with an engine.",
     "chat": "Talk to an engine, its thinking shown.",
+    "sign": "Sign an engine with a key of yours.",
     "inspect": "Show what an engine is made of.",
     "bench": "Measure an engine's speed and memory on this machine.",
     "specs": "List, show and check specs.",

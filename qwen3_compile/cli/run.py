@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from qwen3_compile.cli.input import read_all
-from qwen3_compile.cli.options import ENGINE, JSON, THREADS
+from qwen3_compile.cli.options import ENGINE, JSON, STRICT, THREADS
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.cli.requests import bind, generation_options, require_tokenizer
 from qwen3_runtime import Engine, Finished
@@ -30,6 +30,7 @@ THINKING_STYLE = "dim italic"
 @click.option("--messages", is_flag=True, help="PROMPT is a JSON list of chat messages.")
 @click.option("--document", "documents", multiple=True, help="A document to score (rerankers; may be repeated).")
 @click.option("--hide-thinking", is_flag=True, help="Print only the answer.")
+@STRICT
 @THREADS
 @JSON
 @generation_options
@@ -40,6 +41,7 @@ def command(
     messages: bool,
     documents: Sequence[str],
     hide_thinking: bool,
+    strict: bool,
     threads: int | None,
     as_json: bool,
     generation: dict[str, Any],
@@ -50,7 +52,7 @@ def command(
     prints the relevance of each document.
     """
     prompt = read_all() if prompt == "-" else prompt
-    with Engine.open(engine, threads=threads) as opened:
+    with Engine.open(engine, strict=strict, threads=threads) as opened:
         require_tokenizer(opened)
         task, arguments = opened.manifest.io.task, bind(generation)
         if task != "chat" and (system or messages):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwen3_compile.errors import CompileError
+from qwen3_runtime.signatures import SIGNATURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +99,7 @@ def _engine_files(folder: Path) -> set[str]:
     """Names that the folder's manifest accounts for; none if it has no readable manifest."""
     try:
         document = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        return {"manifest.json", *document["files"]} if "schema_version" in document else set()
+        return {"manifest.json", SIGNATURES, *document["files"]} if "schema_version" in document else set()
     except (OSError, ValueError, KeyError, TypeError):
         return set()
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from qwen3_runtime.manifest import Manifest
     from qwen3_runtime.request import Budget, Messages, Prompt, Tools
     from qwen3_runtime.sampling import Sampling
+    from qwen3_runtime.signatures import KeyFile
     from qwen3_runtime.step import Backend
 
 
@@ -87,7 +88,9 @@ class Engine:
         threads: int | None = None,
         max_sequences: int = 1,
         max_context: int | None = None,
-        verify: Verify = "fast",
+        verify: Verify | None = None,
+        strict: bool = True,
+        trusted_keys: Sequence[KeyFile] = (),
         on_cpu: bool = False,
     ) -> Self:
         """Open an engine directory.
@@ -98,14 +101,19 @@ class Engine:
             max_sequences: sequences in a step, at most the engine's `max_batch`.
             max_context: tokens a sequence may hold, at most the engine's own limit, which is the default. Cache
                 memory is reserved for `max_sequences * max_context` tokens and used as sequences grow.
-            verify: `fast` checks the SHA-256 of everything but the weights, `full` of the weights too.
+            verify: `fast` checks the SHA-256 of everything but the weights, `full` of the weights too. The default is
+                `full` with `trusted_keys`, else `fast`.
+            strict: False also opens an engine whose files are links, as in the hub's cache, a ConfigMap or a store of
+                hard links, or that has other files beside them. Every hash is still checked.
+            trusted_keys: files with Ed25519 public keys in PEM; an engine that none of them signed is refused before
+                anything of it is parsed.
             on_cpu: execute the graph that a TensorRT engine's plan was made from, with ONNX Runtime on the CPU: slow,
                 for validation where there is no GPU.
 
         Raises:
             EngineError: the directory does not hold together, or cannot run here.
         """
-        manifest = read_engine_directory(path, verify)
+        manifest = read_engine_directory(path, verify, strict=strict, trusted_keys=trusted_keys)
         limits = manifest.io
         max_context = limits.max_context if max_context is None else max_context
         for name, value, most in (

@@ -13,8 +13,8 @@ import qwen3_runtime
 PACKAGE = Path(qwen3_runtime.__file__).parent
 # The operator library's place comes from the plugins, which stand on numpy alone.
 BASE = {"jinja2", "numpy", "tokenizers", "qwen3_runtime", "qwen3_plugins", *sys.stdlib_module_names}
-# Imported where a backend or a server is opened, never by `import qwen3_runtime`.
-ON_DEMAND = {"onnxruntime", "starlette", "uvicorn", "cuda", "tensorrt", "tensorrt_rtx"}
+# Imported where a backend is opened or a signature is checked, never by `import qwen3_runtime`.
+ON_DEMAND = {"onnxruntime", "cryptography", "cuda", "tensorrt", "tensorrt_rtx"}
 FORBIDDEN = {"torch", "onnx", "onnx_ir", "transformers", "pydantic", "qwen3_compile", "qwen3_graphs"}
 
 

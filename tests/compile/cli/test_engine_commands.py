@@ -138,7 +138,7 @@ def test_inspect_and_doctor_print_for_people(engine, capsys):
 
 def test_inspect_takes_brackets_in_names_for_text(engine, capsys, monkeypatch):
     found = inspect.describe(engine) | {"source": "/models/[/x][bold]dense"}
-    monkeypatch.setattr(inspect, "describe", lambda _: found)
+    monkeypatch.setattr(inspect, "describe", lambda *_, **__: found)
     code, out, err = run(capsys, "inspect", engine)
     assert (code, err) == (0, "")
     assert "/models/[/x][bold]dense" in out

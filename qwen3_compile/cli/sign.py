@@ -1,0 +1,32 @@
+"""`qwen3-compile sign`: vouch for an engine with a key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from qwen3_compile.cli.options import ENGINE
+from qwen3_compile.cli.output import remark
+
+
+@click.command()
+@ENGINE
+@click.option("--key", required=True, type=click.Path(path_type=Path), help="Ed25519 private key in PEM.")
+def command(engine: Path, key: Path) -> None:
+    """Sign ENGINE, after all of its files were hashed, and print the id of the key.
+
+    The signature is written to manifest.sig inside the engine. A service opens the engine with
+    Engine.open(..., trusted_keys=["public.pem"]) and refuses any other. Make a key with
+    `openssl genpkey -algorithm ed25519 -out private.pem`, and its public half with
+    `openssl pkey -in private.pem -pubout -out public.pem`.
+    """
+    from qwen3_compile.engine.sign import PassphraseNeededError, sign
+
+    try:
+        signer = sign(engine, key)
+    except PassphraseNeededError:
+        passphrase = click.prompt(f"Passphrase of {key}", hide_input=True, err=True)
+        signer = sign(engine, key, passphrase)
+    click.echo(signer)
+    remark(f"{engine} is signed")
