@@ -83,6 +83,9 @@ class Reference:
         """Record the model's choice, or the stop sentence in its place; returns the token to feed next."""
         if turn.ended:
             return self._renderer.pad
+        if turn.inside and turn.reasoning_tokens == budget and chosen != self._renderer.think_end:
+            turn.forced.extend(self._stop)
+            turn.inside, turn.cut = False, True
         token = turn.forced.popleft() if turn.forced else chosen
         turn.tokens.append(token)
         turn.ended = token == self._renderer.end
@@ -92,7 +95,4 @@ class Reference:
             turn.inside = False
         elif turn.inside:
             turn.reasoning_tokens += 1
-        if turn.inside and turn.reasoning_tokens == budget:
-            turn.forced.extend(self._stop)
-            turn.inside, turn.cut = False, True
         return token

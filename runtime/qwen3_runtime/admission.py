@@ -11,7 +11,7 @@ from qwen3_runtime.errors import EngineError, RequestError
 from qwen3_runtime.generation import Plan
 from qwen3_runtime.sampling import NON_THINKING, THINKING, Sampling
 from qwen3_runtime.scheduler import check_prompt
-from qwen3_runtime.text.reasoning import OPEN_TAG, ThinkingStart, soft_switch, thinking_start
+from qwen3_runtime.text.reasoning import CLOSE_TAG, OPEN_TAG, ThinkingStart, soft_switch, thinking_start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,6 +92,7 @@ def make_plan(request: Request, model: Model) -> Plan:
         budget=budget,
         stop_sentence=model.stop_sentence,
         open_id=model.tokenizer.token_id(OPEN_TAG) if model.tokenizer is not None else None,
+        close_id=model.tokenizer.token_id(CLOSE_TAG) if model.tokenizer is not None else None,
         room=room,
         limit="length" if max_tokens <= left else "context",
         eos=frozenset(model.manifest.eos_token_ids),

@@ -1,12 +1,18 @@
 """The thinking budget: how many tokens of reasoning a turn may hold, and what happens when they are used up.
 
-Reasoning is what lies between the think tags of the current turn. When it has grown to the budget, the stop
-sentence of the Qwen3 technical report (section 4.7) closes it and the model answers with what it has.
+Reasoning is what lies between the think tags of the current turn. When it has grown to the budget and the model would
+go on, the stop sentence of the Qwen3 technical report (section 4.7) closes it and the model answers with what it has.
 
 Decisions, where the report leaves room:
 
 * Only tokens strictly between the tags count: neither the tags, nor the prompt, nor the stop sentence. A second
   opening tag inside the reasoning does count, because it lies between the tags.
+* Once the budget is spent, the next token is sampled as any other. A closing tag is taken: a thought of just the
+  budget's length is finished and not cut. Any other token is thrown away, before a penalty counts it, and the stop
+  sentence comes in its place. It has used up its random number. So a turn whose one thought fits the budget is the
+  same, token for token, as without a budget.
+* The newline that Qwen3 writes before the closing tag is a token of the reasoning. A budget that has no room for it
+  cuts, even if the tag would have followed.
 * The cut falls right after the last token that the budget allows, whatever that token is. A character that is cut
   in half shows as U+FFFD at the end of the reasoning, before the stop sentence.
 * An end-of-turn token inside the reasoning ends the turn, without an answer, as it does without a budget.
@@ -60,7 +66,7 @@ class ThinkingBudget:
 
     @property
     def cut_due(self) -> bool:
-        """Whether the stop sentence has to come next."""
+        """Whether nothing but the end of the reasoning may come next: the model's own, or the stop sentence."""
         return self._inside and self.spent
 
     def observe(self, part: Part, *, thinking: bool) -> None:

@@ -60,6 +60,7 @@ class Plan:
         budget: tokens of reasoning, or None; always None where thinking is off.
         stop_sentence: token ids that end the reasoning when the budget is spent.
         open_id: the `<think>` token, or None where the tokenizer has none.
+        close_id: the `</think>` token, likewise.
         room: tokens that may follow the prompt.
         limit: which cap `room` is: `length` (max_tokens) or `context`.
         eos: token ids that end the turn.
@@ -70,6 +71,7 @@ class Plan:
     budget: int | None
     stop_sentence: tuple[int, ...]
     open_id: int | None
+    close_id: int | None
     room: int
     limit: Literal["length", "context"]
     eos: frozenset[int]
@@ -143,6 +145,10 @@ class Generation:
         self._last = now
         if self._first is None:
             self._first = now
+        if self._budget.cut_due and token != self._plan.close_id:
+            return self._cut(now)  # the token is as if never sampled, but for the random number that it took
+        self._sampler.accept(token)  # no other than sampled tokens: no penalty should act on the stop sentence
+        self._sampled += 1
         self._generated.append(token)
         if token in self._plan.eos:
             return self._finish("stop", now)
@@ -152,10 +158,7 @@ class Generation:
         self._show(delta)
         if self._reply.stopped_by is not None:
             return self._finish("stop_string", now)
-        left = self._plan.room - len(self._generated)
-        if self._budget.cut_due and left > len(self._plan.stop_sentence):
-            return (token, *self._force_stop_sentence())
-        if self._budget.cut_due or left <= 0:
+        if len(self._generated) >= self._plan.room:
             return self._finish(self._plan.limit, now)
         return (token,)
 
@@ -168,12 +171,16 @@ class Generation:
         self._on_error(error)
 
     def _sample(self, output: Output) -> int:
-        if self._budget.spent and self._plan.open_id is not None:
+        # Where a cut is due, only the model's own choice tells whether it has finished.
+        if self._budget.spent and not self._budget.cut_due and self._plan.open_id is not None:
             self._sampler.forbid(self._plan.open_id)
-        token = self._sampler.sample(output.values, output.top)
-        self._sampler.accept(token)  # sampled tokens only: the stop sentence is nothing that a penalty should act on
-        self._sampled += 1
-        return token
+        return self._sampler.sample(output.values, output.top)
+
+    def _cut(self, now: float) -> tuple[int, ...]:
+        """End the reasoning, which the model would go on with, or the turn where no room is left for that."""
+        if self._plan.room - len(self._generated) > len(self._plan.stop_sentence):
+            return self._force_stop_sentence()
+        return self._finish(self._plan.limit, now)
 
     def _force_stop_sentence(self) -> tuple[int, ...]:
         sentence = self._plan.stop_sentence

@@ -209,8 +209,8 @@ def test_the_sentence_is_one_prefill_and_not_24_steps(
     backend = thinker(say("42"))
     done = make_engine(backend, tokenizer, template).chat(QUESTION, thinking_budget=10)
     sizes = [len(step.input_ids) for step in backend.steps]
-    # The last token of the reasoning was sampled but not fed yet: it leads the chunk.
-    assert sizes == [done.usage.prompt_tokens, *[1] * 10, 1 + SENTENCE_TOKENS, *[1] * len(say("42"))]
+    # After the last token of the reasoning the model is asked once more whether it has finished.
+    assert sizes == [done.usage.prompt_tokens, *[1] * 11, SENTENCE_TOKENS, *[1] * len(say("42"))]
 
 
 def test_the_sentence_bypasses_temperature_penalties_and_stop_strings(
