@@ -50,6 +50,8 @@ def manifest_document(
         # A mode that the model lacks has no sampling.
         chat = {**chat, "sampling": {mode: values for mode, values in chat["sampling"].items() if values is not None}}
     target = resolved["target"] | ({} if capabilities is None else {"compute_capabilities": list(capabilities)})
+    if spec.target.backend == "onnx":  # the graph does not say it: whoever opens the session chooses
+        target["activation_quantization"] = spec.precision.activation_quantization
     return {
         "schema_version": SCHEMA_VERSION,
         "name": spec.name,

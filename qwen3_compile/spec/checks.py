@@ -117,14 +117,7 @@ def _support(spec: Spec) -> Iterator[Problem]:
         yield from _accepted(spec, "group_size", accepted.group_sizes)
     if spec.precision.fp8_scales is not None and accepted.fp8_scales:  # else fp8 itself is refused
         yield from _accepted(spec, "fp8_scales", accepted.fp8_scales)
-    if rounding := spec.precision.activation_quantization:
-        if accepted.activation_quantization:
-            yield from _accepted(spec, "activation_quantization", accepted.activation_quantization)
-        else:
-            yield Problem(
-                ("precision", "activation_quantization"),
-                f"backend {backend} leaves it to the tool that runs the engine, found {rounding!r}: leave it out",
-            )
+    yield from _accepted(spec, "activation_quantization", accepted.activation_quantization)
     if accepted.rounded_int8_experts:
         yield from _rounded_int8_experts(spec)
     if accepted.whole_expert_groups:

@@ -66,8 +66,8 @@ def _precision(section: dict[str, Any], *, tied: bool, backend: object, on_gpu: 
         scales = "channel" if backend in TENSORRT else "block"
         filled["fp8_scales"] = scales if "fp8" in kinds else None
     if filled.get("activation_quantization") is None:
-        rounding = "int8" if any(integer[:2]) and not on_gpu else "none"
-        filled["activation_quantization"] = None if backend == "onnx" else rounding
+        rounded = any(integer[:2]) and not on_gpu and backend != "onnx"
+        filled["activation_quantization"] = "int8" if rounded else "none"
     return filled
 
 

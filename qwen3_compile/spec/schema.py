@@ -100,10 +100,10 @@ class Precision(Section):
     activations: FloatKind = _derived("everything between matrices", "fp16 on cuda, else fp32")
     activation_quantization: Literal["int8", "fp8", "none"] | None = _derived(
         "what the inputs of quantised matrices are rounded to. ONNX Runtime on CPU: those of int8 and int4, in groups "
-        "and as they come; `none` is slower, above all for prompts, and exact. TensorRT: `int8` or `fp8`, the "
-        "matrices' own format, with one calibrated scale a matrix; `none` keeps them. null: left to the tool that runs "
-        "the engine",
-        "none on cuda; null for backend onnx; else int8 with an integer weights or lm_head, or none",
+        "and as they come; `none` is slower, above all for prompts, and exact. The graph of backend onnx is the same "
+        "for both: our runtime tells ONNX Runtime which it is, other tools do as they like. TensorRT: `int8` or `fp8`, "
+        "the matrices' own format, with one calibrated scale a matrix; `none` keeps them",
+        "none on cuda and for backend onnx; else int8 with an integer weights or lm_head, or none",
     )
     calibration_prompts: Annotated[list[str], Field(min_length=1)] | None = Field(
         default=None,

@@ -23,7 +23,7 @@ class Accepted:
         embedding: of the input matrix.
         activations: of everything between matrices.
         kv_cache: of keys and values.
-        activation_quantization: of the inputs of quantised matrices; empty where the tool that runs the engine decides.
+        activation_quantization: of the inputs of quantised matrices.
         group_sizes: of int8 and int4.
         fp8_scales: of fp8.
         capabilities: NVIDIA architectures that can be named; empty where the backend is for no GPU of its own.
@@ -99,7 +99,7 @@ SUPPORT: dict[tuple[str, str], Accepted] = {
         _ORT,
         activations=("fp32",),
         kv_cache=("fp32", "fp16"),
-        activation_quantization=(),
+        activation_quantization=("none", "int8"),
         group_sizes=(32, 64, 128, "channel"),
         even_int4_outputs=True,
     ),

@@ -23,6 +23,7 @@ Output = Literal["logits", "hidden"]
 Thinking = Literal["hybrid", "always", "never"]
 CacheType = Literal["float32", "float16", "bfloat16", "int8"]
 Kernels = Literal["native", "plugin"]
+ActivationQuantization = Literal["none", "int8"]
 
 TENSORRT = ("tensorrt", "tensorrt-rtx")
 """Backends whose engines hold a plan beside the graph that it was made from."""
@@ -36,6 +37,8 @@ class Target:
         compute_capabilities: GPU architectures of a TensorRT plan, as `8.9`.
         attention: of a TensorRT plan: its own, with the padded contract, or our plugin, with the packed one.
         moe: of a TensorRT plan with experts: standard layers, or our plugin.
+        activation_quantization: of a graph in standard operators: whether ONNX Runtime rounds the inputs of quantised
+            matrices to int8.
     """
 
     backend: str
@@ -43,6 +46,7 @@ class Target:
     compute_capabilities: tuple[str, ...] = ()
     attention: Kernels = "native"
     moe: Kernels = "native"
+    activation_quantization: ActivationQuantization = "none"
 
 
 @dataclass(frozen=True)
@@ -170,8 +174,17 @@ def _parse_target(target: _Object) -> Target:
         target.record("profiles")  # what the builder was asked for; the plan says what it has
     if backend in TENSORRT and not capabilities:
         raise EngineError(f"{target.where}: compute_capabilities must name a GPU architecture; build the engine again")
+    rounding: str = "none"
+    if target.filled("activation_quantization"):
+        rounding = target.choice("activation_quantization", get_args(ActivationQuantization))
     target.finish()
-    return Target(backend, provider, capabilities, **cast("dict[str, Kernels]", kernels))
+    return Target(
+        backend,
+        provider,
+        capabilities,
+        **cast("dict[str, Kernels]", kernels),
+        activation_quantization=cast("ActivationQuantization", rounding),
+    )
 
 
 def _parse_contract(io: _Object) -> Contract:

@@ -65,7 +65,13 @@ class OrtBackend:
         if provider not in _PROVIDERS:
             raise EngineError(f"the engine is for provider {provider!r}; this backend has {', '.join(_PROVIDERS)}")
         self._provider, self._device = _PROVIDERS[provider]
-        self._session: Any = open_session(engine_dir / "model.onnx", self._provider, threads, as_written=self._batched)
+        self._session: Any = open_session(
+            engine_dir / "model.onnx",
+            self._provider,
+            threads,
+            as_written=self._batched,
+            rounded_inputs=manifest.target.activation_quantization == "int8",
+        )
         _check_session(self._session, contract)
         element, _, dtype = CACHE_TYPES[contract.cache_dtype]
         self._element = element

@@ -23,8 +23,10 @@ def test_scales_and_rounding_reach_the_graphs_package(overrides, weights, head, 
     assert (found.weights, found.lm_head, found.precise) == (weights, head, precise)
 
 
-def test_what_runs_a_standard_graph_decides_on_rounding():
-    assert spec("target.backend=onnx").precision.activation_quantization is None
+def test_a_standard_graph_rounds_no_inputs_unless_it_is_asked_for():
+    assert spec("target.backend=onnx").precision.activation_quantization == "none"
+    asked = spec("target.backend=onnx", "precision.activation_quantization=int8")
+    assert asked.precision.activation_quantization == "int8"
 
 
 @pytest.mark.parametrize(
@@ -47,9 +49,9 @@ def test_what_runs_a_standard_graph_decides_on_rounding():
             "only int8 and int4 matrices round their inputs, found 'int8' for fp8",
         ),
         (
-            ["target.backend=onnx", "precision.activation_quantization=none"],
+            ["target.backend=onnx", "precision.activation_quantization=fp8"],
             "precision.activation_quantization",
-            "backend onnx leaves it to the tool that runs the engine",
+            "backend onnx on cpu computes none or int8, found 'fp8'",
         ),
         (
             [*MOE, "target.backend=ort", "precision.weights=int8", "precision.activation_quantization=none"],
