@@ -27,6 +27,7 @@ def run(command: click.Command, arguments: Sequence[str], environment: Mapping[s
     A traceback is printed for unforeseen errors, and for every error with `--traceback` before the
     subcommand or `QWEN3_COMPILE_TRACEBACK=1`.
     """
+    _fill_closed_streams()
     verbose = environment.get("QWEN3_COMPILE_TRACEBACK") == "1" or _asks_for_traceback(arguments)
     try:
         code = command.main(args=list(arguments), prog_name=PROGRAM, standalone_mode=False)
@@ -96,3 +97,19 @@ def _close_stdout() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
+
+
+def _fill_closed_streams() -> None:
+    """Give standard streams that the caller closed (`>&-`) a place where nothing arrives.
+
+    Python has None in their place. Left closed, their numbers would go to the next files that are opened, which a
+    library that prints would then write to.
+    """
+    if None not in (sys.stdin, sys.stdout, sys.stderr):
+        return
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))

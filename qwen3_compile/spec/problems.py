@@ -37,6 +37,9 @@ _BOUND = {
     "string_pattern_mismatch": "a name that matches {pattern}",
 }
 
+# So many problems are listed, and the rest counted: nobody reads thousands.
+_MOST = 20
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -56,7 +59,7 @@ def dotted(path: KeyPath) -> str:
 
 
 def schema_problems(error: ValidationError, model: type[BaseModel], written: Plain) -> list[Problem]:
-    """Turn a validation error of `model` into problems.
+    """Turn a validation error of `model` into problems, the last of which counts those left out.
 
     Args:
         error: what validation raised.
@@ -66,7 +69,10 @@ def schema_problems(error: ValidationError, model: type[BaseModel], written: Pla
     """
     everything = error.errors(include_url=False)
     own = [details for details in everything if details["type"] == "missing" or _is_written(written, details["loc"])]
-    return [Problem(details["loc"], _message(details, model)) for details in own or everything]
+    found = own or everything
+    problems = [Problem(details["loc"], _message(details, model)) for details in found[:_MOST]]
+    left = len(found) - len(problems)
+    return [*problems, Problem((), f"and {left} more problems")] if left else problems
 
 
 def _is_written(value: Plain, path: KeyPath) -> bool:

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from qwen3_runtime.arguments import shown
 from qwen3_runtime.errors import EngineError
 from qwen3_runtime.manifest import MAX_MANIFEST_BYTES, TENSORRT, FileEntry, Manifest, parse_manifest
 from qwen3_runtime.signatures import MAX_SIGNATURE_BYTES, SIGNATURES, Signature, check_signed, parse_signatures
@@ -50,8 +51,8 @@ def read_engine_directory(
     Raises:
         EngineError: naming the first file that does not match.
     """
-    if verify not in ("fast", "full", None):
-        raise EngineError(f"verify must be 'fast' or 'full', got {verify!r}")
+    if verify is not None and not (isinstance(verify, str) and verify in ("fast", "full")):
+        raise EngineError(f"verify must be 'fast' or 'full', got {shown(verify)}")
     root = Path(path)
     if not root.is_dir():
         raise EngineError(f"{root}: no such engine directory")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
@@ -30,13 +31,15 @@ class Driver:
         self._arrivals: deque[Sequence] = deque()
         self._driving = False
         self._closed = False
+        self._process = os.getpid()
 
     def queue(self, *sequences: Sequence) -> None:
         """Hand sequences to the scheduler; they join at its next step.
 
         Raises:
-            EngineError: the engine was closed.
+            EngineError: the engine was closed, or belongs to another process.
         """
+        self._check_process()
         with self._changed:
             if self._closed:
                 raise EngineError("the engine is closed: open it again")
@@ -46,8 +49,9 @@ class Driver:
         """Drive steps, or watch another thread drive them, until `poll` finds something.
 
         Raises:
-            EngineError: the engine was closed.
+            EngineError: the engine was closed, or belongs to another process.
         """
+        self._check_process()
         while True:
             with self._changed:
                 while (found := poll()) is None and self._driving:
@@ -62,13 +66,28 @@ class Driver:
                 self._driving = True
             self._drive()
 
-    def close(self) -> None:
-        """End every sequence as cancelled, after the step that is running."""
+    def close(self) -> bool:
+        """End every sequence as cancelled, after the step that is running.
+
+        Returns:
+            Whether there is something to free: not in a fork, whose parent has it.
+        """
+        if os.getpid() != self._process:
+            return False
         with self._changed:
             self._closed = True
             self._changed.wait_for(lambda: not self._driving)
             self._cancel_all()
             self._changed.notify_all()
+        return True
+
+    def _check_process(self) -> None:
+        # A fork has none of the provider's threads, and the lock as it was: held for ever, if a step was running.
+        if os.getpid() != self._process:
+            raise EngineError(
+                f"the engine was opened in process {self._process}, and process {os.getpid()} is a fork of it; "
+                "open the engine after forking, or start processes with the method 'spawn'"
+            )
 
     def _drive(self) -> None:
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -16,10 +15,18 @@ from qwen3_runtime.backends import open_backend
 from qwen3_runtime.budget import ThinkingBudget
 from qwen3_runtime.directory import Verify, read_engine_directory
 from qwen3_runtime.driver import Driver
-from qwen3_runtime.errors import EngineError, RequestError
+from qwen3_runtime.errors import RequestError
 from qwen3_runtime.generation import Generation, TokensOnly
 from qwen3_runtime.handle import Handle
 from qwen3_runtime.last_row import LastRow
+from qwen3_runtime.opening import (
+    checked_directory,
+    checked_keys,
+    checked_limits,
+    checked_switch,
+    checked_threads,
+    open_model,
+)
 from qwen3_runtime.request import ANSWER_RESERVE, Request
 from qwen3_runtime.reranking import INSTRUCTION, relevance, rerank_prompt
 from qwen3_runtime.sampling import Sampler
@@ -45,7 +52,7 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """Runs an engine. All methods may be called from any thread.
+    """Runs an engine. All methods may be called from any thread of the process that opened it.
 
     There is no background thread: whoever waits for a result drives the steps, one thread at a time, and every step
     carries the requests of all threads. Requests beyond `max_sequences` wait in line. A request that nobody waits
@@ -97,7 +104,8 @@ class Engine:
 
         Args:
             path: the directory.
-            threads: of the provider; by default one for each physical core that this process may use.
+            threads: of the provider, at most one for each processor of the machine; by default one for each physical
+                core that this process may use.
             max_sequences: sequences in a step, at most the engine's `max_batch`.
             max_context: tokens a sequence may hold, at most the engine's own limit, which is the default. Cache
                 memory is reserved for `max_sequences * max_context` tokens and used as sequences grow.
@@ -113,18 +121,11 @@ class Engine:
         Raises:
             EngineError: the directory does not hold together, or cannot run here.
         """
-        manifest = read_engine_directory(path, verify, strict=strict, trusted_keys=trusted_keys)
-        limits = manifest.io
-        max_context = limits.max_context if max_context is None else max_context
-        for name, value, most in (
-            ("max_sequences", max_sequences, limits.max_batch),
-            ("max_context", max_context, limits.max_context),
-        ):
-            if not 1 <= value <= most:
-                raise EngineError(f"{name}: expected 1 to {most}, which the engine was built for, found {value}")
-        if threads is not None and threads < 1:
-            raise EngineError(f"threads: expected at least 1, found {threads}")
-        directory = Path(path)
+        directory, threads = checked_directory(path), checked_threads(threads)
+        strict, on_cpu = checked_switch("strict", strict), checked_switch("on_cpu", on_cpu)
+        trusted_keys = checked_keys(trusted_keys)
+        manifest = read_engine_directory(directory, verify, strict=strict, trusted_keys=trusted_keys)
+        max_sequences, max_context = checked_limits(manifest.io, max_sequences, max_context)
         # The provider opens its session while the tokenizer's file, a few hundred milliseconds' worth, is parsed.
         with ThreadPoolExecutor(1) as pool:
             opening = pool.submit(
@@ -137,7 +138,7 @@ class Engine:
                 on_cpu=on_cpu,
             )
             try:
-                model = _open_model(directory, manifest, max_context)
+                model = open_model(directory, manifest, max_context)
             except BaseException:
                 if opening.exception() is None:
                     opening.result().close()
@@ -262,6 +263,7 @@ class Engine:
             RequestError: one of them cannot be served; then none is run.
             EngineError: the backend failed.
         """
+        requests = arguments.items("requests", requests, "a list of Requests")
         prepared = [self._prepare(request) for request in requests]
         self._driver.queue(*(running for _, running in prepared))
         try:
@@ -336,8 +338,8 @@ class Engine:
         """Cancel what is running and free session and cache. The engine must not be used afterwards."""
         if not self._closed:
             self._closed = True
-            self._driver.close()
-            self.backend.close()
+            if self._driver.close():
+                self.backend.close()
 
     def __enter__(self) -> Self:
         return self
@@ -355,6 +357,8 @@ class Engine:
         return [self._driver.wait(row.poll) for row in kept]
 
     def _prepare(self, request: Request) -> tuple[Handle, Running]:
+        if not isinstance(request, Request):
+            raise RequestError(f"request: expected a Request, found {arguments.kind(request)}")
         if self.manifest.io.output != "logits":
             raise RequestError(f"this engine is made for {self.manifest.io.task}: use embed()")
         model = self._model
@@ -388,12 +392,3 @@ def _request(given: dict[str, Any]) -> Request:
     """The request that a method was called for: its local variables."""
     del given["self"]
     return Request(**given.pop("unknown"), **given)
-
-
-def _open_model(directory: Path, manifest: Manifest, max_context: int) -> Model:
-    """Everything of an engine but what executes it."""
-    tokenizer = Tokenizer.open(directory) if "tokenizer.json" in manifest.files else None
-    template = None if tokenizer is None else ChatTemplate.open(directory, tokenizer.named_tokens)
-    model = Model(manifest, tokenizer, template, max_context)
-    _ = model.default_sampling  # so that a bad manifest fails here and not in the first request
-    return model

@@ -141,7 +141,7 @@ def parse_manifest(raw: bytes, where: str = "manifest.json") -> Manifest:
         raise EngineError(f"{where}: not valid JSON ({error}); the engine is damaged, build it again") from None
     root = _Object(document, where)
     version = root.value("schema_version")
-    if version != SCHEMA_VERSION or isinstance(version, bool):
+    if type(version) is not int or version != SCHEMA_VERSION:  # JSON's true and 2.0 equal integers in Python
         raise EngineError(
             f"{where}: schema_version is {version!r}, this runtime reads {SCHEMA_VERSION}; "
             "rebuild the engine with a matching version of qwen3-compile"

@@ -18,6 +18,7 @@ Budget: TypeAlias = int | Literal["default"] | None
 
 ANSWER_RESERVE = 32
 SAMPLING_FIELDS = tuple(field.name for field in fields(Sampling))
+_MOST = 2**31 - 1  # tokens: beyond any context
 _ANY = 1 << 62
 _LONGEST = 1e9  # seconds: thirty years, far within what a clock can add
 _PLURAL = {"messages": "messages", "tools": "tools", "prompt": "token ids"}
@@ -111,7 +112,9 @@ def _checked(request: Request) -> dict[str, object]:
     """The fields of a request that were not given as plain values, as such."""
     values: dict[str, object] = {
         "stop": checked_stops(request.stop),
-        "answer_reserve": integer("answer_reserve", request.answer_reserve, 2, expected="a number of tokens from 2"),
+        "answer_reserve": integer(
+            "answer_reserve", request.answer_reserve, 2, _MOST, expected="a number of tokens from 2"
+        ),
     }
     if request.prompt is not None and not isinstance(request.prompt, str):
         ids = items("prompt", request.prompt, "text or token ids")
@@ -124,9 +127,9 @@ def _checked(request: Request) -> dict[str, object]:
     budget = request.thinking_budget
     if budget is not None and not (isinstance(budget, str) and budget == "default"):
         expected = "a number of tokens from 0, None or 'default'"
-        values["thinking_budget"] = integer("thinking_budget", budget, 0, expected=expected)
+        values["thinking_budget"] = integer("thinking_budget", budget, 0, _MOST, expected=expected)
     if request.max_tokens is not None:
-        values["max_tokens"] = integer("max_tokens", request.max_tokens, 1, expected="a number of tokens from 1")
+        values["max_tokens"] = integer("max_tokens", request.max_tokens, 1, _MOST, expected="a number of tokens from 1")
     if request.deadline is not None:
         expected = "seconds above 0"
         values["deadline"] = number("deadline", request.deadline, 0, _LONGEST, above_low=True, expected=expected)

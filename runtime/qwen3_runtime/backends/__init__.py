@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qwen3_runtime.backends.positions import check_positions
 from qwen3_runtime.errors import EngineError
 from qwen3_runtime.manifest import TENSORRT
 
@@ -40,6 +41,7 @@ def open_backend(
     backend = manifest.target.backend
     if on_cpu and backend not in TENSORRT:
         raise EngineError(f"on_cpu: only TensorRT engines have a graph to run instead, this engine is for {backend}")
+    check_positions(engine_dir / "model.onnx", manifest.io.max_context)
     if backend in TENSORRT and not on_cpu:
         from qwen3_runtime.backends.tensorrt import open_tensorrt
 

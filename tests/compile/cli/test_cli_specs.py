@@ -207,3 +207,24 @@ def test_commands_that_exist_are_click_commands():
     assert isinstance(root.get_command(context, "specs"), click.Command)
     with pytest.raises(click.UsageError):
         root.get_command(context, "nope")
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize(("arguments", "code"), [("specs list", 0), ("--version", 0), ("specs show nothing", 1)])
+def test_closed_standard_streams_are_as_good_as_null(closed, arguments, code):
+    command = f'"$0" -c "import sys; from qwen3_compile.cli import main; sys.exit(main())" {arguments} {closed}'
+    ended = subprocess.run(["/bin/sh", "-c", command, sys.executable], capture_output=True, text=True, check=False)
+    assert ended.returncode == code
+    assert "unforeseen" not in ended.stderr
+    assert len(ended.stderr.splitlines()) == (code if "2>" not in closed else 0)
+
+
+def test_thousands_of_problems_are_counted_and_not_listed(tmp_path):
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("schema_version: 1\nname: x\nmodel: {source: a}\n" + "".join(f"k{i}: 1\n" for i in range(2_000)))
+    with pytest.raises(SpecError) as caught:
+        load_spec(spec)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 21
+    assert "k0: unknown key" in lines[1]
+    assert lines[-1] == f"{spec}: and 1981 more problems"
