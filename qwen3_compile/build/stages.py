@@ -214,7 +214,10 @@ def measured_accuracy(
     inputs = {
         "engine": {key: document[key] for key in ("io", "eos_token_ids")},
         "files": {name: entry for name, entry in document["files"].items() if name != "model.plan"},
-        "target": {key: document["target"].get(key) for key in ("backend", "provider", "attention", "moe")},
+        # All that decides how the graph is executed; for which GPUs a plan is does not.
+        "target": {
+            key: value for key, value in document["target"].items() if key not in ("compute_capabilities", "profiles")
+        },
         "source": document["source"]["files"],
         "architecture": asdict(spec.graph_architecture()),
         "asked": {key: value for key, value in contract.items() if not key.startswith(("min_", "max_"))},

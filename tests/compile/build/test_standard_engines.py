@@ -66,3 +66,17 @@ def test_the_graph_means_what_it_says_unless_the_spec_asks_for_rounded_inputs(ma
     scale = np.abs(expected).max()
     assert np.abs(logits["none"] - expected).max() < 1e-4 * scale
     assert np.abs(logits["int8"] - expected).max() > 1e-3 * scale
+
+
+def test_figures_of_the_one_are_not_taken_for_the_other(make):
+    figures = {}
+    for rounding in ("none", "int8", "none"):
+        precision = {"weights": "int4", "activation_quantization": rounding}
+        accuracy = {"prompts": ["What is this?"], "text": "One text of a line.", "max_kl": 1.0}
+        info, record = make(
+            out="engine", target={"backend": "onnx"}, precision=precision, accuracy=accuracy, options={"force": True}
+        )
+        found = info.accuracy.summary.mean_kl
+        assert ("validate" in record.cached) == (rounding in figures)
+        assert figures.setdefault(rounding, found) == found
+    assert figures["none"] != figures["int8"]
