@@ -13,17 +13,17 @@ from qwen3_compile.build.fingerprint import tool_versions, tools_of
 from qwen3_compile.build.lock import MEASURED, check_outcome, check_source, check_spec, check_tools, pinned_source
 from qwen3_compile.build.plan_stage import PLAN, engine_plan, plan_notes
 from qwen3_compile.build.progress import Progress, Silent
+from qwen3_compile.build.text_assets import TextAssets, checked_text
 from qwen3_compile.checkpoint import open_checkpoint
 from qwen3_compile.checkpoint.input_scales import pre_scaled
 from qwen3_compile.engine.files import file_entry
 from qwen3_compile.engine.manifest import manifest_document, source_record, write_manifest
 from qwen3_compile.engine.publish import prepare_target, publication
-from qwen3_compile.engine.tokens import read_tokens
-from qwen3_compile.errors import CheckpointError, UnsupportedError
-from qwen3_compile.spec.source import SyntheticSource, parse_source
+from qwen3_compile.errors import UnsupportedError
 from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from qwen3_compile.checkpoint.contract import Checkpoint
@@ -94,23 +94,21 @@ def build(
         check_tools(locked, tools)
         check_spec(locked, spec.resolved())
     progress.begin("checkpoint")
-    checkpoint = _checkpoint(spec, locked)
+    checkpoint, text = _opened(spec, locked, capabilities)
     source = source_record(checkpoint)
     if locked is not None:
-        check_source(locked, source, {name: file_entry(path) for name, path in checkpoint.assets().items()})
-    _require_tokenizer(spec, checkpoint)
-    tokens = read_tokens(checkpoint.assets(), spec.model.architecture.vocab_size)
+        check_source(locked, source, text.entries())
     progress.end(f"{source['uri']}, {sum(file['size'] for file in source['files']) / 1e6:.1f} MB")
 
     semantic = stages.semantic_graph(spec, cache, progress)
     multiplied = _multiplied_inputs(spec, checkpoint)
     lowered = stages.lowered_graph(spec, semantic, progress, pre_scaled=multiplied)
     with publication(out_dir, force=force) as folder:
-        files = stages.copy_assets(checkpoint, folder)
+        files = text.write(folder)
         scales: dict[str, float] = {}
         if wanted := wanted_scales(lowered):
             source[RECORD] = calibration_record(
-                spec, wanted, checkpoint, source, tokens.live_vocab_size, folder, cache, progress, locked=locked
+                spec, wanted, checkpoint, source, text.tokens.live_vocab_size, folder, cache, progress, locked=locked
             )
             scales = source[RECORD]["scales"]
         stages.packed_weights(
@@ -138,7 +136,7 @@ def build(
                 spec,
                 source=source,
                 tools=tools,
-                tokens=tokens,
+                tokens=text.tokens,
                 files=_sorted(files),
                 verified=verified,
                 capabilities=capabilities,
@@ -159,31 +157,23 @@ def build(
     return EngineInfo(out_dir, document, accuracy, tuple(differing), plan)
 
 
-def _checkpoint(spec: Spec, locked: Manifest | None) -> Checkpoint:
-    source = spec.model.source if locked is None else pinned_source(locked, spec.model.source)
-    architecture = spec.graph_architecture()
-    return open_checkpoint(source, base_dir=spec.base_dir, expected=architecture, tokenizer=spec.model.tokenizer)
+def _opened(spec: Spec, locked: Manifest | None, capabilities: Sequence[str] | None) -> tuple[Checkpoint, TextAssets]:
+    """Open the checkpoint; its text files are checked before a byte of its weights is downloaded or read."""
+    texts: list[TextAssets] = []
+    checkpoint = open_checkpoint(
+        spec.model.source if locked is None else pinned_source(locked, spec.model.source),
+        base_dir=spec.base_dir,
+        expected=spec.graph_architecture(),
+        tokenizer=spec.model.tokenizer,
+        examine=lambda assets: texts.append(checked_text(spec, assets, capabilities=capabilities)),
+    )
+    return checkpoint, texts[0]
 
 
 def _multiplied_inputs(spec: Spec, checkpoint: Checkpoint) -> tuple[str, ...]:
     """Matrices whose pre-scales (AWQ) stay apart in the graph: with TensorRT, where inputs are not rounded as well."""
     precise = spec.precision.activation_quantization == "none"
     return pre_scaled(checkpoint) if spec.target.backend in TENSORRT and precise else ()
-
-
-def _require_tokenizer(spec: Spec, checkpoint: Checkpoint) -> None:
-    """Refuse an engine that takes text and has no tokenizer; completion takes token ids, synthetic weights say nothing.
-
-    Raises:
-        CheckpointError: the model's own tokenizer is missing.
-    """
-    synthetic = isinstance(parse_source(spec.model.source), SyntheticSource)
-    if synthetic or spec.model.task == "completion" or "tokenizer.json" in checkpoint.assets():
-        return
-    raise CheckpointError(
-        f"{checkpoint.uri}: no tokenizer.json, which a model for {spec.model.task} needs; "
-        "put the tokenizer's files beside the weights, or name their place in model.tokenizer"
-    )
 
 
 def _require_operators(spec: Spec) -> None:

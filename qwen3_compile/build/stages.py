@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.build.fingerprint import code_fingerprint, digest, tool_versions
 from qwen3_compile.checkpoint.input_scales import folded, with_input_scales
-from qwen3_compile.engine.files import check_space, copy_file, file_entry
+from qwen3_compile.engine.files import check_space, file_entry
 from qwen3_compile.engine.manifest import output_of
 from qwen3_compile.errors import UnsupportedError
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from qwen3_compile.spec import Spec
     from qwen3_compile.validate import AccuracyReport
     from qwen3_graphs.lowered import Lowered
-    from qwen3_runtime.manifest import FileEntry
 
 MODEL, WEIGHTS = "model.onnx", "weights.bin"
 ACCURACY, REPORT = "accuracy.json", "report.html"
@@ -176,13 +175,6 @@ def _position_tables(spec: Spec) -> dict[str, Any]:
 
     cos, sin = rope_tables(spec.graph_architecture(), spec.limits.max_context)
     return {"rope_cos": cos, "rope_sin": sin}
-
-
-def copy_assets(checkpoint: Checkpoint, folder: Path) -> dict[str, FileEntry]:
-    """Copy the tokenizer's files; returns their identities."""
-    for name, path in sorted(checkpoint.assets().items()):
-        copy_file(path, folder / name)
-    return {name: file_entry(folder / name) for name in sorted(checkpoint.assets())}
 
 
 def measured_accuracy(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from qwen3_compile.checkpoint.safetensors_file import INT4, NUMPY_TYPES, StoredT
 from qwen3_compile.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -36,12 +36,16 @@ if TYPE_CHECKING:
     from qwen3_compile.quantize import Stored
     from qwen3_graphs.architecture import Architecture
 
+    Look: TypeAlias = Callable[[Mapping[str, Path]], object]  # takes the files that travel with the engine, by name
+
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ELEMENT_TYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", E4M3: "float8_e4m3fn", INT4: "int4"}
 TOKENIZER_ASSETS = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 MODEL_ASSETS = ("generation_config.json",)
+# Files of older writers that may declare tokens, which the engine's tokenizer.json gets.
+TOKENIZER_SOURCES = ("added_tokens.json", "special_tokens_map.json")
 
 # 480B with 160 experts a layer names 30,000 tensors in 3 MB.
 MAX_INDEX_BYTES = 64_000_000
@@ -99,8 +103,16 @@ def open_directory(
     uri: str,
     revision: str | None = None,
     expected: Architecture | None = None,
+    look: Look | None = None,
 ) -> DirectoryCheckpoint:
     """Open the checkpoint in `folder`; only configuration and headers are read.
+
+    Args:
+        folder: holds the files.
+        uri: where they come from.
+        revision: commit hash on the hub.
+        expected: what the spec expects of config.json.
+        look: called with the assets before a file of weights is opened; what it raises ends the opening.
 
     Raises:
         CheckpointError: anything in the folder is missing, damaged, or not what config.json or `expected` say.
@@ -113,6 +125,9 @@ def open_directory(
     architecture = read_architecture(config)
     if expected is not None:
         check_expected(architecture, expected, where=str(config))
+    assets = find_assets(folder, TOKENIZER_ASSETS + MODEL_ASSETS)
+    if look is not None:
+        look(assets)
 
     weights, paths = _read_weights(folder)
     has_head = not lacks_model_prefix(weights)
@@ -133,7 +148,7 @@ def open_directory(
         int4=MappingProxyType(int4),
         input_scales=MappingProxyType(input_scales),
         paths=(config, *paths),
-        asset_paths=MappingProxyType(find_assets(folder, TOKENIZER_ASSETS + MODEL_ASSETS)),
+        asset_paths=MappingProxyType(assets),
     )
 
 

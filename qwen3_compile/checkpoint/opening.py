@@ -13,6 +13,7 @@ from qwen3_compile.checkpoint.directory import (
     MODEL_ASSETS,
     SINGLE,
     TOKENIZER_ASSETS,
+    TOKENIZER_SOURCES,
     DirectoryCheckpoint,
     find_assets,
     open_directory,
@@ -23,9 +24,11 @@ from qwen3_compile.errors import CheckpointError
 from qwen3_compile.spec.source import FolderSource, HubSource, Source, SyntheticSource, parse_source
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from qwen3_compile.checkpoint.contract import Checkpoint
+    from qwen3_compile.checkpoint.directory import Look
     from qwen3_compile.checkpoint.hub import HubSnapshot
     from qwen3_graphs.architecture import Architecture
 
@@ -37,6 +40,7 @@ def open_checkpoint(
     expected: Architecture | None = None,
     tokenizer: str | None = None,
     cache_dir: Path | None = None,
+    examine: Look | None = None,
 ) -> Checkpoint:
     """Open the checkpoint that a spec names; tensors are read later, one at a time.
 
@@ -46,35 +50,51 @@ def open_checkpoint(
         expected: what the spec expects of config.json. A synthetic checkpoint needs it, having no other architecture.
         tokenizer: a folder or `hf://` source whose tokenizer files replace the checkpoint's own.
         cache_dir: where downloads go; default is the Hugging Face cache.
+        examine: called with the files that travel with the engine, by name, before weights are downloaded or read; what
+            it raises ends the opening.
 
     Raises:
         CheckpointError: one line that says what is wrong with which file.
     """
     origin = _parse(source)
+    replaced = None if tokenizer is None else _tokenizer_assets(tokenizer, base_dir=base_dir, cache_dir=cache_dir)
+
+    def with_tokenizer(assets: Mapping[str, Path]) -> Mapping[str, Path]:
+        if replaced is None:
+            return assets
+        own = {name: path for name, path in assets.items() if name not in TOKENIZER_ASSETS}
+        return MappingProxyType(own | replaced)
+
+    def look(assets: Mapping[str, Path]) -> None:
+        if examine is not None:
+            examine(with_tokenizer(assets))
+
     checkpoint: DirectoryCheckpoint | SyntheticCheckpoint
     if isinstance(origin, SyntheticSource):
         if expected is None:
             raise CheckpointError(f"{source}: synthetic weights need an expected architecture")
+        look({})
         checkpoint = SyntheticCheckpoint(origin.seed, expected)
     elif isinstance(origin, HubSource):
-        checkpoint = _open_hub(origin, expected=expected, cache_dir=cache_dir)
+        checkpoint = _open_hub(origin, expected=expected, cache_dir=cache_dir, look=look)
     else:
-        checkpoint = open_directory(_local(origin, base_dir), uri=source, expected=expected)
-
-    if tokenizer is None:
-        return checkpoint
-    own = {name: path for name, path in checkpoint.asset_paths.items() if name not in TOKENIZER_ASSETS}
-    found = _tokenizer_assets(tokenizer, base_dir=base_dir, cache_dir=cache_dir)
-    return replace(checkpoint, asset_paths=MappingProxyType(own | found))
+        checkpoint = open_directory(_local(origin, base_dir), uri=source, expected=expected, look=look)
+    return replace(checkpoint, asset_paths=with_tokenizer(checkpoint.asset_paths))
 
 
-def _open_hub(source: HubSource, *, expected: Architecture | None, cache_dir: Path | None) -> DirectoryCheckpoint:
+def _open_hub(
+    source: HubSource,
+    *,
+    expected: Architecture | None,
+    cache_dir: Path | None,
+    look: Look,
+) -> DirectoryCheckpoint:
     # Imported here because a local build needs no HTTP client.
     from qwen3_compile.checkpoint.hub import hub_snapshot
 
     snapshot = hub_snapshot(source.repo, source.revision, cache_dir=cache_dir)
     try:
-        _fetch_model(snapshot, expected=expected)
+        _fetch_model(snapshot, expected=expected, look=look)
         return open_directory(snapshot.folder, uri=snapshot.uri, revision=snapshot.commit, expected=expected)
     except CheckpointError as error:
         if snapshot.offline is None:
@@ -84,14 +104,15 @@ def _open_hub(source: HubSource, *, expected: Architecture | None, cache_dir: Pa
         ) from error
 
 
-def _fetch_model(snapshot: HubSnapshot, *, expected: Architecture | None) -> None:
-    """Bring the files of a model, the configuration first: a wrong model is refused before its weights travel."""
+def _fetch_model(snapshot: HubSnapshot, *, expected: Architecture | None, look: Look) -> None:
+    """Bring the files of a model, the small ones first: a wrong model is refused before its weights travel."""
     config = snapshot.folder / CONFIG
     snapshot.fetch([CONFIG])
     architecture = read_architecture(config)
     if expected is not None:
         check_expected(architecture, expected, where=str(config))
-    snapshot.fetch(TOKENIZER_ASSETS + MODEL_ASSETS)
+    snapshot.fetch(TOKENIZER_ASSETS + TOKENIZER_SOURCES + MODEL_ASSETS)
+    look(find_assets(snapshot.folder, TOKENIZER_ASSETS + MODEL_ASSETS))
     snapshot.fetch([SINGLE])
     if not (snapshot.folder / SINGLE).is_file():
         snapshot.fetch([INDEX])
@@ -107,7 +128,7 @@ def _tokenizer_assets(source: str, *, base_dir: Path, cache_dir: Path | None) ->
         from qwen3_compile.checkpoint.hub import hub_snapshot
 
         snapshot = hub_snapshot(origin.repo, origin.revision, cache_dir=cache_dir)
-        snapshot.fetch(TOKENIZER_ASSETS)
+        snapshot.fetch(TOKENIZER_ASSETS + TOKENIZER_SOURCES)
         folder = snapshot.folder
     else:
         folder = _local(origin, base_dir)

@@ -42,10 +42,11 @@ def read_tokens(assets: Mapping[str, Path], vocab_size: int) -> Tokens:
     Raises:
         CheckpointError: a file is damaged, or the tokenizer is not this model's.
     """
-    tokenizer = _tokenizer(assets.get("tokenizer.json"))
+    path = assets.get("tokenizer.json")
+    tokenizer = None if path is None else open_tokenizer(path)
     live = vocab_size if tokenizer is None else _live_vocabulary(tokenizer, vocab_size, assets["tokenizer.json"])
-    generation = _json(assets.get("generation_config.json"))
-    names = _json(assets.get("tokenizer_config.json")) if tokenizer is not None else {}
+    generation = json_object(assets.get("generation_config.json"))
+    names = json_object(assets.get("tokenizer_config.json")) if tokenizer is not None else {}
 
     def ids(role: str) -> tuple[int, ...]:
         value = generation.get(f"{role}_token_id")
@@ -65,7 +66,7 @@ def read_tokens(assets: Mapping[str, Path], vocab_size: int) -> Tokens:
 
 def _live_vocabulary(tokenizer: Tokenizer, vocab_size: int, path: Path) -> int:
     # Tokens added behind the matrix are harmless (a release drops rows that it never trained); ordinary ones are not.
-    plain = tokenizer.get_vocab_size(with_added_tokens=False)
+    plain = max(tokenizer.get_vocab(with_added_tokens=False).values(), default=-1) + 1
     if plain > vocab_size:
         raise CheckpointError(
             f"{path}: {plain} tokens, but the model embeds {vocab_size}; this is another model's tokenizer"
@@ -73,16 +74,24 @@ def _live_vocabulary(tokenizer: Tokenizer, vocab_size: int, path: Path) -> int:
     return int(min(max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1, vocab_size))
 
 
-def _tokenizer(path: Path | None) -> Tokenizer | None:
-    if path is None:
-        return None
+def open_tokenizer(path: Path) -> Tokenizer:
+    """Read `tokenizer.json`.
+
+    Raises:
+        CheckpointError: the tokenizers library cannot read it.
+    """
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # noqa: BLE001 - the library raises plain Exception
         raise CheckpointError(f"{path}: not a tokenizer that the tokenizers library reads ({error})") from None
 
 
-def _json(path: Path | None) -> dict[str, Any]:
+def json_object(path: Path | None) -> dict[str, Any]:
+    """Read the JSON object in a file; empty without a file.
+
+    Raises:
+        CheckpointError: it is damaged, too large, or not an object.
+    """
     if path is None:
         return {}
     try:

@@ -103,6 +103,19 @@ def test_the_wrong_model_is_refused_before_its_weights_are_downloaded(hub, tmp_p
     assert hub.downloads(largest_shard(hub)) == []
 
 
+def test_text_files_are_looked_at_before_weights_are_downloaded(hub, tmp_path):
+    seen = []
+
+    def examine(assets):
+        seen.append({name: path.read_bytes() for name, path in assets.items()})
+        raise CheckpointError("not this tokenizer")
+
+    assert failure(tmp_path, examine=examine) == "not this tokenizer"
+    (assets,) = seen
+    assert assets["tokenizer.json"] == hub.files["tokenizer.json"]
+    assert not any(path.endswith(".safetensors") for _, path, _ in hub.served)
+
+
 def test_a_cached_revision_opens_without_the_hub(hub, tmp_path, monkeypatch):
     online = opened(tmp_path)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")

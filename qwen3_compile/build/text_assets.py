@@ -1,0 +1,196 @@
+"""The tokenizer, its configuration and the chat template of an engine, checked before the first weight is read.
+
+Everything is read by the runtime's own readers, so that what they would refuse in the engine is refused here.
+`_CHECKS` is the list of what is asked; each check raises in one line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qwen3_compile.checkpoint.directory import TOKENIZER_SOURCES, find_assets
+from qwen3_compile.engine.added_tokens import completed_tokenizer
+from qwen3_compile.engine.files import copy_file, file_entry
+from qwen3_compile.engine.manifest import manifest_document
+from qwen3_compile.engine.tokens import Tokens, read_tokens
+from qwen3_compile.errors import CheckpointError
+from qwen3_compile.spec.source import SyntheticSource, parse_source
+from qwen3_runtime.admission import Model
+from qwen3_runtime.errors import EngineError, RequestError
+from qwen3_runtime.manifest import FileEntry, parse_manifest
+from qwen3_runtime.text import ChatTemplate, Tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from qwen3_compile.spec import Spec
+
+_TOKENIZER = "tokenizer.json"
+_CONVERSATION = [{"role": "user", "content": "Hello"}]
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "now",
+        "description": "Tells the time.",
+        "parameters": {"type": "object", "properties": {"zone": {"type": "string"}}, "required": ["zone"]},
+    },
+}
+
+
+@dataclass(frozen=True)
+class TextAssets:
+    """The engine's text files and what they say.
+
+    Attributes:
+        sources: files that the engine takes as they are, by name.
+        tokenizer: the bytes of `tokenizer.json` with tokens that other files declare; None where it is taken as it is.
+        tokens: facts about the vocabulary.
+    """
+
+    sources: Mapping[str, Path]
+    tokenizer: bytes | None
+    tokens: Tokens
+
+    def entries(self) -> dict[str, FileEntry]:
+        """Identities of the files that `write` will write."""
+        found = {name: file_entry(path) for name, path in self.sources.items()}
+        if self.tokenizer is not None:
+            found[_TOKENIZER] = FileEntry(len(self.tokenizer), hashlib.sha256(self.tokenizer).hexdigest())
+        return dict(sorted(found.items()))
+
+    def write(self, folder: Path) -> dict[str, FileEntry]:
+        """Write the files into the engine's folder; returns their identities."""
+        for name, path in sorted(self.sources.items()):
+            copy_file(path, folder / name)
+        if self.tokenizer is not None:
+            (folder / _TOKENIZER).write_bytes(self.tokenizer)
+        return {name: file_entry(folder / name) for name in self.entries()}
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What the checks look at: the files as the runtime has opened them.
+
+    Attributes:
+        spec: what is built.
+        where: the tokenizer's folder, to name in errors.
+        tokenizer: the runtime's.
+        template: the runtime's; None where there is none.
+        tokens: facts about the vocabulary.
+    """
+
+    spec: Spec
+    where: Path
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    tokens: Tokens
+
+
+def checked_text(spec: Spec, assets: Mapping[str, Path], *, capabilities: Sequence[str] | None = None) -> TextAssets:
+    """Read a checkpoint's text files as the runtime will.
+
+    Args:
+        spec: what is built.
+        assets: the checkpoint's files that travel with the engine, by name.
+        capabilities: GPU architectures of a TensorRT plan, as for the manifest.
+
+    Raises:
+        CheckpointError: one line that says what is wrong with which file.
+    """
+    _require_tokenizer(spec, assets)
+    with tempfile.TemporaryDirectory() as scratch:
+        staged = Path(scratch)
+        origin = {staged / name: path for name, path in assets.items()}
+        for copy, path in origin.items():
+            copy.symlink_to(path.resolve())
+        try:
+            rewritten = _complete(assets, staged)
+            tokens = read_tokens({path.name: path for path in origin}, spec.model.architecture.vocab_size)
+            _check(spec, assets, staged, tokens, capabilities)
+        except (CheckpointError, EngineError, RequestError) as error:
+            raise CheckpointError(_located(str(error), origin)) from error
+    return TextAssets(
+        {name: path for name, path in assets.items() if rewritten is None or name != _TOKENIZER}, rewritten, tokens
+    )
+
+
+def _complete(assets: Mapping[str, Path], staged: Path) -> bytes | None:
+    """Stage `tokenizer.json` with the tokens that other files declare."""
+    if _TOKENIZER not in assets:
+        return None
+    rewritten = completed_tokenizer({**assets, **find_assets(assets[_TOKENIZER].parent, TOKENIZER_SOURCES)})
+    if rewritten is not None:
+        (staged / _TOKENIZER).unlink()
+        (staged / _TOKENIZER).write_bytes(rewritten)
+    return rewritten
+
+
+def _check(
+    spec: Spec, assets: Mapping[str, Path], staged: Path, tokens: Tokens, capabilities: Sequence[str] | None
+) -> None:
+    document = manifest_document(
+        spec, source={}, tools={}, tokens=tokens, files={}, verified=False, capabilities=capabilities
+    )
+    manifest = parse_manifest(json.dumps(document).encode())
+    tokenizer = Tokenizer.open(staged) if _TOKENIZER in assets else None
+    template = None if tokenizer is None else ChatTemplate.open(staged, tokenizer.named_tokens)
+    _ = Model(manifest, tokenizer, template, manifest.io.max_context).default_sampling
+    if tokenizer is not None:
+        opened = _Opened(spec, assets[_TOKENIZER].parent, tokenizer, template, tokens)
+        for check in _CHECKS:
+            check(opened)
+
+
+def _require_tokenizer(spec: Spec, assets: Mapping[str, Path]) -> None:
+    """Refuse an engine that takes text and has no tokenizer; completion takes token ids, synthetic weights say nothing.
+
+    Raises:
+        CheckpointError: the model's own tokenizer is missing.
+    """
+    synthetic = isinstance(parse_source(spec.model.source), SyntheticSource)
+    if synthetic or spec.model.task == "completion" or _TOKENIZER in assets:
+        return
+    raise CheckpointError(
+        f"{spec.model.source}: no tokenizer.json, which a model for {spec.model.task} needs; "
+        "put the tokenizer's files beside the weights, or name their place in model.tokenizer"
+    )
+
+
+def _has_template(opened: _Opened) -> None:
+    if opened.spec.model.task == "chat" and opened.template is None:
+        raise CheckpointError(
+            f"{opened.where}: no chat template, which a model for chat needs; put chat_template.jinja beside the "
+            "tokenizer, or take task completion for a base model"
+        )
+
+
+def _template_renders(opened: _Opened) -> None:
+    """One turn, and for chat also with a tool; every token of it must be one that the model embeds."""
+    if opened.template is None:
+        return
+    texts = [opened.template.render(_CONVERSATION)]
+    if opened.spec.model.task == "chat":
+        texts.append(opened.template.render(_CONVERSATION, tools=[_TOOL]))
+    vocab_size = opened.spec.model.architecture.vocab_size
+    highest = max((token for text in texts for token in opened.tokenizer.encode(text)), default=-1)
+    if highest >= vocab_size:
+        raise CheckpointError(
+            f"{opened.where}: the chat template writes {opened.tokenizer.decode([highest])!r}, token {highest}, but "
+            f"the model embeds {vocab_size}; the tokenizer or the template is another model's"
+        )
+
+
+_CHECKS: tuple[Callable[[_Opened], None], ...] = (_has_template, _template_renders)
+
+
+def _located(message: str, origin: Mapping[Path, Path]) -> str:
+    """Name files where the user has them, not where they were staged."""
+    for copy, path in origin.items():
+        message = message.replace(str(copy), str(path))
+    staged = next(iter(origin), None)
+    return message if staged is None else message.replace(str(staged.parent), str(next(iter(origin.values())).parent))
