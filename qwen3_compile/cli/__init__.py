@@ -21,10 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name not in ("click", "rich"):
             raise
-        sys.stderr.write(
-            f"error: the command line needs {error.name}, which is not installed: "
-            "pip install 'qwen3-compile[build,cpu]'\n"
-        )
+        from qwen3_runtime.installation import install_command
+
+        command = install_command("cli", "cpu")
+        sys.stderr.write(f"error: the command line needs {error.name}, which is not installed: {command}\n")
         return 1
     from qwen3_compile.cli.failures import run
 

@@ -17,12 +17,13 @@ from rich.console import Console
 
 from qwen3_compile.cli.options import JSON
 from qwen3_compile.cli.output import print_json
+from qwen3_runtime.installation import install_command
 
-# Distribution and what is missing without it.
+# Distribution, what it is for, and the extra that brings it.
 PACKAGES = (
-    ("onnxruntime", "runs engines on the CPU: pip install 'qwen3-compile[cpu]'"),
-    ("torch", "traces and validates: pip install 'qwen3-compile[build]'"),
-    ("onnx", "writes graphs: pip install 'qwen3-compile[build]'"),
+    ("onnxruntime", "runs engines on the CPU", "cpu"),
+    ("torch", "traces and validates", "build"),
+    ("onnx", "reads and writes graphs", "cli"),
 )
 INSTRUCTIONS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "asimd", "asimddp", "i8mm")
 
@@ -58,7 +59,7 @@ def diagnose() -> list[Finding]:
     return [
         _python(),
         *_machine(),
-        *(_package(name, missing) for name, missing in PACKAGES),
+        *(_package(*package) for package in PACKAGES),
         *_providers(),
         _operators(),
         *_tensorrt(),
@@ -94,11 +95,11 @@ def cpu_flags() -> list[str]:
     return [name for name in INSTRUCTIONS if name in listed]
 
 
-def _package(name: str, missing: str) -> Finding:
+def _package(name: str, use: str, extra: str) -> Finding:
     try:
         return Finding(name, importlib.metadata.version(name), True)
     except importlib.metadata.PackageNotFoundError:
-        return Finding(name, "not installed", False, missing)
+        return Finding(name, "not installed", False, f"{use}: {install_command(extra)}")
 
 
 def _operators() -> Finding:

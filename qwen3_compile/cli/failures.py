@@ -11,12 +11,16 @@ import click
 
 from qwen3_compile.errors import CompileError
 from qwen3_runtime.errors import RuntimeFault
+from qwen3_runtime.installation import install_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 PROGRAM = "qwen3-compile"
+
+# Top-level modules by the smallest extra that brings them; all others come with the compiler's.
+_EXTRAS = {"onnx": "cli", "psutil": "cli", "onnxruntime": "cpu", "cryptography": "sign", "triton": "tensorrt"}
 
 
 def run(command: click.Command, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -75,7 +79,13 @@ def _missing_module(error: ModuleNotFoundError) -> str:
     name = (error.name or "").partition(".")[0]
     if not name or name.startswith("qwen3_"):
         return f"{error}: the installation is incomplete"
-    return f"this command needs {name}, which is not installed: pip install 'qwen3-compile[build,cpu]'"
+    return f"this command needs {name}, which is not installed: {install_command(*extras_with(name))}"
+
+
+def extras_with(module: str) -> tuple[str, ...]:
+    """The extras to install where a top-level module is missing; a provider comes with the command line's own."""
+    extra = _EXTRAS.get(module, "build")
+    return (extra, "cpu") if extra in ("cli", "build") else (extra,)
 
 
 def _printable(line: str) -> str:

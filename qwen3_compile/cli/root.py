@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import version
 
 import click
 from click.shell_completion import CompletionItem
+
+from qwen3_compile import __version__
 
 COMMANDS = {
     "build": "Compile a spec into a verified engine.",
@@ -62,7 +63,7 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog='Shell completion: eval "$(_QWEN3_COMPILE_COMPLETE=bash_source qwen3-compile)" (zsh_source, fish_source).',
 )
-@click.version_option(version("qwen3-compile"), prog_name="qwen3-compile")
+@click.version_option(__version__, prog_name="qwen3-compile")
 @click.option(
     "--traceback", is_flag=True, help="Show Python's traceback of an error (or set QWEN3_COMPILE_TRACEBACK=1)."
 )

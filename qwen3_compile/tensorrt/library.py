@@ -8,15 +8,12 @@ from qwen3_compile.errors import UnsupportedError
 from qwen3_plugins.tensorrt.errors import PluginError
 from qwen3_plugins.tensorrt.library import load
 from qwen3_runtime.errors import EngineError
+from qwen3_runtime.installation import install_command
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-# Module of a backend, and how it is installed.
-MODULES: dict[str, tuple[Literal["tensorrt", "tensorrt_rtx"], str]] = {
-    "tensorrt": ("tensorrt", "pip install 'tensorrt==11.*' cuda-python"),
-    "tensorrt-rtx": ("tensorrt_rtx", "pip install 'qwen3-compile[tensorrt]'"),
-}
+MODULES: dict[str, Literal["tensorrt", "tensorrt_rtx"]] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
 def load_library(backend: str) -> ModuleType:
@@ -26,7 +23,9 @@ def load_library(backend: str) -> ModuleType:
         UnsupportedError: it is not installed, its libraries do not load, or something else in this process loaded them
             in another way; says what to do.
     """
-    name, remedy = MODULES[backend]
+    name = MODULES[backend]
+    full = "pip install 'tensorrt==11.*' cuda-python"  # its libraries take gigabytes: no extra brings them
+    remedy = full if backend == "tensorrt" else install_command("tensorrt")
     try:
         module = load(name)
     except ModuleNotFoundError as error:

@@ -7,6 +7,8 @@ from qwen3_runtime.handle import Handle
 from qwen3_runtime.request import Request
 from qwen3_runtime.sampling import Sampling
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Completion",
     "Engine",
@@ -22,4 +24,5 @@ __all__ = [
     "Timings",
     "UnknownOptionError",
     "Usage",
+    "__version__",
 ]

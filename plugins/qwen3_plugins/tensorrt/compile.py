@@ -138,7 +138,7 @@ def compile_kernel(kernel: Kernel, capability: int) -> Compiled:
         from triton.backends.compiler import GPUTarget
         from triton.compiler import ASTSource
     except ImportError as error:
-        raise CompileError(f"Triton is not installed ({error}): pip install 'triton==3.9.*'") from error
+        raise CompileError(f"Triton is not installed ({error}): pip install 'triton==3.7.*'") from error
     types = {argument.name: argument.type for argument in kernel.arguments}
     aligned = {(place,): [["tt.divisibility", 16]] for place, kind in enumerate(types.values()) if kind.startswith("*")}
     source = ASTSource(

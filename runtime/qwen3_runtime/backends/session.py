@@ -12,6 +12,7 @@ import numpy as np
 
 from qwen3_runtime.backends.cores import physical_cores
 from qwen3_runtime.errors import EngineError
+from qwen3_runtime.installation import install_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,7 +118,8 @@ def require_provider(provider: str) -> Any:  # noqa: ANN401 - onnxruntime has no
     try:
         onnxruntime = import_onnxruntime()
     except ImportError:
-        raise EngineError("onnxruntime is not installed: pip install 'qwen3-compile[cpu]' (or [cuda])") from None
+        command = install_command("cuda" if provider in _DEVICES else "cpu")
+        raise EngineError(f"onnxruntime is not installed: {command}") from None
     if provider not in onnxruntime.get_available_providers():
         raise EngineError(
             f"the engine needs {provider}, this onnxruntime has {', '.join(onnxruntime.get_available_providers())}; "

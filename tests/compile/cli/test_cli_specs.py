@@ -16,6 +16,7 @@ from qwen3_compile.cli.root import COMMANDS, root
 from qwen3_compile.errors import SpecError
 from qwen3_compile.spec import load_spec, shipped_specs
 from qwen3_runtime.errors import RequestError
+from qwen3_runtime.installation import install_command
 
 
 def python(code, **environment):
@@ -170,7 +171,7 @@ def test_without_click_one_line_says_what_to_install():
     code = "import sys; sys.modules['click'] = None; from qwen3_compile.cli import main; sys.exit(main(['--help']))"
     result = python(code)
     assert result.returncode == 1
-    expected = "the command line needs click, which is not installed: pip install 'qwen3-compile[build,cpu]'"
+    expected = f"the command line needs click, which is not installed: {install_command('cli', 'cpu')}"
     assert result.stderr == f"error: {expected}\n"
 
 
