@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from qwen3_compile.terminal import Screen, harmless
+
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
@@ -84,20 +86,20 @@ class Lines:
         self._write(f"{outcome} ({took:.1f} s)" if outcome else f"done ({took:.1f} s)")
 
     def _write(self, text: str) -> None:
-        print(f"{self._stage}: {text}", file=self._stream, flush=True)
+        print(f"{self._stage}: {harmless(text)}", file=self._stream, flush=True)
 
 
 class Bars:
     """A live bar for each stage, with rate and time to go; use as a context."""
 
     def __init__(self) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Live
         from rich.progress import TransferSpeedColumn as Speed
 
         text = TextColumn("{task.description:<12}"), TextColumn("{task.fields[note]}", style="dim", markup=False)
-        self._plain = Live(text[0], TimeElapsedColumn(), text[1], console=Console(stderr=True), transient=True)
+        console = Screen(stderr=True, soft_wrap=False)
+        self._plain = Live(text[0], TimeElapsedColumn(), text[1], console=console, transient=True)
         self._bytes = Live(
             text[0],
             BarColumn(),
@@ -105,7 +107,7 @@ class Bars:
             Speed(),
             TimeRemainingColumn(),
             text[1],
-            console=self._plain.console,
+            console=console,
             transient=True,
         )
         self._live: Live | None = None
@@ -133,18 +135,18 @@ class Bars:
     def advance(self, count: int, what: str = "") -> None:
         """Move the bar."""
         if self._live is not None and self._task is not None:
-            self._live.update(self._task, advance=count, note=what)
+            self._live.update(self._task, advance=count, note=harmless(what))
 
     def note(self, text: str) -> None:
         """Write behind the bar."""
         if self._live is not None and self._task is not None:
-            self._live.update(self._task, note=text)
+            self._live.update(self._task, note=harmless(text))
 
     def end(self, outcome: str = "") -> None:
         """Replace the bar by one line."""
         self._stop()
         took = time.monotonic() - self._started
-        self._plain.console.print(f"{self._stage:<12} {took:6.1f} s  {outcome}", markup=False, highlight=False)
+        self._plain.console.print(f"{self._stage:<12} {took:6.1f} s  {outcome}", soft_wrap=True)
 
     def _stop(self) -> None:
         if self._live is not None and self._task is not None:

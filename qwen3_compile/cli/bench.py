@@ -6,12 +6,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
 from qwen3_compile.bench import FIRST_TOKEN_PROMPT, Benchmark, Sizes, measure
 from qwen3_compile.cli.options import ENGINE, JSON, STRICT, THREADS
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.contents import bytes_by_part, bytes_read_per_token, read_graph
+from qwen3_compile.terminal import Screen
 from qwen3_runtime import Engine
 from qwen3_runtime.backends.cores import physical_cores
 from qwen3_runtime.errors import RequestError
@@ -66,7 +66,7 @@ def token_sizes(opened: Engine, engine: Path) -> Sizes:
 
 
 def _show(found: Benchmark) -> None:
-    screen = Console(highlight=False)
+    screen = Screen()
     gigabyte = 1e9
     screen.print(f"prefill {found.prompt_tokens:>6}   {found.prefill_rate:>8.1f} tokens/s")
     screen.print(f"decode  {found.decoded_tokens:>6}   {found.decode_rate:>8.1f} tokens/s")

@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
-from rich.console import Console
+from rich.text import Text
 
 from qwen3_compile.cli.options import JSON
 from qwen3_compile.cli.output import print_json
+from qwen3_compile.terminal import Screen, harmless
 from qwen3_runtime.installation import install_command
 
 # Distribution, what it is for, and the extra that brings it.
@@ -46,12 +47,12 @@ def command(as_json: bool) -> None:
     if as_json:
         print_json([asdict(finding) for finding in findings])
         return
-    screen = Console(highlight=False, soft_wrap=True)
+    screen = Screen()
     for finding in findings:
-        mark = "[green]ok[/green]" if finding.good else "[yellow]--[/yellow]"
-        screen.print(f"{mark}  {finding.topic:<18}{finding.found}")
+        mark = ("ok", "green") if finding.good else ("--", "yellow")
+        screen.print(Text.assemble(mark, harmless(f"  {finding.topic:<18}{finding.found}")))
         if finding.advice and not finding.good:
-            screen.print(f"    {'':<18}{finding.advice}", style="dim", markup=False)
+            screen.print(f"    {'':<18}{finding.advice}", style="dim")
 
 
 def diagnose() -> list[Finding]:

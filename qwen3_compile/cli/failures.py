@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qwen3_compile.errors import CompileError
+from qwen3_compile.terminal import harmless
 from qwen3_runtime.errors import RuntimeFault
 from qwen3_runtime.installation import install_command
 
@@ -63,8 +64,8 @@ def run(command: click.Command, arguments: Sequence[str], environment: Mapping[s
 def _report(error: Exception, message: str, code: int, *, verbose: bool) -> int:
     if verbose:
         traceback.print_exception(error)
-    for line in message.splitlines() or [type(error).__name__]:
-        sys.stderr.write(f"error: {_printable(line)}\n")
+    for line in message.rstrip("\n").split("\n") if message else [type(error).__name__]:
+        sys.stderr.write(f"error: {harmless(line)}\n")
     return code
 
 
@@ -86,11 +87,6 @@ def extras_with(module: str) -> tuple[str, ...]:
     """The extras to install where a top-level module is missing; a provider comes with the command line's own."""
     extra = _EXTRAS.get(module, "build")
     return (extra, "cpu") if extra in ("cli", "build") else (extra,)
-
-
-def _printable(line: str) -> str:
-    """Replace control characters, which a hostile file could use to write over the terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
 
 
 def _asks_for_traceback(arguments: Sequence[str]) -> bool:

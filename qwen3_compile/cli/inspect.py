@@ -6,13 +6,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from qwen3_compile.cli.options import ENGINE, JSON, STRICT
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.contents import bytes_by_part, cache_bytes_per_token, operators, read_graph
+from qwen3_compile.terminal import Screen, harmless
 from qwen3_runtime.directory import read_engine_directory, read_signatures
 from qwen3_runtime.manifest import TENSORRT
 
@@ -75,31 +75,31 @@ def _report(engine: Path) -> dict[str, Any]:
 
 
 def _show(found: dict[str, Any]) -> None:
-    screen = Console(highlight=False, soft_wrap=True)
+    screen = Screen()
     revision = f"@{found['revision']}" if found["revision"] else ""
-    screen.print(f"[bold]{escape(found['name'])}[/bold]", escape(found["source"] + revision), sep="  ")
+    screen.print(Text.assemble((harmless(found["name"]), "bold"), harmless(f"  {found['source']}{revision}")))
     for key in ("target", "precision", "limits"):
         line = ", ".join(f"{name} {_shown(value)}" for name, value in (found[key] or {}).items() if value is not None)
-        screen.print(f"{key:>10}  {line}", markup=False)
+        screen.print(f"{key:>10}  {line}")
     screen.print(f"{'KV cache':>10}  {found['kv_cache_bytes_per_token']:,} bytes a token of context")
     screen.print(_pairs("bytes by part", found["bytes_by_part"]))
     screen.print(_pairs("operators", found["operators"]))
     contract, measured = found["accuracy_contract"] or {}, found["accuracy"] or {}
     limits = {key: value for key, value in contract.items() if isinstance(value, int | float)}
-    screen.print(f"[bold]contract[/bold]  {', '.join(f'{k} {v:g}' for k, v in limits.items()) or 'none'}")
+    screen.print(Text("contract", "bold"), f" {', '.join(f'{k} {v:g}' for k, v in limits.items()) or 'none'}")
     if measured:
         figures = ", ".join(f"{k} {v:.4g}" for k, v in measured.items() if isinstance(v, int | float))
-        screen.print(f"[bold]measured[/bold]  {figures}")
+        screen.print(Text("measured", "bold"), f" {figures}")
     if plan := found["files"].get("model.plan"):
-        screen.print(f"[bold]plan[/bold]  {plan:,} bytes")
+        screen.print(Text("plan", "bold"), f" {plan:,} bytes")
     if found["verified"]:
-        screen.print("[bold green]verified[/bold green]: compared with PyTorch when it was built")
+        screen.print(Text.assemble(("verified", "bold green"), ": compared with PyTorch when it was built"))
         if found["accuracy_of"]:
-            screen.print(f"  what was compared: {found['accuracy_of']}", markup=False)
+            screen.print(f"  what was compared: {found['accuracy_of']}")
     else:
-        screen.print("[bold red]not verified[/bold red]: built without validation")
+        screen.print(Text.assemble(("not verified", "bold red"), ": built without validation"))
     for signer in found["signed_by"]:
-        screen.print(f"[bold]signature[/bold] of key {signer[:16]}, not checked here")
+        screen.print(Text("signature", "bold"), harmless(f"of key {signer[:16]}, not checked here"))
 
 
 def _shown(value: object) -> str:

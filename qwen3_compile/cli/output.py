@@ -3,21 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-
-
-def progress_console() -> Console:
-    """Return a console on stderr, for progress and remarks; stdout stays free for results."""
-    return Console(stderr=True, highlight=False)
-
-
-def result_console() -> Console:
-    """Return a console on stdout, for tables; plain text where stdout is not a terminal."""
-    return Console(highlight=False)
+from qwen3_compile.terminal import Screen, harmless_json, write
 
 
 def print_json(document: Any) -> None:  # noqa: ANN401 - whatever json can write
@@ -26,9 +14,10 @@ def print_json(document: Any) -> None:  # noqa: ANN401 - whatever json can write
     Raises:
         ValueError: the document holds NaN or infinity, which JSON has not.
     """
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    write(f"{harmless_json(text)}\n")
 
 
-def remark(message: str) -> None:
-    """Write one plain line to stderr; square brackets in it are text, not rich markup."""
-    progress_console().print(escape(message), soft_wrap=True)
+def remark(message: str, style: str = "") -> None:
+    """Write one line to stderr."""
+    Screen(stderr=True).print(message, style=style)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -19,12 +19,39 @@ if TYPE_CHECKING:
 SAMPLING_FIELDS = tuple(field.name for field in fields(Sampling) if field.name != "seed")
 
 
+def read_budget(text: str) -> int | Literal["default"] | None:
+    """A number of tokens, `none` (or `off`) for no budget: None, or `default` for the engine's.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if text.isascii() and text.isdecimal() and len(text) < 10:
+        return int(text)
+    match text:
+        case "none" | "off":
+            return None
+        case "default":
+            return text
+    raise ValueError(f"expected a number of tokens, none or default, found {text!r}")
+
+
+def _budget_option(ctx: click.Context, param: click.Parameter, value: str) -> int | Literal["default"] | None:
+    try:
+        return read_budget(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
 def generation_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of a generation; the command receives them as one dict `generation` for `Engine`'s methods."""
     options = [
         click.option("--thinking/--no-thinking", default=None, help="Think before answering [default: the engine's]."),
         click.option(
-            "--budget", type=click.IntRange(min=0), help="Thinking budget in tokens; 0 switches thinking off."
+            "--budget",
+            default="default",
+            metavar="N|none|default",
+            callback=_budget_option,
+            help="Most tokens of thinking; 0 switches thinking off, none sets no budget [default: the engine's].",
         ),
         click.option("--max-tokens", type=click.IntRange(min=1), help="Most new tokens, thinking included."),
         click.option(
@@ -78,4 +105,5 @@ def bind(generation: dict[str, Any]) -> dict[str, Any]:
     A single sampling option overrides that one field of the defaults of the mode that the turn is in.
     """
     options = {**generation, **generation.get("sampling", {})}
-    return {name: value for name, value in options.items() if name != "sampling" and value not in (None, ())}
+    given = {name: value for name, value in options.items() if name != "sampling" and value not in (None, ())}
+    return {"thinking_budget": generation.get("thinking_budget", "default"), **given}  # None is a choice: no budget

@@ -7,20 +7,18 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from qwen3_compile.cli.input import read_all
 from qwen3_compile.cli.options import ENGINE, JSON, STRICT, THREADS
-from qwen3_compile.cli.output import print_json
+from qwen3_compile.cli.output import print_json, remark
 from qwen3_compile.cli.requests import bind, generation_options, require_tokenizer
+from qwen3_compile.terminal import THINKING, write, write_aside
 from qwen3_runtime import Engine, Finished
 from qwen3_runtime.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-THINKING_STYLE = "dim italic"
 
 
 @click.command()
@@ -63,10 +61,10 @@ def command(
             print_json({"embedding": [float(x) for x in opened.embed([prompt])[0]]})
         elif task == "reranker":
             scores = opened.rerank(prompt, documents).tolist()
-            print_json({"scores": scores}) if as_json else click.echo("\n".join(f"{score:.6f}" for score in scores))
+            print_json({"scores": scores}) if as_json else write("".join(f"{score:.6f}\n" for score in scores))
         elif task == "completion":
             completion = opened.complete(prompt, **arguments)
-            print_json(asdict(completion)) if as_json else click.echo(completion.answer)
+            print_json(asdict(completion)) if as_json else write(f"{completion.answer}\n")
         elif as_json:
             print_json(asdict(opened.chat(conversation(prompt, system, messages), **arguments)))
         else:
@@ -92,37 +90,30 @@ def stream(
 ) -> Finished:
     """Print an answer as it comes to standard output; thinking, dimmed, and a line of figures to standard error.
 
-    So a terminal shows everything and a pipe gets the answer alone.
+    So a terminal shows everything, and a pipe gets the answer alone, character by character, and one newline.
 
     Returns:
         The closing event, for a caller that continues the conversation.
     """
-    answer, remarks = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
     thought = False
     for event in engine.stream(messages, **arguments):
         if isinstance(event, Finished):
             break
-        # A model's text is never markup, and control characters must not reach the terminal.
-        text = printable(event.text)
-        if event.kind == "reasoning":
-            if not hide_thinking:
-                remarks.print(text, end="", markup=False, style=THINKING_STYLE)
-                thought = True
-            continue
-        if thought:
-            remarks.print("\n")
-            thought = False
-        answer.print(text, end="", markup=False)
+        if event.kind == "answer":
+            if thought:
+                write_aside("\n\n")
+                thought = False
+            write(event.text)
+        elif not hide_thinking:
+            write_aside(event.text, THINKING)
+            thought = True
     else:
         raise AssertionError("the stream ended without its closing event")
-    answer.print()
-    remarks.print(figures(event), style="dim", markup=False)
+    if thought:
+        write_aside("\n")
+    write("\n")
+    remark(figures(event), style="dim")
     return event
-
-
-def printable(text: str) -> str:
-    """The text without terminal control characters; line breaks and tabs stay."""
-    return "".join(character for character in text if character.isprintable() or character in "\n\t")
 
 
 def figures(finished: Finished) -> str:

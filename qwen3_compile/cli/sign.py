@@ -8,6 +8,7 @@ import click
 
 from qwen3_compile.cli.options import ENGINE
 from qwen3_compile.cli.output import remark
+from qwen3_compile.terminal import write
 
 
 @click.command()
@@ -28,5 +29,5 @@ def command(engine: Path, key: Path) -> None:
     except PassphraseNeededError:
         passphrase = click.prompt(f"Passphrase of {key}", hide_input=True, err=True)
         signer = sign(engine, key, passphrase)
-    click.echo(signer)
+    write(f"{signer}\n")
     remark(f"{engine} is signed")

@@ -6,16 +6,16 @@ import io
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.markup import escape
 from rich.table import Table
 from ruamel.yaml import YAML
 
 from qwen3_compile.cli.options import JSON
-from qwen3_compile.cli.output import print_json, result_console
+from qwen3_compile.cli.output import print_json
 from qwen3_compile.errors import SpecError
 from qwen3_compile.spec import Spec, find_spec, load_spec, shipped_specs
 from qwen3_compile.spec.json_schema import json_schema
 from qwen3_compile.spec.size import parameter_counts, weight_bytes
+from qwen3_compile.terminal import Screen, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,14 +46,14 @@ def list_specs(as_json: bool) -> None:
         table.add_column(column, justify="right", overflow="fold")
     for row in rows:
         table.add_row(
-            escape(row["name"]),
+            row["name"],
             row["task"],
             _short(row["parameters"]),
             _short(row["active_parameters"]) if row["family"] == "moe" else "",  # of a mixture, those of one token
             f"{row['max_position_embeddings']:,}",
             _size(row["weight_bytes"]),
         )
-    result_console().print(table)
+    Screen().print(table)
 
 
 @command.command("show")
@@ -66,7 +66,7 @@ def show_spec(spec: str, overrides: Sequence[str], as_json: bool) -> None:
     if as_json:
         print_json(resolved)
     else:
-        click.echo(to_yaml(resolved), nl=False)
+        write(to_yaml(resolved))
 
 
 @command.command("check")
@@ -77,7 +77,7 @@ def check_specs(specs: Sequence[str], overrides: Sequence[str]) -> None:
     errors = []
     for name in specs:
         try:
-            click.echo(f"{name}: {load_spec(find_spec(name), overrides).name} is valid")
+            write(f"{name}: {load_spec(find_spec(name), overrides).name} is valid\n")
         except SpecError as error:
             errors.append(str(error))
     if errors:

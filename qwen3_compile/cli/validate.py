@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from qwen3_compile.cli.options import ENGINE, JSON, THREADS
-from qwen3_compile.cli.output import print_json, progress_console, remark
+from qwen3_compile.cli.output import print_json, remark
+from qwen3_compile.terminal import Screen, harmless
 
 
 @click.command()
@@ -30,9 +31,18 @@ def command(
     """
     from qwen3_compile.validate import revalidate
 
-    with progress_console().status("opening") as status:
+    with Screen(stderr=True).status("opening") as status:
+
+        def show(text: str) -> None:
+            status.update(Text(harmless(text)))
+
         found, contract = revalidate(
-            engine, source=source, report_dir=report, threads=threads, progress=status.update, plan=plan
+            engine,
+            source=source,
+            report_dir=report,
+            threads=threads,
+            progress=show,
+            plan=plan,
         )
     document = found.to_json()
     if as_json:
@@ -54,7 +64,7 @@ def _show(document: dict[str, Any]) -> None:
     for mode, summary in {**document["by_mode"], "all": document["summary"]}.items():
         figures = (summary[key] for key in titles)
         table.add_row(mode, str(summary["positions"]), *(f"{float(value):.4g}" for value in figures))
-    screen = Console(highlight=False)
+    screen = Screen()
     screen.print(table)
     summary = document["summary"]
     if summary["perplexity_ratio"] is not None:

@@ -4,65 +4,127 @@ import io
 import json
 
 import pytest
-from rich.console import Console
 
 from qwen3_compile.cli import main
-from qwen3_compile.cli.chat import Conversation, apply
+from qwen3_compile.cli.conversation import Command, Conversation, apply, read_turn
+from qwen3_compile.cli.requests import bind
 from qwen3_runtime import engine as engine_module
 from qwen3_runtime.backends.ort_cpu import OrtCpuBackend
 
 
-@pytest.fixture
-def screen():
-    return Console(file=io.StringIO(), width=200)
+def carry_out(talk, *lines):
+    return [apply(talk, read_turn(lambda _, line=line: line)) for line in lines]
 
 
-def test_commands_set_what_the_next_answer_uses(screen):
+def test_commands_set_what_the_next_answer_uses(capsys):
     talk = Conversation(generation={})
-    for line in ("/budget 500", "/no_think", "/system be brief"):
-        assert apply(talk, line, screen)
-    assert screen.file.getvalue().splitlines() == [
-        "at most 500 tokens of thinking",
-        "thinking off",
-        "system message: be brief",
-    ]
+    assert all(carry_out(talk, "/budget 500", "/no_think", "/system be brief"))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == ["at most 500 tokens of thinking", "thinking off", "system message: be brief"]
     assert talk.generation == {"thinking_budget": 500, "thinking": False}
     assert talk.rendered() == [{"role": "system", "content": "be brief"}]
-    for line in ("/budget off", "/think", "/system"):
-        assert apply(talk, line, screen)
-    assert talk.generation == {"thinking": True, "thinking_budget": None}
+    assert all(carry_out(talk, "/think", "/system"))
+    assert talk.generation["thinking"] is True
     assert talk.rendered() == []
 
 
-def test_clear_forgets_and_history_shows(screen):
-    talk = Conversation(generation={}, messages=[{"role": "user", "content": "[bold]hi"}])
-    apply(talk, "/history", screen)
-    assert "user: [bold]hi" in screen.file.getvalue()
-    apply(talk, "/clear", screen)
+@pytest.mark.parametrize(
+    ("word", "budget"), [("off", None), ("none", None), ("default", "default"), ("7", 7), ("0", 0)]
+)
+def test_a_budget_is_a_number_or_none_or_the_engines(word, budget, capsys):
+    talk = Conversation(generation={"thinking_budget": 3})
+    carry_out(talk, f"/budget {word}")
+    assert bind(talk.generation)["thinking_budget"] == budget
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_thinking_that_a_budget_of_zero_switched_off_can_be_switched_on(capsys):
+    talk = Conversation(generation={})
+    carry_out(talk, "/budget 0", "/think")
+    assert bind(talk.generation) == {"thinking_budget": "default", "thinking": True}
+    carry_out(talk, "/no_think", "/budget 5")
+    assert "once /think switches thinking on" in capsys.readouterr().err
+
+
+def test_clear_forgets_and_history_shows(capsys):
+    talk = Conversation(generation={}, messages=[{"role": "user", "content": "[bold]hi :x:\t\u200d"}])
+    carry_out(talk, "/history")
+    assert capsys.readouterr().out == "user: [bold]hi :x:\t\u200d\n"
+    carry_out(talk, "/clear")
     assert talk.messages == []
 
 
-@pytest.mark.parametrize("line", ["/budget many", "/budget -1", "/nonsense"])
-def test_a_wrong_command_says_so_and_changes_nothing(screen, line):
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("/budget many", "expected a number of tokens, none or default, found 'many'"),
+        ("/budget -1", "found '-1'"),
+        ("/budget", "found ''"),
+        ("/nonsense", "/say /nonsense sends it as text"),
+        ("/budegt 5", "did you mean /budget?"),
+        ("/no_think what is 1+1?", "/no_think stands alone, found 'what is 1+1?'"),
+        ("/exit now", "/exit stands alone"),
+        ("/say", "expects the text"),
+    ],
+)
+def test_a_wrong_command_says_so_and_changes_nothing(line, message, capsys):
     talk = Conversation(generation={"thinking_budget": 3})
-    assert apply(talk, line, screen)
+    assert carry_out(talk, line) == [True]
     assert talk == Conversation(generation={"thinking_budget": 3})
-    assert screen.file.getvalue().strip()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert message in err
 
 
-@pytest.mark.parametrize("line", ["/exit", "/quit"])
-def test_leaving(screen, line):
-    assert not apply(Conversation(generation={}), line, screen)
+@pytest.mark.parametrize("line", ["/exit", "/quit", "/bye"])
+def test_leaving(line):
+    assert carry_out(Conversation(generation={}), line) == [False]
 
 
-def test_a_conversation_from_standard_input(engine, capsys, monkeypatch):
-    lines = ["What is 37+45?", "/no_think", "What is 12+13?", "", "/history"]
+@pytest.mark.parametrize(
+    ("lines", "turn"),
+    [
+        (["/usr/bin is what?"], "/usr/bin is what?"),
+        (["// a comment"], "// a comment"),
+        (["/* a comment */"], "/* a comment */"),
+        (["/ alone"], "/ alone"),
+        (["/say /no_think, what is it?"], "/no_think, what is it?"),
+        (["/say   indented\t"], "  indented\t"),
+        (["/budget 5\nof a paste"], "/budget 5\nof a paste"),
+        (['"""', "/exit", "", "  b", '"""'], "/exit\n\n  b"),
+        (['"""one line"""'], "one line"),
+        (['"""first', 'last""" '], "first\nlast"),
+        (['"""pasted\nat once\n"""'], "pasted\nat once"),
+        ([" /exit with a space before"], " /exit with a space before"),
+        (["/think"], Command("/think", "")),
+        (["/?"], Command("/?", "")),
+        (['"""', "never ended"], None),
+        ([], None),
+    ],
+)  # fmt: skip
+def test_a_line_is_a_command_only_if_its_first_word_is_a_slash_and_letters(lines, turn):
+    waiting = iter(lines)
+    assert read_turn(lambda _: next(waiting, None)) == turn
+
+
+def test_a_message_that_is_not_closed_says_that_it_was_not_sent(capsys):
+    waiting = iter(['"""', "never ended"])
+    assert read_turn(lambda _: next(waiting, None)) is None
+    assert "was not sent" in capsys.readouterr().err
+
+
+def test_a_conversation_from_standard_input_gives_its_answers_alone(engine, capsys, monkeypatch):
+    lines = ["What is 37+45?", "/no_think", "What is 12+13?", "", "/nonsense"]
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\r\n".join(lines).encode())))
     assert main(["chat", str(engine), "--temperature", "0"]) == 0
-    out = capsys.readouterr().out
-    assert "The sum is 82." in out
-    assert "user: What is 12+13?" in out
-    assert "assistant: The sum is 82." in out
+    out, err = capsys.readouterr()
+    first, second = out.splitlines()
+    assert first == "The sum is 82."
+    assert second
+    assert "37+45=82" in err
+    assert "unknown command /nonsense" in err
 
 
 class Terminal(io.TextIOWrapper):
@@ -70,7 +132,8 @@ class Terminal(io.TextIOWrapper):
         return True
 
 
-def test_in_a_terminal_line_editing_knows_the_prompt(engine, capsys, monkeypatch):
+@pytest.mark.parametrize("out_too", [True, False])
+def test_in_a_terminal_line_editing_knows_the_prompt_and_a_pipe_never_gets_it(engine, capsys, monkeypatch, out_too):
     """A prompt printed before `input` would vanish when a line is edited or called back from the history."""
     prompts = []
 
@@ -80,9 +143,13 @@ def test_in_a_terminal_line_editing_knows_the_prompt(engine, capsys, monkeypatch
 
     monkeypatch.setattr("sys.stdin", Terminal(io.BytesIO()))
     monkeypatch.setattr("builtins.input", answer)
+    if out_too:
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert main(["chat", str(engine)]) == 0
-    assert prompts == ["> "]
-    assert "> " not in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert prompts == (["> "] if out_too else [])
+    assert "> " not in out
+    assert ("> " in err) is not out_too
 
 
 def test_an_interrupted_answer_takes_the_question_back_and_the_talk_goes_on(engine, capsys, monkeypatch):
@@ -97,8 +164,8 @@ def test_an_interrupted_answer_takes_the_question_back_and_the_talk_goes_on(engi
     monkeypatch.setattr(OrtCpuBackend, "run", interrupted)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"What is 12+13?\nWhat is 37+45?\n/history\n")))
     assert main(["chat", str(engine), "--temperature", "0"]) == 0
-    out = capsys.readouterr().out
-    assert "interrupted: the question was taken back" in out
+    out, err = capsys.readouterr()
+    assert "interrupted: the question was taken back" in err
     assert "assistant: The sum is 82." in out
     assert "user: What is 12+13?" not in out
 
@@ -115,3 +182,34 @@ def test_a_sampling_option_keeps_the_other_defaults_of_the_mode_of_each_answer(e
     expected = [modes["thinking"]["top_p"]] + [modes["non_thinking"]["top_p"]] * 3
     assert [sampling.top_p for sampling in seen] == expected
     assert expected[0] != expected[1]
+
+
+def test_no_think_in_a_conversation_leaves_the_other_defaults_of_its_mode(engine, capsys, monkeypatch):
+    seen = []
+    choose = engine_module.choose_sampling
+    monkeypatch.setattr(engine_module, "choose_sampling", lambda *given: seen.append(choose(*given)) or seen[-1])
+    lines = b"hi\n/no_think\nhi\n/think\nhi\n/say hi /no_think\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    assert main(["chat", str(engine), "--temperature", "0.1", "--max-tokens", "1"]) == 0
+    capsys.readouterr()
+    modes = json.loads((engine / "manifest.json").read_text())["chat"]["sampling"]
+    expected = [modes[mode] | {"temperature": 0.1} for mode in ("thinking", "non_thinking", "thinking", "non_thinking")]
+    assert [{name: getattr(sampling, name) for name in modes["thinking"]} for sampling in seen] == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "budget"), [([], "default"), (["--budget", "none"], None), (["--budget", "default"], "default"),
+                          (["--budget", "9"], 9)]
+)  # fmt: skip
+def test_the_budget_option_reaches_the_engine(engine, capsys, monkeypatch, given, budget):
+    seen = []
+    plan = engine_module.make_plan
+    monkeypatch.setattr(engine_module, "make_plan", lambda request, model: seen.append(request) or plan(request, model))
+    assert main(["run", str(engine), "hi", "--max-tokens", "100", *given]) == 0
+    capsys.readouterr()
+    assert [request.thinking_budget for request in seen] == [budget]
+
+
+def test_a_budget_that_is_none_of_them_is_wrong_usage(engine, capsys):
+    assert main(["run", str(engine), "hi", "--budget", "much"]) == 2
+    assert "expected a number of tokens, none or default, found 'much'" in capsys.readouterr().err
