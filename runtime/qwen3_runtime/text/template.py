@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import jinja2.ext
 import jinja2.nodes
-import jinja2.sandbox
 import jinja2.utils
 
 from qwen3_runtime.errors import EngineError, RequestError
 from qwen3_runtime.text.messages import checked_messages, checked_tools, plain_object
+from qwen3_runtime.text.meter import METER, Meter
+from qwen3_runtime.text.sandbox import ChatSandbox
 from qwen3_runtime.text.tokenizer import read_config
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from jinja2.parser import Parser
 
 # The released templates have 2 to 10 kB; a template is code from a checkpoint that somebody else made.
-MAX_TEMPLATE_CHARACTERS = 262_144
+MAX_TEMPLATE_CHARACTERS = 65_536
+MAX_TEMPLATES = 4  # transformers knows default, tool_use and rag
 
 # What a template may raise while it renders messages of the right shape that it was not written for.
 _RENDER_ERRORS = (
@@ -49,6 +51,8 @@ class ChatTemplate:
     def __init__(self, sources: Mapping[str, str], named_tokens: Mapping[str, str] | None = None) -> None:
         if "default" not in sources:
             raise EngineError(f"chat template: expected one named default, found {sorted(sources) or 'none'}")
+        if len(sources) > MAX_TEMPLATES:
+            raise EngineError(f"chat template: {len(sources)} templates, at most {MAX_TEMPLATES} are read")
         environment = _environment()
         self.source: str = sources["default"]
         self._named_tokens = dict(named_tokens or {})
@@ -102,11 +106,14 @@ class ChatTemplate:
         names["tools"] = checked_tools(tools)
         names["documents"] = names.get("documents")
         names["add_generation_prompt"] = add_generation_prompt
+        running = METER.set(Meter(names["messages"], names["tools"], names))
         try:
             return self._templates[name].render(names)
         except _RENDER_ERRORS as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise RequestError(f"the chat template cannot render these messages: {reason}") from error
+            raise RequestError(f"the chat template cannot render these messages: {reason[:400]}") from error
+        finally:
+            METER.reset(running)
 
 
 def _sources(directory: Path) -> dict[str, str]:
@@ -145,7 +152,7 @@ def _compiled(environment: jinja2.Environment, name: str, source: str) -> jinja2
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+    environment = ChatSandbox(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlocks, jinja2.ext.loopcontrols]
     )
     environment.filters["tojson"] = _tojson
@@ -153,6 +160,7 @@ def _environment() -> jinja2.Environment:
     environment.globals["strftime_now"] = _strftime_now
     environment.globals["dict"] = _DictCalls()
     environment.globals["namespace"] = _Namespace
+    environment.count_everything()
     return environment
 
 

@@ -3,6 +3,7 @@
 The checkpoints' templates are not in reach of the tests, so these are not theirs: each keeps only the one feature that
 sets its family apart.
 """
+# ruff: noqa: E501 - lines of templates
 
 _TURNS = """\
 {%- for message in messages %}
@@ -74,4 +75,27 @@ ENVIRONMENT = """\
 {{ table | tojson(indent=2, sort_keys=true) }}{{ tools is none }}{{ documents is none }}{{ dict.fromkeys('ab', 1) }}
     {# a comment #}
 {{ messages | length }}{{ colour | default('none') }}
+"""
+
+# What legitimate templates of other families use.
+CONSTRUCTS = """\
+{%- set ns = namespace(a='', l=[], n=0) -%}
+{%- for m in messages | selectattr('role', 'in', ['user', 'assistant']) -%}
+{%- set ns.n = ns.n + loop.index * 2 % 7 -%}{%- set ns.a = ns.a ~ m.role[0] ~ loop.last -%}
+{%- set ns.l = ns.l + [m.content | length, (1, 2)] -%}
+{{ loop.index0 }}/{{ loop.length }}{{ loop.cycle('a', 'b') }}{{ loop.previtem is defined }}{{ loop.changed(m.role) }}
+{%- endfor %}{{ ns.a }}{{ ns.l }}{{ ns.n }}
+{%- macro show(x, y=3) %}<{{ x }}{{ y }}{{ caller() if caller else '' }}>{% endmacro %}
+{{ show(1) }}{{ show(messages[0].role, y='z') }}{% call show(2) %}in{% endcall %}
+{%- for k, v in {'b': 1, 'a': [2, 3]} | dictsort %}{{ k }}{{ v }}{% endfor %}
+{%- for group in messages | groupby('role') %}{{ group.grouper }}{{ group.list | length }}{% endfor %}
+{%- for x in [[1, [2]], [3]] recursive %}{{ loop.depth }}{% if x is iterable %}{{ loop(x) }}{% else %}{{ x }}{% endif %}{% endfor %}
+{{ messages | map(attribute='role') | unique | join(', ') | upper }}{{ [3, 1, 2] | sort(reverse=true) | first }}
+{{ [1, 2, 3, 4, 5] | batch(2, 0) | list }}{{ [1, 2, 3] | slice(2) | list }}{{ range(3) | sum }}{{ [1, 2] | reverse | list }}
+{{ 'a b  c'.split() }}{{ 'abc'[::-1] }}{{ '%s-%03d' % ('x', 7) }}{{ '{}:{b}'.format(1, b='<') }}{{ '-' * 3 }}{{ 'x' | center(9) }}
+{{ 'l1\nl2' | indent(2) }}{{ 2 ** 10 }}{{ 7 // 2 }}{{ -3 | abs }}{{ 1.25 | round(1) }}{{ 'a' in 'abc' }}{{ 1 < 2 < 3 }}
+{{ 'x' ~ 1 ~ none ~ true ~ [1] ~ missing }}{{ missing | default('d') }}{{ 'A' if messages else 'B' }}{{ '<' | e }}{{ '<b>' | safe ~ '<' }}
+{% filter upper %}filtered {{ 1 }}{% endfilter %}{% set block %}in {{ 2 }}{% endset %}{{ block }}{% block b %}{{ 3 }}{% endblock %}
+{{ messages[1:] | length }}{{ messages[-1]['content'] | replace('e', 'E') | truncate(9) | trim }}{{ {'k': [1, 'é']} | tojson }}{{ ('a', 'b') | last }}
+{% with z = 5 %}{{ z }}{% endwith %}{% set p, q = 1, 'two' %}{{ p }}{{ q }}{{ 5 is odd }}{{ 'x' is string and 1 is number }}{{ joiner('|')() }}
 """
