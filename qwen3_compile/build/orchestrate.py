@@ -98,7 +98,8 @@ def build(
     source = source_record(checkpoint)
     if locked is not None:
         check_source(locked, source, text.entries())
-    progress.end(f"{source['uri']}, {sum(file['size'] for file in source['files']) / 1e6:.1f} MB")
+    size = sum(file["size"] for file in source["files"]) / 1e6
+    progress.end("; ".join([f"{source['uri']}, {size:.1f} MB", *checkpoint.notes]))
 
     semantic = stages.semantic_graph(spec, cache, progress)
     multiplied = _multiplied_inputs(spec, checkpoint)

@@ -45,6 +45,10 @@ class Checkpoint(Protocol):
     def architecture(self) -> Architecture:
         """The dimensions that its config.json states; `yarn` only when that file asks for it."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is unusual about how the weights are stored, and was understood: for the build's report."""
+
     def tensors(self) -> Mapping[str, TensorInfo]:
         """Every tensor by its canonical (released) name."""
 

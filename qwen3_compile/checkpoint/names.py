@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 from qwen3_compile.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from qwen3_compile.checkpoint.safetensors_file import StoredTensor
     from qwen3_graphs.architecture import Architecture
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
+
+_WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_PEFT = "base_model.model."
 
 # Older writers kept the rotary frequencies, which are a function of rope_theta.
 _ROTARY_BUFFER = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.(original_)?inv_freq")
@@ -62,9 +65,30 @@ def _swiglu(prefix: str, hidden: int, intermediate: int) -> dict[str, tuple[int,
     }
 
 
+def unwrapped(stored_name: str) -> str:
+    """The name without what wrappers add: peft's `base_model.model.`, torch.compile's `_orig_mod`, DDP's `module`."""
+    name = ".".join(part for part in stored_name.split(".") if part not in _WRAPPERS)
+    while name.startswith(_PEFT):
+        name = name.removeprefix(_PEFT)
+    return name
+
+
+def wrappers(stored_names: Iterable[str]) -> list[str]:
+    """What wrappers added to the names, for a report."""
+    wrapped = [name for name in stored_names if unwrapped(name) != name]
+    found = {f"{part}." for name in wrapped for part in name.split(".") if part in _WRAPPERS}
+    return sorted(found | {_PEFT for name in wrapped if _PEFT in name})
+
+
 def lacks_model_prefix(stored_names: Iterable[str]) -> bool:
-    """Whether this is a bare model without a head (an Embedding release), whose names drop `model.`."""
-    return not any(name.startswith("model.") for name in stored_names)
+    """Whether the names drop `model.`, as those of a bare model without a head do (an Embedding release)."""
+    return not any(unwrapped(name).startswith("model.") for name in stored_names)
+
+
+def listed(names: Sequence[str], limit: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def is_rotary_buffer(name: str) -> bool:
@@ -73,7 +97,7 @@ def is_rotary_buffer(name: str) -> bool:
 
 
 def canonical_tensors(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """The stored tensors under canonical names: `model.` added, fused experts as one range an expert.
+    """The stored tensors under canonical names: wrappers left out, `model.` added, fused experts as a range an expert.
 
     A fused [experts, 2 * intermediate, hidden] `gate_up_proj` holds an expert's gate rows, then its up rows; a fused
     `down_proj` is [experts, hidden, intermediate] (what transformers 5 writes with `save_original_format=False`).
@@ -84,11 +108,13 @@ def canonical_tensors(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTen
     """
     prefix = "model." if lacks_model_prefix(stored) else ""
     canonical: dict[str, StoredTensor] = {}
+    origin: dict[str, str] = {}
     for stored_name, tensor in stored.items():
-        for name, part in _experts(prefix + stored_name, tensor):
+        bare = unwrapped(stored_name)
+        for name, part in _experts(bare if bare == HEAD else prefix + bare, tensor):
             if name in canonical:
-                raise CheckpointError(f"{tensor.path}: holds {name} twice: by itself and inside a fused tensor")
-            canonical[name] = part
+                raise CheckpointError(f"{tensor.path}: holds {name} twice: in {origin[name]} and in {stored_name}")
+            canonical[name], origin[name] = part, stored_name
     return canonical
 
 

@@ -6,19 +6,18 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from qwen3_compile.checkpoint.adapter import ADAPTER_CONFIG, refuse_adapter
 from qwen3_compile.checkpoint.config import check_expected, read_architecture
 from qwen3_compile.checkpoint.directory import (
     CONFIG,
-    INDEX,
     MODEL_ASSETS,
-    SINGLE,
     TOKENIZER_ASSETS,
     TOKENIZER_SOURCES,
     DirectoryCheckpoint,
     find_assets,
     open_directory,
-    read_weight_map,
 )
+from qwen3_compile.checkpoint.shards import INDEX, SINGLE, read_weight_map
 from qwen3_compile.checkpoint.synthetic import SyntheticCheckpoint
 from qwen3_compile.errors import CheckpointError
 from qwen3_compile.spec.source import FolderSource, HubSource, Source, SyntheticSource, parse_source
@@ -107,7 +106,8 @@ def _open_hub(
 def _fetch_model(snapshot: HubSnapshot, *, expected: Architecture | None, look: Look) -> None:
     """Bring the files of a model, the small ones first: a wrong model is refused before its weights travel."""
     config = snapshot.folder / CONFIG
-    snapshot.fetch([CONFIG])
+    snapshot.fetch([CONFIG, ADAPTER_CONFIG])
+    refuse_adapter(snapshot.folder, has_model=config.is_file())
     architecture = read_architecture(config)
     if expected is not None:
         check_expected(architecture, expected, where=str(config))

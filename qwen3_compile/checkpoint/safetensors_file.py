@@ -33,10 +33,13 @@ ELEMENT_BITS = {
 
 INT4 = "I4"  # of a matrix that a file holds as bytes of two codes; no type of the format
 
+FLOAT64 = "F64"
+
 NUMPY_TYPES: dict[str, np.dtype[Any]] = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "F16": np.dtype(np.float16),
     "F32": np.dtype(np.float32),
+    FLOAT64: np.dtype(np.float64),
     "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
     "U8": np.dtype(np.uint8),
 }

@@ -51,6 +51,7 @@ class SyntheticCheckpoint:
     architecture: Architecture
     asset_paths: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
     revision: None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def uri(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import onnxruntime
@@ -144,6 +145,21 @@ def test_synthetic_weights_need_no_files(make):
     assert manifest.io.live_vocab_size == 272
     assert manifest.eos_token_ids == ()
     assert set(manifest.files) == {"model.onnx", "weights.bin"}
+
+
+def test_a_tied_head_alone_gives_the_same_weights_and_is_told(make, checkpoints, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(checkpoints / "dense", tmp_path / "head")
+    state = load_file(folder / "model.safetensors")
+    state["lm_head.weight"] = state.pop("model.embed_tokens.weight")
+    save_file({f"_orig_mod.{name}": tensor for name, tensor in state.items()}, folder / "model.safetensors")
+    expected, _ = make("dense", out="plain", options={"validate": False})
+    info, record = make(source=folder, options={"validate": False})
+    for name in ("weights.bin", "model.onnx"):
+        assert (info.path / name).read_bytes() == (expected.path / name).read_bytes()
+    told = "; _orig_mod. left out of tensor names; the tied matrix is stored as lm_head.weight"
+    assert record.outcomes["checkpoint"].endswith(told)
 
 
 def test_the_manifest_tells_no_time_and_no_place(make, tmp_path):

@@ -116,6 +116,15 @@ def test_text_files_are_looked_at_before_weights_are_downloaded(hub, tmp_path):
     assert not any(path.endswith(".safetensors") for _, path, _ in hub.served)
 
 
+def test_a_repository_of_an_adapter_is_named_as_one(hub, tmp_path):
+    hub.files = {
+        "adapter_config.json": b'{"base_model_name_or_path": "Qwen/Qwen3-4B"}',
+        "adapter_model.safetensors": b"",
+    }
+    assert "found an adapter of Qwen/Qwen3-4B" in failure(tmp_path)
+    assert hub.downloads("adapter_model.safetensors") == []
+
+
 def test_a_cached_revision_opens_without_the_hub(hub, tmp_path, monkeypatch):
     online = opened(tmp_path)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
