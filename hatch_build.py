@@ -1,14 +1,14 @@
 """Part of the package's build: compiles the ONNX Runtime operator library where there is a C++ compiler.
 
 Without one the package installs all the same and targets `ort` and `onnx` work; `qwen3_plugins.ort.why_missing` says
-why `ort-cpu` does not. QWEN3_ORT_BUILD=require makes the build fail instead, QWEN3_ORT_BUILD=skip compiles nothing.
+why `ort-cpu` does not. With one, a library that cannot be built fails the build. QWEN3_ORT_BUILD=require fails without
+a compiler too, QWEN3_ORT_BUILD=skip compiles nothing.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -38,24 +38,31 @@ class OperatorLibraryHook(BuildHookInterface[Any]):
         folder = Path(self.root) / _LIB
         try:
             library = _compiled(folder)
-        except native.CompileError as error:
+        except native.NoCompilerError as error:
             if _mode() == "require":
-                raise
-            self.app.display_warning(f"the operator library of target ort-cpu is not built: {error}")
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / native.LIBRARY_NAME).unlink(missing_ok=True)
-            (folder / "not-built.txt").write_text(f"{error}\n", encoding="utf-8")
-            build_data["artifacts"].append(f"{_LIB}/not-built.txt")
+                self.app.abort(f"the operator library of target ort-cpu is not built: {error}")
+            self._leave_note(folder, str(error), build_data)
+            return
+        except native.CompileError as error:
+            instead = "QWEN3_ORT_BUILD=skip installs without it"
+            self.app.abort(f"the operator library of target ort-cpu is not built: {error}; {instead}")
             return
         build_data["artifacts"].append(f"{_LIB}/{library.name}")
         build_data["pure_python"] = False
         # Nothing in the library depends on the version of Python.
-        build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+        build_data["tag"] = f"py3-none-{native.wheel_platform(library)}"
+
+    def _leave_note(self, folder: Path, reason: str, build_data: dict[str, Any]) -> None:
+        self.app.display_warning(f"the operator library of target ort-cpu is not built: {reason}")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / native.LIBRARY_NAME).unlink(missing_ok=True)
+        (folder / "not-built.txt").write_text(f"{reason}\n", encoding="utf-8")
+        build_data["artifacts"].append(f"{_LIB}/not-built.txt")
 
 
 def _compiled(folder: Path) -> Path:
     if _mode() == "skip":
-        raise native.CompileError("QWEN3_ORT_BUILD=skip was set")
+        raise native.NoCompilerError("QWEN3_ORT_BUILD=skip was set")
     return native.compile_library(output=folder)
 
 

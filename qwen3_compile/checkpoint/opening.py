@@ -20,6 +20,7 @@ from qwen3_compile.checkpoint.directory import (
 from qwen3_compile.checkpoint.shards import INDEX, SINGLE, read_weight_map
 from qwen3_compile.checkpoint.synthetic import SyntheticCheckpoint
 from qwen3_compile.errors import CheckpointError
+from qwen3_compile.spec.shipped import PACKAGED
 from qwen3_compile.spec.source import FolderSource, HubSource, Source, SyntheticSource, parse_source
 
 if TYPE_CHECKING:
@@ -146,4 +147,10 @@ def _parse(source: str) -> Source:
 
 
 def _local(source: FolderSource, base_dir: Path) -> Path:
-    return base_dir / source.path.expanduser()
+    folder = base_dir / source.path.expanduser()
+    if not folder.is_dir() and base_dir == PACKAGED:
+        raise CheckpointError(
+            f"model source {str(source.path)!r}: the tiny checkpoints are in the project's repository (examples/tiny), "
+            "not in the installed package; --set model.source=synthetic://0 takes random weights instead"
+        )
+    return folder

@@ -8,11 +8,12 @@ from pathlib import Path
 from qwen3_compile.errors import SpecError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGED = _PACKAGE / "specs"  # where a wheel has them; in a source tree they lie beside the package
 
 
 def shipped_specs() -> dict[str, Path]:
     """Return the shipped specs by name: beside the package in a wheel, at the root in a source tree."""
-    for folder in (_PACKAGE / "specs", _PACKAGE.parent / "specs"):
+    for folder in (PACKAGED, _PACKAGE.parent / "specs"):
         if folder.is_dir():
             return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     return {}

@@ -7,21 +7,35 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 
 from qwen3_plugins.ort import LIBRARY_NAME
 
-__all__ = ["LIBRARY_NAME", "CompileError", "cmake_command", "compile_library", "compiler"]
+__all__ = [
+    "LIBRARY_NAME",
+    "CompileError",
+    "NoCompilerError",
+    "cmake_command",
+    "compile_library",
+    "compiler",
+    "wheel_platform",
+]
 
 _SOURCE = Path(__file__).parent
 
 
 class CompileError(RuntimeError):
     """The library could not be built; one line says what is missing or where the compiler's own words are."""
+
+
+class NoCompilerError(CompileError):
+    """This machine cannot build the library at all: no C++ compiler, or not Linux."""
 
 
 def compiler() -> str | None:
@@ -53,15 +67,20 @@ def compile_library(
         The library.
 
     Raises:
-        CompileError: no compiler, no CMake, or the build failed.
+        NoCompilerError: no compiler, or not Linux.
+        CompileError: no CMake, or the build failed.
     """
+    if sys.platform != "linux":
+        raise NoCompilerError(f"it is for Linux, this is {sys.platform}")
     cxx, cmake = compiler(), cmake_command()
     if cxx is None:
-        raise CompileError("no C++ compiler found (CXX, c++, g++, clang++): install one, such as Debian's g++")
+        raise NoCompilerError("no C++ compiler found (CXX, c++, g++, clang++): install one, such as Debian's g++")
     if cmake is None:
         raise CompileError("CMake not found: install it, or `pip install cmake`")
     folder = output or _SOURCE / "lib"
     build = build or folder / "build"
+    if _is_stale(build):
+        shutil.rmtree(build)
     build.mkdir(parents=True, exist_ok=True)
     log = build / "log.txt"
     made = build / "made"
@@ -88,6 +107,30 @@ def compile_library(
     beside.replace(library)
     (folder / "not-built.txt").unlink(missing_ok=True)
     return library
+
+
+def wheel_platform(library: Path) -> str:
+    """The platform tag of a wheel that holds the library: the oldest Linux on which its symbols are all found.
+
+    Every version of the C library that a shared library needs is named in it, as `GLIBC_2.17`.
+    """
+    machine = re.sub(r"\W", "_", sysconfig.get_platform())
+    minors = [int(minor) for minor in re.findall(rb"\0GLIBC_2\.(\d+)", library.read_bytes())]
+    return machine.replace("linux", f"manylinux_2_{max(17, *minors)}", 1) if minors else machine
+
+
+def _is_stale(build: Path) -> bool:
+    """Whether a build folder belongs to other sources, to another place, or to a build tool that is gone."""
+    cache = build / "CMakeCache.txt"
+    if not cache.is_file():
+        return False
+    entries = dict(re.findall(r"^(CMAKE_\w+):\w+=(.*)$", cache.read_text(encoding="utf-8"), re.MULTILINE))
+    same = [
+        Path(entries.get("CMAKE_HOME_DIRECTORY", "")).resolve() == _SOURCE.resolve(),
+        Path(entries.get("CMAKE_CACHEFILE_DIR", "")).resolve() == build.resolve(),
+        Path(entries.get("CMAKE_MAKE_PROGRAM", "")).is_file(),
+    ]
+    return not all(same)
 
 
 def _first_error(log: Path) -> str:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from qwen3_plugins import ort
 from qwen3_plugins.ort import compile as native
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 def test_without_a_compiler_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(native.CompileError, match=r"no C\+\+ compiler found .*: install one"):
+    with pytest.raises(native.NoCompilerError, match=r"no C\+\+ compiler found .*: install one"):
         native.compile_library(output=tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -44,6 +41,49 @@ def test_a_compiler_that_fails_leaves_the_library_of_before(monkeypatch: pytest.
     with pytest.raises(native.CompileError, match=r"error: this compiler is broken .*log\.txt"):
         native.compile_library(output=before.parent)
     assert before.read_bytes() == b"before"
+
+
+@pytest.fixture
+def cmake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A CMake that fails, and says whether it found a cache in the build folder."""
+    script = tmp_path / "cmake"
+    script.write_text(
+        '#!/bin/sh\n[ -e "$4/CMakeCache.txt" ] && echo "error: with a cache" || echo "error: afresh"\nexit 1\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(native, "cmake_command", lambda: [str(script)])
+    return script
+
+
+def cached(build: Path, *, home: Path, place: Path, tool: str) -> None:
+    build.mkdir()
+    (build / "CMakeCache.txt").write_text(
+        f"CMAKE_HOME_DIRECTORY:INTERNAL={home}\nCMAKE_CACHEFILE_DIR:INTERNAL={place}\nCMAKE_MAKE_PROGRAM:FILEPATH={tool}\n"
+    )
+
+
+@pytest.mark.usefixtures("cmake")
+def test_a_build_folder_of_the_same_sources_is_used_again(tmp_path: Path) -> None:
+    build = tmp_path / "build"
+    cached(build, home=Path(native.__file__).parent, place=build, tool=sys.executable)
+    with pytest.raises(native.CompileError, match="with a cache"):
+        native.compile_library(output=tmp_path / "lib", build=build)
+
+
+@pytest.mark.usefixtures("cmake")
+@pytest.mark.parametrize("stale", ["home", "place", "tool"])
+def test_a_build_folder_that_was_copied_or_lost_its_tool_is_made_anew(tmp_path: Path, stale: str) -> None:
+    build = tmp_path / "build"
+    entries = {"home": Path(native.__file__).parent, "place": build, "tool": sys.executable}
+    cached(build, **{**entries, stale: tmp_path / "elsewhere"})
+    with pytest.raises(native.CompileError, match="afresh"):
+        native.compile_library(output=tmp_path / "lib", build=build)
+
+
+def test_another_system_than_linux_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(native.NoCompilerError, match="it is for Linux, this is darwin"):
+        native.compile_library(output=tmp_path)
 
 
 def test_the_command_reports_in_one_line(tmp_path: Path) -> None:
