@@ -64,7 +64,7 @@ def test_the_tag_is_what_auditwheel_finds_and_old_enough(wheel: Path) -> None:
     assert found
     assert wheel.name == f"qwen3_compile-{qwen3_runtime.__version__}-py3-none-{found[1]}.whl"
     newest = os.confstr("CS_GNU_LIBC_VERSION") or ""
-    # src/old_glibc.cpp was written for what glibc 2.36 and GCC 12 add; newer ones may add more, and the tag then says so.
+    # src/old_glibc.cpp was written for what glibc 2.36 and GCC 12 add; newer ones may add more: the tag then says so.
     assert int(found[2]) <= 28 or newest > "glibc 2.36"
 
 
