@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import io
 import sys
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
     from typing import TextIO
 
     from rich.console import JustifyMethod, OverflowMethod
@@ -86,6 +89,26 @@ class Screen(Console):
     ) -> Text:
         """The text that rich shows for a string, wherever it stands: in a line, in a cell of a table, in a title."""
         return Text(harmless(text), style=style, justify=justify, overflow=overflow)
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[str]:
+    """The lines of a table, as wide as its cells: none is cut, however narrow the terminal.
+
+    Args:
+        rows: cells of each row.
+        right: numbers of the columns that end at one place, from 0; the others begin at one.
+    """
+    cells = [[harmless(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip_longest(*cells, fillvalue="")]
+    lines = []
+    for row in cells:
+        spaces = [" " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=False)]
+        placed = [
+            space + cell if number in right else cell + space
+            for number, (cell, space) in enumerate(zip(row, spaces, strict=True))
+        ]
+        lines.append("  ".join(placed).rstrip())
+    return lines
 
 
 def _write(stream: TextIO, text: str) -> None:

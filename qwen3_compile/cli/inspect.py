@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 from rich.text import Text
 
+from qwen3_compile.cli.figures import show_contract, show_others
 from qwen3_compile.cli.options import ENGINE, JSON, STRICT
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.contents import bytes_by_part, cache_bytes_per_token, operators, read_graph
-from qwen3_compile.terminal import Screen, harmless
+from qwen3_compile.contract import Verdict, current_names, judge
+from qwen3_compile.terminal import Screen, aligned, harmless
 from qwen3_runtime.directory import read_engine_directory, read_signatures
 from qwen3_runtime.manifest import TENSORRT
 
@@ -36,6 +38,9 @@ def describe(engine: Path, *, strict: bool = True) -> dict[str, Any]:
     """Facts about an engine directory, JSON-able. Raises `EngineError` if it is not one."""
     manifest = read_engine_directory(engine, strict=strict)
     graph, report = read_graph(engine), _report(engine)
+    summary = current_names(report["summary"]) if report else None
+    contract = manifest.spec.get("accuracy") or {}
+    verdicts = judge(contract, manifest.io.output, summary, report.get("greedy", []))
     return {
         "name": manifest.name,
         "source": manifest.source["uri"],
@@ -48,8 +53,8 @@ def describe(engine: Path, *, strict: bool = True) -> dict[str, Any]:
         "kv_cache_bytes_per_token": cache_bytes_per_token(manifest.io),
         "inputs": [value.name for value in graph.input if not value.name.startswith(("kv.", "kv_scales."))],
         "outputs": [value.name for value in graph.output if not value.name.startswith("kv_out.")],
-        "accuracy_contract": manifest.spec.get("accuracy"),
-        "accuracy": report.get("summary"),
+        "contract": [asdict(verdict) for verdict in verdicts],
+        "accuracy": summary,
         "accuracy_of": report.get("executed"),
         "verified": manifest.verified,
         "signed_by": [signature.key_id for signature in read_signatures(engine, strict=strict)],
@@ -82,14 +87,12 @@ def _show(found: dict[str, Any]) -> None:
         line = ", ".join(f"{name} {_shown(value)}" for name, value in (found[key] or {}).items() if value is not None)
         screen.print(f"{key:>10}  {line}")
     screen.print(f"{'KV cache':>10}  {found['kv_cache_bytes_per_token']:,} bytes a token of context")
-    screen.print(_pairs("bytes by part", found["bytes_by_part"]))
-    screen.print(_pairs("operators", found["operators"]))
-    contract, measured = found["accuracy_contract"] or {}, found["accuracy"] or {}
-    limits = {key: value for key, value in contract.items() if isinstance(value, int | float)}
-    screen.print(Text("contract", "bold"), f" {', '.join(f'{k} {v:g}' for k, v in limits.items()) or 'none'}")
-    if measured:
-        figures = ", ".join(f"{k} {v:.4g}" for k, v in measured.items() if isinstance(v, int | float))
-        screen.print(Text("measured", "bold"), f" {figures}")
+    _show_pairs(screen, "bytes by part", found["bytes_by_part"])
+    _show_pairs(screen, "operators", found["operators"])
+    verdicts = [Verdict(**verdict) for verdict in found["contract"]]
+    show_contract(screen, verdicts)
+    if found["accuracy"]:
+        show_others(screen, found["accuracy"], verdicts)
     if plan := found["files"].get("model.plan"):
         screen.print(Text("plan", "bold"), f" {plan:,} bytes")
     if found["verified"]:
@@ -106,9 +109,7 @@ def _shown(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _pairs(title: str, values: dict[str, int]) -> Table:
-    table = Table(title, "", box=None, header_style="bold", padding=(0, 2))
-    table.columns[1].justify = "right"
-    for name, value in values.items():
-        table.add_row(name, f"{value:,}")
-    return table
+def _show_pairs(screen: Screen, title: str, values: dict[str, int]) -> None:
+    screen.print(title, style="bold")
+    for line in aligned([(name, f"{value:,}") for name, value in values.items()], right=(1,)):
+        screen.print(f"  {line}")

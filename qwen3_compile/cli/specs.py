@@ -6,7 +6,6 @@ import io
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 from ruamel.yaml import YAML
 
 from qwen3_compile.cli.options import JSON
@@ -15,7 +14,7 @@ from qwen3_compile.errors import SpecError
 from qwen3_compile.spec import Spec, find_spec, load_spec, shipped_specs
 from qwen3_compile.spec.json_schema import json_schema
 from qwen3_compile.spec.size import parameter_counts, weight_bytes
-from qwen3_compile.terminal import Screen, write
+from qwen3_compile.terminal import aligned, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,13 +38,9 @@ def list_specs(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in ("name", "task"):
-        table.add_column(column, overflow="fold")
-    for column in ("params", "active", "context", "weights"):
-        table.add_column(column, justify="right", overflow="fold")
-    for row in rows:
-        table.add_row(
+    head = ("name", "task", "params", "active", "context", "weights")
+    lines = [
+        (
             row["name"],
             row["task"],
             _short(row["parameters"]),
@@ -53,7 +48,9 @@ def list_specs(as_json: bool) -> None:
             f"{row['max_position_embeddings']:,}",
             _size(row["weight_bytes"]),
         )
-    Screen().print(table)
+        for row in rows
+    ]
+    write("".join(f"{line}\n" for line in aligned([head, *lines], right=(2, 3, 4, 5))))
 
 
 @command.command("show")

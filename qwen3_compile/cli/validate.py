@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 from rich.text import Text
 
+from qwen3_compile.cli.figures import show_by_mode, show_contract, show_others
 from qwen3_compile.cli.options import ENGINE, JSON, THREADS
 from qwen3_compile.cli.output import print_json, remark
 from qwen3_compile.terminal import Screen, harmless
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qwen3_compile.contract import Verdict
 
 
 @click.command()
@@ -44,31 +50,22 @@ def command(
             progress=show,
             plan=plan,
         )
-    document = found.to_json()
+    document, verdicts = found.to_json(), found.verdicts(contract)
     if as_json:
-        print_json({**document["summary"], "violations": found.violations(contract)})
+        judged = [asdict(verdict) for verdict in verdicts]
+        print_json({**document["summary"], "contract": judged, "violations": found.violations(contract)})
     else:
-        _show(document)
+        _show(document, verdicts)
     if found.executed:
         remark(found.executed)
     found.check(contract)
     remark("the accuracy contract holds")
 
 
-def _show(document: dict[str, Any]) -> None:
-    from qwen3_compile.validate.report import FIGURES
-
-    titles = FIGURES[document["output"]]
-    table = Table("mode", "positions", *titles.values(), box=None, header_style="bold")
-    table.columns[0].no_wrap = True
-    for mode, summary in {**document["by_mode"], "all": document["summary"]}.items():
-        figures = (summary[key] for key in titles)
-        table.add_row(mode, str(summary["positions"]), *(f"{float(value):.4g}" for value in figures))
+def _show(document: dict[str, Any], verdicts: Sequence[Verdict]) -> None:
     screen = Screen()
-    screen.print(table)
-    summary = document["summary"]
-    if summary["perplexity_ratio"] is not None:
-        reference, engine = summary["reference_perplexity"], summary["engine_perplexity"]
-        screen.print(f"perplexity: reference {reference:.5g}, engine {engine:.5g}")
+    show_by_mode(screen, document["output"], {**document["by_mode"], "all": document["summary"]})
+    show_contract(screen, verdicts)
+    show_others(screen, document["summary"], verdicts)
     for entry in document["greedy"]:
         screen.print(f"greedy agreement on {entry['case']}: {entry['agreed']} of {entry['generated']} tokens")

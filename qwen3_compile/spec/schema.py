@@ -207,7 +207,8 @@ class Accuracy(Section):
     """The accuracy contract against eager PyTorch in float32; a build that breaks it fails. null: not required."""
 
     max_kl: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="mean KL(reference || engine), nats a position"
+        default=None,
+        description="mean KL(reference || engine) over all positions, at most, in nats; single ones may exceed it",
     )
     min_top1_agreement: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="fraction of positions with the same most probable token"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from qwen3_compile.contract import BY_MODE, FIGURES
 from qwen3_compile.validate.plots import draw
-from qwen3_compile.validate.report import FIGURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -50,7 +50,7 @@ def write_html(report: AccuracyReport, contract: Accuracy, name: str, path: Path
         f"<p>Worst position: {escape(worst.case)}, {escape(worst.mode)}, {worst.position} ({worst.value:.4g}).</p>",
         "<h2>By way of execution</h2>",
         _table(
-            ("mode", "positions", *FIGURES[report.output].values()),
+            ("mode", "positions", *(FIGURES[key].name for key in BY_MODE[report.output])),
             ((mode, *_mode_row(report.output, summary)) for mode, summary in report.by_mode.items()),
         ),
         *_greedy(report),
@@ -79,7 +79,7 @@ def _contract_rows(report: AccuracyReport, contract: Accuracy) -> list[tuple[str
 
 
 def _mode_row(output: str, summary: Summary) -> tuple[str, ...]:
-    return (str(summary.positions), *(_shown(getattr(summary, figure)) for figure in FIGURES[output]))
+    return (str(summary.positions), *(_shown(getattr(summary, figure)) for figure in BY_MODE[output]))
 
 
 def _greedy(report: AccuracyReport) -> list[str]:

@@ -7,26 +7,16 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from qwen3_compile.contract import judge
 from qwen3_compile.errors import AccuracyError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from qwen3_compile.contract import Verdict
     from qwen3_compile.spec import Accuracy
 
-SCHEMA_VERSION = 1
-# The figures of a `Summary` that mean something for an output, and their titles: hidden states have no probabilities.
-FIGURES = {
-    "logits": {
-        "mean_kl": "mean KL",
-        "p99_kl": "99% KL",
-        "max_kl": "max KL",
-        "top1_agreement": "top-1",
-        "max_logit_error": "max error",
-        "min_cosine": "min cosine",
-    },
-    "hidden": {"min_cosine": "min cosine", "max_logit_error": "max error"},
-}
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -57,12 +47,15 @@ class Greedy:
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures that a contract limits, over every position of every case and mode."""
+    """Figures over every position of every case and mode; `qwen3_compile.contract` names them and says what is limited.
+
+    `mean_kl` is the mean over positions, `p99_kl` a value that 99 % of them do not exceed, `worst_kl` the largest.
+    """
 
     positions: int
     mean_kl: float
     p99_kl: float
-    max_kl: float
+    worst_kl: float
     top1_agreement: float
     max_logit_error: float
     min_cosine: float
@@ -103,37 +96,15 @@ class AccuracyReport:
     series: list[PositionSeries]
     executed: str | None = None
 
+    def verdicts(self, contract: Accuracy) -> list[Verdict]:
+        """Each limit of the contract beside what was measured."""
+        summary = {**asdict(self.summary), "perplexity_ratio": self.summary.perplexity_ratio}
+        return judge(contract.model_dump(), self.output, summary, [asdict(entry) for entry in self.greedy])
+
     def violations(self, contract: Accuracy) -> list[str]:
         """Each broken limit as one line: the figure, the limit and the worst position."""
-        found: list[str] = []
         where = f"worst: {self.worst.case}, {self.worst.mode}, position {self.worst.position}: {self.worst.value:.4g}"
-        summary = self.summary
-
-        def upper(name: str, value: float | None, limit: float | None) -> None:
-            # Written so that a NaN breaks the contract.
-            if limit is not None and (value is None or not value <= limit):
-                found.append(f"{name} is {_number(value)}, the contract allows at most {limit:g} ({where})")
-
-        def lower(name: str, value: float | None, limit: float | None) -> None:
-            if limit is not None and (value is None or not value >= limit):
-                found.append(f"{name} is {_number(value)}, the contract demands at least {limit:g} ({where})")
-
-        upper("max_logit_error", summary.max_logit_error, contract.max_logit_error)
-        lower("min_cosine", summary.min_cosine, contract.min_cosine)
-        if self.output == "hidden":
-            return found
-        upper("mean KL", summary.mean_kl, contract.max_kl)
-        lower("top-1 agreement", summary.top1_agreement, contract.min_top1_agreement)
-        upper("perplexity ratio", summary.perplexity_ratio, contract.max_perplexity_ratio)
-        if contract.min_greedy_tokens is not None:
-            # A continuation that ended by itself before the limit, in full agreement, owes nothing more.
-            short = [g for g in self.greedy if g.agreed < min(contract.min_greedy_tokens, g.generated)]
-            if short or not self.greedy:
-                least = min(short, key=lambda g: g.agreed, default=None)
-                shown = f"{least.agreed} of {least.generated} tokens on {least.case}" if least else "not measured"
-                limit = contract.min_greedy_tokens
-                found.append(f"greedy agreement is {shown}, the contract demands at least {limit} tokens")
-        return found
+        return [f"{verdict.failure} ({where})" for verdict in self.verdicts(contract) if not verdict.passed]
 
     def check(self, contract: Accuracy) -> None:
         """Raise `AccuracyError`, one line naming every broken limit, unless the contract holds."""
@@ -171,10 +142,6 @@ def read_json(data: dict[str, Any]) -> AccuracyReport:
 
 def _summary(data: dict[str, Any]) -> Summary:
     return Summary(**{key: value for key, value in data.items() if key != "perplexity_ratio"})
-
-
-def _number(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.4g}"
 
 
 def _rounded(value: Any) -> Any:  # noqa: ANN401 - walks a JSON tree

@@ -260,7 +260,7 @@ def _summarise(
         positions=len(kl),
         mean_kl=float(kl.mean()),
         p99_kl=float(np.quantile(kl, 0.99, method="higher")),
-        max_kl=float(kl.max()),
+        worst_kl=float(kl.max()),
         top1_agreement=float(top1.mean()),
         max_logit_error=float(error.max()),
         min_cosine=float(cosine.min()),

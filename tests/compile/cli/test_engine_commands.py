@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -134,6 +135,54 @@ def test_inspect_and_doctor_print_for_people(engine, capsys):
     code, out, _ = run(capsys, "doctor")
     assert code == 0
     assert "onnxruntime" in out
+
+
+def test_inspect_and_validate_show_each_limit_beside_its_own_figure(engine, capsys):
+    """A limit on a mean must not stand beside the largest value."""
+    summary = json.loads((engine / "accuracy.json").read_text(encoding="utf-8"))["summary"]
+    code, document, _ = run(capsys, "inspect", engine, "--json")
+    found = json.loads(document)
+    assert code == 0
+    assert "max_kl" not in found["accuracy"]
+    assert [(v["key"], v["figure"], v["comparison"], v["passed"]) for v in found["contract"]] == [
+        ("max_kl", "mean_kl", "<=", True),
+        ("min_top1_agreement", "top1_agreement", ">=", True),
+        ("max_perplexity_ratio", "perplexity_ratio", "<=", True),
+    ]
+    assert all(verdict["measured"] == summary[verdict["figure"]] for verdict in found["contract"])
+    for command in ("inspect", "validate"):
+        out = run(capsys, command, engine)[1]
+        line = re.search(r"^  mean KL +([0-9.]+)  <=  0.1 +pass$", out, re.MULTILINE)
+        assert float(line[1]) == pytest.approx(summary["mean_kl"], rel=1e-3)
+        assert re.search(rf"^  worst KL +{summary['worst_kl']:.4g}  nats$", out, re.MULTILINE)
+
+
+def test_inspect_reads_engines_whose_summary_has_the_old_name(engine, capsys, tmp_path):
+    shutil.copytree(engine, tmp_path / "old")
+    path = tmp_path / "old" / "accuracy.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    worst = document["summary"]["max_kl"] = document["summary"].pop("worst_kl")
+    path.write_text(json.dumps(document), encoding="utf-8")
+    manifest = json.loads((tmp_path / "old" / "manifest.json").read_text(encoding="utf-8"))
+    data = path.read_bytes()
+    manifest["files"]["accuracy.json"] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (tmp_path / "old" / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    code, out, _ = run(capsys, "inspect", tmp_path / "old")
+    assert code == 0
+    assert re.search(rf"^  worst KL +{worst:.4g}  nats$", out, re.MULTILINE)
+
+
+def test_figures_of_validate_are_whole_in_a_terminal_of_sixty_columns(engine, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    code, out, _ = run(capsys, "validate", engine)
+    assert code == 0
+    assert "…" not in out
+    assert max(map(len, out.splitlines())) <= 60
+    head, *rows = out.partition("contract")[0].splitlines()
+    assert head.split() == ["prefill", "chunked", "decode", "ragged", "all"]
+    assert len(rows) == 7
+    for row in rows:
+        assert len([float(cell) for cell in re.split(" {2,}", row)[1:]]) == 5
 
 
 def test_inspect_takes_brackets_in_names_for_text(engine, capsys, monkeypatch):
