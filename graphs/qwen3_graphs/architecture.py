@@ -15,6 +15,7 @@ class YarnScaling:
         attention_factor: multiplier of cos and sin; `None` means 0.1 * ln(factor) + 1.
         beta_fast: rotations within the original context above which a dimension is left as it is.
         beta_slow: rotations below which a dimension is fully interpolated.
+        truncate: whether the dimensions between which YaRN interpolates are rounded outwards to whole ones.
     """
 
     factor: float
@@ -22,6 +23,7 @@ class YarnScaling:
     attention_factor: float | None = None
     beta_fast: float = 32.0
     beta_slow: float = 1.0
+    truncate: bool = True
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Architecture:
     """One member of the Qwen3 family, dense (`num_experts == 0`) or mixture of experts.
 
     Field names are those of the released `config.json`. `intermediate_size` is the dense MLP width and is
-    unused by a mixture of experts, whose experts are `moe_intermediate_size` wide.
+    unused by a mixture of experts, whose experts are `moe_intermediate_size` wide. `rope_factor` is what positions are
+    divided by (linear scaling of RoPE).
     """
 
     vocab_size: int
@@ -48,6 +51,7 @@ class Architecture:
     moe_intermediate_size: int = 0
     norm_topk_prob: bool = True
     yarn: YarnScaling | None = None
+    rope_factor: float = 1.0
 
     @property
     def is_moe(self) -> bool:

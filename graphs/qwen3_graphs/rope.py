@@ -22,7 +22,7 @@ def rope_tables(architecture: Architecture, max_context: int) -> tuple[NDArray[n
     rounded once, at the end.
 
     Args:
-        architecture: supplies `head_dim`, `rope_theta` and `yarn`.
+        architecture: supplies `head_dim`, `rope_theta`, `yarn` and `rope_factor`.
         max_context: rows of the tables, in tokens.
 
     Returns:
@@ -35,17 +35,23 @@ def rope_tables(architecture: Architecture, max_context: int) -> tuple[NDArray[n
         raise ValueError(f"RoPE turns pairs of dimensions: expected an even head_dim, found {architecture.head_dim}")
     if max_context < 1:
         raise ValueError(f"expected a maximum context of at least 1 token, found {max_context}")
-    frequency = architecture.rope_theta ** -(np.arange(0, architecture.head_dim, 2) / architecture.head_dim)
-    magnitude = 1.0
-    if architecture.yarn is not None:
-        frequency = _yarn_frequencies(frequency, architecture.yarn, architecture.rope_theta, architecture.head_dim)
-        magnitude = _attention_factor(architecture.yarn)
+    frequency, magnitude = rope_frequencies(architecture)
     cos, sin = (np.empty((max_context, architecture.head_dim // 2), np.float32) for _ in range(2))
     for begin in range(0, max_context, _ROWS_AT_A_TIME):
         rows = slice(begin, min(begin + _ROWS_AT_A_TIME, max_context))
         angle = np.arange(rows.start, rows.stop)[:, None] * frequency
         cos[rows], sin[rows] = np.cos(angle) * magnitude, np.sin(angle) * magnitude
     return cos, sin
+
+
+def rope_frequencies(architecture: Architecture) -> tuple[NDArray[np.float64], float]:
+    """Angle of each pair of dimensions per position, float64 [head_dim / 2] radians, and what cos and sin are times."""
+    frequency = architecture.rope_theta ** -(np.arange(0, architecture.head_dim, 2) / architecture.head_dim)
+    frequency = frequency / architecture.rope_factor
+    if architecture.yarn is None:
+        return frequency, 1.0
+    scaled = _yarn_frequencies(frequency, architecture.yarn, architecture.rope_theta, architecture.head_dim)
+    return scaled, _attention_factor(architecture.yarn)
 
 
 def _attention_factor(yarn: YarnScaling) -> float:
@@ -69,8 +75,10 @@ def _yarn_frequencies(
             head_dim * math.log(yarn.original_max_position_embeddings / (turns * 2 * math.pi)) / (2 * math.log(theta))
         )
 
-    first = max(math.floor(index_turning(yarn.beta_fast)), 0)
-    last = min(math.ceil(index_turning(yarn.beta_slow)), head_dim - 1)
+    first, last = index_turning(yarn.beta_fast), index_turning(yarn.beta_slow)
+    if yarn.truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, head_dim - 1)
     # A ramp of no width would divide by zero; 0.001 is the step that released checkpoints were run with.
     width = last - first or 0.001
     interpolated = np.clip((np.arange(head_dim // 2) - first) / width, 0.0, 1.0)

@@ -13,6 +13,7 @@ from qwen3_compile.build.fingerprint import tool_versions, tools_of
 from qwen3_compile.build.lock import MEASURED, check_outcome, check_source, check_spec, check_tools, pinned_source
 from qwen3_compile.build.plan_stage import PLAN, engine_plan, plan_notes
 from qwen3_compile.build.progress import Progress, Silent
+from qwen3_compile.build.rope_scaling import scaling_note, with_own_scaling
 from qwen3_compile.build.text_assets import TextAssets, checked_text
 from qwen3_compile.checkpoint import open_checkpoint
 from qwen3_compile.checkpoint.input_scales import pre_scaled
@@ -92,14 +93,17 @@ def build(
     capabilities = _require_tensorrt(spec)
     if locked is not None:
         check_tools(locked, tools)
-        check_spec(locked, spec.resolved())
+        check_spec(locked, _as_locked(spec, locked))
     progress.begin("checkpoint")
     checkpoint, text = _opened(spec, locked, capabilities)
+    found = [*checkpoint.notes, *scaling_note(spec, checkpoint.architecture)]
+    spec = with_own_scaling(spec, checkpoint.architecture)
     source = source_record(checkpoint)
     if locked is not None:
         check_source(locked, source, text.entries())
+        check_spec(locked, spec.resolved())
     size = sum(file["size"] for file in source["files"]) / 1e6
-    progress.end("; ".join([f"{source['uri']}, {size:.1f} MB", *checkpoint.notes]))
+    progress.end("; ".join([f"{source['uri']}, {size:.1f} MB", *found]))
 
     semantic = stages.semantic_graph(spec, cache, progress)
     multiplied = _multiplied_inputs(spec, checkpoint)
@@ -169,6 +173,12 @@ def _opened(spec: Spec, locked: Manifest | None, capabilities: Sequence[str] | N
         examine=lambda assets: texts.append(checked_text(spec, assets, capabilities=capabilities)),
     )
     return checkpoint, texts[0]
+
+
+def _as_locked(spec: Spec, locked: Manifest) -> dict[str, Any]:
+    """The spec, with the scaling of RoPE that the engine took from its checkpoint where the spec leaves it to that."""
+    resolved = spec.resolved()
+    return resolved if spec.rope_scaling else resolved | {"rope_scaling": locked.spec.get("rope_scaling")}
 
 
 def _multiplied_inputs(spec: Spec, checkpoint: Checkpoint) -> tuple[str, ...]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
+from qwen3_compile.checkpoint.config_section import Section
 from qwen3_compile.checkpoint.float8 import check_quantization
 from qwen3_compile.checkpoint.json_file import read_json_object
+from qwen3_compile.checkpoint.rope_config import read_rope
 from qwen3_compile.errors import CheckpointError
-from qwen3_graphs.architecture import Architecture, YarnScaling
+from qwen3_graphs.architecture import Architecture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,53 +31,6 @@ _UNSUPPORTED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ("dual_chunk_attention_config", (None,), "dual chunk attention"),
     ("partial_rotary_factor", (1, None), "rotary embedding of a part of each head"),
 )
-_ROPE_KEYS = {
-    "rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings", "attention_factor", "beta_fast",
-    "beta_slow",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Section:
-    """A JSON object and where it stands, so that a wrong value names its place."""
-
-    values: dict[str, Any]
-    where: str
-
-    def integer(self, *keys: str, default: int | None = None) -> int:
-        """The positive integer under the first of `keys` that is there and not null."""
-        value = self._find(keys, default)
-        if type(value) is not int or not 0 < value < 2**31:
-            raise CheckpointError(f"{self.where}: {keys[0]} is {value!r}, expected a positive integer")
-        return value
-
-    def number(self, key: str, default: float | None = None) -> float:
-        value = self._find((key,), default)
-        if type(value) not in (int, float) or not 0 < value < 1e30:
-            raise CheckpointError(f"{self.where}: {key} is {value!r}, expected a positive number")
-        return float(value)
-
-    def boolean(self, key: str, *, default: bool) -> bool:
-        value = self._find((key,), default)
-        if type(value) is not bool:
-            raise CheckpointError(f"{self.where}: {key} is {value!r}, expected true or false")
-        return value
-
-    def section(self, key: str) -> _Section | None:
-        value = self.values.get(key)
-        if value is None:
-            return None
-        if not isinstance(value, dict):
-            raise CheckpointError(f"{self.where}: {key} is {value!r}, expected an object or null")
-        return _Section(value, f"{self.where}: {key}")
-
-    def _find(self, keys: tuple[str, ...], default: float | bool | None) -> Any:  # noqa: ANN401  # JSON: the callers check
-        found = [self.values[key] for key in keys if self.values.get(key) is not None]
-        if not found and default is None:
-            raise CheckpointError(f"{self.where}: {' or '.join(keys)} is missing")
-        if any(value != found[0] for value in found):
-            raise CheckpointError(f"{self.where}: {' and '.join(keys)} differ: {found}")
-        return found[0] if found else default
 
 
 def read_architecture(path: Path) -> Architecture:
@@ -86,7 +41,7 @@ def read_architecture(path: Path) -> Architecture:
     Raises:
         CheckpointError: the file cannot be read, is not a Qwen3's, or asks for a feature that is not supported.
     """
-    config = _Section(read_json_object(path, max_bytes=MAX_CONFIG_BYTES), str(path))
+    config = Section(read_json_object(path, max_bytes=MAX_CONFIG_BYTES), str(path))
     model_type = config.values.get("model_type")
     if model_type not in ("qwen3", "qwen3_moe"):
         raise CheckpointError(f"{path}: model_type is {model_type!r}, expected 'qwen3' or 'qwen3_moe'")
@@ -103,7 +58,7 @@ def read_architecture(path: Path) -> Architecture:
     if head_dim % 2:
         raise CheckpointError(f"{path}: head_dim is {head_dim}, but rotary embedding needs an even one")
     max_position = config.integer("max_position_embeddings")
-    rope_theta, yarn = _rope(config, max_position)
+    rope = read_rope(config, max_position)
     dense = Architecture(
         vocab_size=config.integer("vocab_size"),
         hidden_size=hidden,
@@ -114,15 +69,16 @@ def read_architecture(path: Path) -> Architecture:
         num_key_value_heads=kv_heads,
         head_dim=head_dim,
         max_position_embeddings=max_position,
-        rope_theta=rope_theta,
+        rope_theta=rope.theta,
         tie_word_embeddings=config.boolean("tie_word_embeddings", default=False),
         rms_norm_eps=config.number("rms_norm_eps", default=1e-6),
-        yarn=yarn,
+        yarn=rope.yarn,
+        rope_factor=rope.factor,
     )
     return _with_experts(dense, config) if is_moe else dense
 
 
-def _with_experts(dense: Architecture, config: _Section) -> Architecture:
+def _with_experts(dense: Architecture, config: Section) -> Architecture:
     experts = config.integer("num_experts", "num_local_experts")
     chosen = config.integer("num_experts_per_tok")
     if chosen > experts:
@@ -136,7 +92,7 @@ def _with_experts(dense: Architecture, config: _Section) -> Architecture:
     )
 
 
-def _refuse_unsupported(config: _Section) -> None:
+def _refuse_unsupported(config: Section) -> None:
     if (quantization := config.section("quantization_config")) is not None:
         check_quantization(quantization.values, where=config.where)
     for key, off, feature in _UNSUPPORTED:
@@ -147,47 +103,15 @@ def _refuse_unsupported(config: _Section) -> None:
         raise CheckpointError(f"{config.where}: layer_types holds another kind than 'full_attention': not supported")
 
 
-def _rope(config: _Section, max_position: int) -> tuple[float, YarnScaling | None]:
-    """Base and scaling of RoPE: transformers 5 writes `rope_parameters`, releases `rope_theta` and `rope_scaling`."""
-    parameters, scaling = config.section("rope_parameters"), config.section("rope_scaling")
-    if parameters and scaling and parameters.values != scaling.values:
-        raise CheckpointError(f"{config.where}: rope_parameters and rope_scaling differ; keep one")
-    source = parameters or scaling
-    if parameters is not None and "rope_theta" in parameters.values:
-        rope_theta = parameters.number("rope_theta")
-    else:
-        rope_theta = config.number("rope_theta")
-    if source is None:
-        return rope_theta, None
-
-    kind = source.values.get("rope_type", source.values.get("type", "default"))
-    if kind not in ("default", "yarn"):
-        raise CheckpointError(f"{source.where}: rope type {kind!r} is not supported; 'yarn' is")
-    unknown = source.values.keys() - _ROPE_KEYS
-    if unknown:
-        raise CheckpointError(f"{source.where}: {min(unknown)} is not supported")
-    if kind == "default":
-        return rope_theta, None
-    attention_factor = source.values.get("attention_factor")
-    return rope_theta, YarnScaling(
-        factor=source.number("factor"),
-        original_max_position_embeddings=source.integer("original_max_position_embeddings", default=max_position),
-        attention_factor=None if attention_factor is None else source.number("attention_factor"),
-        beta_fast=source.number("beta_fast", default=32.0),
-        beta_slow=source.number("beta_slow", default=1.0),
-    )
-
-
 def check_expected(found: Architecture, expected: Architecture, *, where: str) -> None:
     """Compare what a checkpoint states with what the spec expects of it.
 
-    A spec may add YaRN to a checkpoint without it, and the dense width of a mixture of experts is unused: neither is
-    compared.
+    How RoPE is scaled is the spec's choice, and the dense width of a mixture of experts is unused: neither is compared.
 
     Raises:
         CheckpointError: one line that names every field that differs.
     """
-    ignored = {"yarn"} if found.yarn is None else set()
+    ignored = {"yarn", "rope_factor"}
     if found.is_moe and expected.is_moe:
         ignored.add("intermediate_size")
     differences = [

@@ -82,7 +82,7 @@ class SyntheticCheckpoint:
 
     def files(self) -> tuple[SourceFile, ...]:
         """One pseudo-file, whose hash identifies the generator, the seed and the architecture."""
-        identity = {"generator": GENERATOR_VERSION, "seed": self.seed, "architecture": asdict(self.architecture)}
+        identity = {"generator": GENERATOR_VERSION, "seed": self.seed, "architecture": _identity(self.architecture)}
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         elements = sum(math.prod(info.shape) for info in self._infos.values())
         return (SourceFile("synthetic", 2 * elements, digest),)
@@ -90,6 +90,15 @@ class SyntheticCheckpoint:
     def assets(self) -> Mapping[str, Path]:
         """Tokenizer files, when the spec names some."""
         return self.asset_paths
+
+
+def _identity(architecture: Architecture) -> dict[str, Any]:
+    """The architecture's fields; those that came later count only where they are used, so that hashes stay."""
+    values = asdict(architecture)
+    later = {"rope_factor": 1.0}
+    if values["yarn"] is not None and values["yarn"]["truncate"]:
+        del values["yarn"]["truncate"]
+    return {key: value for key, value in values.items() if key not in later or value != later[key]}
 
 
 def _draw(shape: tuple[int, ...], table: NDArray[np.uint16], *, key: str) -> NDArray[Any]:

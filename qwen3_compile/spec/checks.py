@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qwen3_compile.spec.cuda_checks import cuda_problems
 from qwen3_compile.spec.defaults import ABSENT
 from qwen3_compile.spec.problems import Problem
-from qwen3_compile.spec.schema import INTEGER
+from qwen3_compile.spec.schema import INTEGER, RopeScaling
 from qwen3_compile.spec.source import HubSource, SyntheticSource, parse_source
 from qwen3_compile.spec.support import SUPPORT, TENSORRT
 from qwen3_compile.spec.tensorrt_checks import tensorrt_problems
@@ -24,7 +24,7 @@ STOP_SENTENCE_TOKENS = 24  # what the runtime feeds when the thinking budget is 
 def cross_problems(spec: Spec) -> list[Problem]:
     """Return every way in which the keys of a spec, each valid alone, do not hold together."""
     model, execution = (_model, _heads, _experts), (_precision, _support, cuda_problems, tensorrt_problems)
-    checks = (*model, *execution, _context, _step, _chat, _accuracy)
+    checks = (*model, *execution, _rope_scaling, _context, _step, _chat, _accuracy)
     return [problem for check in checks for problem in check(spec)]
 
 
@@ -173,13 +173,29 @@ def _even_int4_outputs(spec: Spec) -> Iterator[Problem]:
         )
 
 
+def _rope_scaling(spec: Spec) -> Iterator[Problem]:
+    """What each kind of scaling needs, and what it has no use for."""
+    if (scaling := spec.rope_scaling) is None:
+        return
+    needed = {"yarn": ("factor", "original_max_position_embeddings"), "linear": ("factor",), "default": ()}
+    options = ("attention_factor", "beta_fast", "beta_slow", "truncate") if scaling.type == "yarn" else ()
+    for key in RopeScaling.model_fields:
+        found = getattr(scaling, key)
+        if key in needed[scaling.type] and found is None:
+            yield Problem(("rope_scaling", key), f"type {scaling.type} needs it, found null")
+        elif key not in ("type", *needed[scaling.type], *options) and found is not None:
+            yield Problem(("rope_scaling", key), f"type {scaling.type} has none, found {found}: leave it out")
+
+
 def _context(spec: Spec) -> Iterator[Problem]:
     trained = spec.model.architecture.max_position_embeddings
     reach, reason = trained, f"max_position_embeddings ({trained}); longer needs rope_scaling"
-    if (scaling := spec.rope_scaling) is not None:
-        original = scaling.original_max_position_embeddings
+    scaling = spec.rope_scaling
+    if scaling is not None and scaling.factor is not None and scaling.type != "default":
+        original = scaling.original_max_position_embeddings or trained
         reach = int(scaling.factor * original)
-        reason = f"factor * original_max_position_embeddings ({reach})"
+        named = "original_max_position_embeddings" if scaling.type == "yarn" else "max_position_embeddings"
+        reason = f"factor * {named} ({reach})"
         if original > trained:
             yield Problem(
                 ("rope_scaling", "original_max_position_embeddings"),

@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from qwen3_compile.spec.defaults import BACKEND, MAX_BATCH, fill_defaults
 from qwen3_compile.spec.source import normal_source
@@ -154,11 +163,35 @@ class Limits(Section):
 
 
 class RopeScaling(Section):
-    """Static YaRN: a longer context, at some cost to short ones."""
+    """How rotary positions are scaled, whatever `config.json` says: a longer context, at some cost to short ones."""
 
-    type: Literal["yarn"] = Field(description="the only scaling that Qwen3 is released with")
-    factor: float = Field(ge=1, le=1024, description="context multiple")
-    original_max_position_embeddings: Count = Field(description="tokens of context that the model was trained with")
+    type: Literal["yarn", "linear", "default"] = Field(
+        description="`yarn`: static YaRN, the scaling that Qwen3 is released with; `linear`: positions divided by "
+        "factor; `default`: no scaling"
+    )
+    factor: Annotated[float, Field(ge=1, le=1024)] | None = Field(
+        default=None, description="context multiple; yarn and linear need it"
+    )
+    original_max_position_embeddings: Count | None = Field(
+        default=None, description="tokens of context that the model was trained with; yarn needs it"
+    )
+    attention_factor: Annotated[float, Field(gt=0, le=1024)] | None = Field(
+        default=None, description="yarn: multiplier of cos and sin; null: 0.1 ln(factor) + 1"
+    )
+    beta_fast: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+        default=None, description="yarn: turns in the original context above which a dimension stays; null: 32"
+    )
+    beta_slow: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+        default=None, description="yarn: turns below which a dimension is divided by factor; null: 1"
+    )
+    truncate: bool | None = Field(
+        default=None, description="yarn: whether the dimensions between them are rounded to whole ones; null: true"
+    )
+
+    @model_serializer(mode="wrap")
+    def _given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is null: keys that came later change no manifest that does without them."""
+        return {key: value for key, value in handler(self).items() if value is not None}
 
 
 class Sampling(Section):
@@ -236,7 +269,7 @@ class Spec(Section):
     precision: Precision
     target: Target = _derived("what the engine is compiled for", "all defaults")
     limits: Limits
-    rope_scaling: RopeScaling | None = Field(default=None, description="longer context; null: the model's own")
+    rope_scaling: RopeScaling | None = Field(default=None, description="null: what config.json says")
     chat: Chat | None = _derived("generation defaults", "all defaults; null for embedding and reranker")
     accuracy: Accuracy = Accuracy()
 
@@ -258,9 +291,11 @@ class Spec(Section):
 
     def graph_architecture(self) -> GraphArchitecture:
         """Return the dimensions as the graphs package wants them, rope scaling included."""
-        scaling = self.rope_scaling
-        yarn = YarnScaling(scaling.factor, scaling.original_max_position_embeddings) if scaling else None
-        return GraphArchitecture(**self.model.architecture.model_dump(), yarn=yarn)
+        given: dict[str, Any] = self.rope_scaling.model_dump() if self.rope_scaling else {"type": "default"}
+        kind = given.pop("type")
+        yarn = YarnScaling(**given) if kind == "yarn" else None
+        factor = given["factor"] if kind == "linear" else 1.0
+        return GraphArchitecture(**self.model.architecture.model_dump(), yarn=yarn, rope_factor=factor)
 
     def graph_precision(self) -> GraphPrecision:
         """Return the number formats as the graphs package wants them."""

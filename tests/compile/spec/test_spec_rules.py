@@ -254,6 +254,21 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
             "rope_scaling.original_max_position_embeddings",
             "at most max_position_embeddings",
         ),
+        (
+            ["rope_scaling={type: yarn, factor: 2}"],
+            "rope_scaling.original_max_position_embeddings",
+            "type yarn needs it",
+        ),
+        (["rope_scaling={type: linear}"], "rope_scaling.factor", "type linear needs it, found null"),
+        (["rope_scaling={type: default, factor: 2}"], "rope_scaling.factor", "type default has none, found 2.0"),
+        (["rope_scaling={type: linear, factor: 2, truncate: false}"], "rope_scaling.truncate", "linear has none"),
+        (["rope_scaling={type: linear, factor: 2}", "limits.max_context=8193"], "limits.max_context", "(8192)"),
+        (
+            ["rope_scaling={type: default}", "limits.max_context=8192"],
+            "limits.max_context",
+            "longer needs rope_scaling",
+        ),
+        (["rope_scaling={type: dynamic, factor: 2}"], "rope_scaling.type", "'yarn', 'linear' or 'default'"),
         (["limits.max_step_tokens=4096"], "limits.max_step_tokens", "at most max_context (2048)"),
         (["limits.max_step_tokens=2"], "limits.max_step_tokens", "at least max_batch (4)"),
         (["model.task=embedding", "chat={}"], "chat", "task embedding generates nothing"),
@@ -294,6 +309,19 @@ def test_the_schema_the_table_of_targets_and_the_lowerings_name_the_same_backend
 def test_yarn_reaches_beyond_the_trained_context():
     extended = spec(YARN, "rope_scaling.factor=4", "limits.max_context=8192")
     assert extended.limits.max_context == 8192
+
+
+def test_a_scaling_reaches_the_graph_as_it_is_given():
+    options = "attention_factor: 1.5, beta_fast: 24, beta_slow: 2, truncate: false"
+    given = spec(f"rope_scaling={{type: yarn, factor: 2, original_max_position_embeddings: 2048, {options}}}")
+    assert given.graph_architecture().yarn == YarnScaling(2.0, 2048, 1.5, 24.0, 2.0, truncate=False)
+    assert spec("rope_scaling={type: linear, factor: 3}").graph_architecture().rope_factor == 3.0
+    assert spec("rope_scaling={type: default}").graph_architecture() == spec().graph_architecture()
+
+
+def test_keys_of_a_scaling_that_are_left_out_are_in_no_manifest():
+    expected = {"type": "yarn", "factor": 2.0, "original_max_position_embeddings": 2048}
+    assert spec(YARN).resolved()["rope_scaling"] == expected
 
 
 def test_tasks_without_generation_have_no_chat_section():
