@@ -14,13 +14,15 @@ from qwen3_compile.build.lock import MEASURED, check_outcome, check_source, chec
 from qwen3_compile.build.plan_stage import PLAN, engine_plan, plan_notes
 from qwen3_compile.build.progress import Progress, Silent
 from qwen3_compile.build.rope_scaling import scaling_note, with_own_scaling
+from qwen3_compile.build.suggestions import suggestions
 from qwen3_compile.build.text_assets import TextAssets, checked_text
 from qwen3_compile.checkpoint import open_checkpoint
 from qwen3_compile.checkpoint.input_scales import pre_scaled
+from qwen3_compile.engine.failed import forget_failed, keep_failed
 from qwen3_compile.engine.files import file_entry
 from qwen3_compile.engine.manifest import manifest_document, source_record, write_manifest
 from qwen3_compile.engine.publish import prepare_target, publication
-from qwen3_compile.errors import UnsupportedError
+from qwen3_compile.errors import AccuracyError, UnsupportedError
 from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ def build(
             it; the last digits of measured figures may.
 
     Raises:
-        AccuracyError: the engine breaks the spec's contract.
+        AccuracyError: the engine breaks the spec's contract; its figures and report are kept in `<out_dir>.failed`.
         LockError: an input or the outcome differs from the locked engine's.
         CompileError: any other reason, in one line.
     """
@@ -155,10 +157,14 @@ def build(
             accuracy = stages.measured_accuracy(
                 spec, checkpoint, document, folder, cache, progress, threads=threads, notes=notes
             )
-            accuracy.check(spec.accuracy)
+            try:
+                accuracy.check(spec.accuracy)
+            except AccuracyError as error:
+                raise AccuracyError("\n".join([str(error), _kept(out_dir, folder), *suggestions(spec)])) from None
             files |= {name: file_entry(folder / name) for name in MEASURED}
             document = describe(verified=True)
         differing = check_outcome(locked, files) if locked is not None else []
+    forget_failed(out_dir)
     return EngineInfo(out_dir, document, accuracy, tuple(differing), plan)
 
 
@@ -226,6 +232,14 @@ def _require_tensorrt(spec: Spec) -> list[str] | None:
     from qwen3_compile.tensorrt.library import require_library
 
     return require_library(spec.target.backend, spec.target.compute_capabilities or [])
+
+
+def _kept(out_dir: Path, folder: Path) -> str:
+    """Keep what was measured, and say where."""
+    try:
+        return f"plots and worst positions: {keep_failed(out_dir, folder) / 'report.html'}"
+    except OSError as error:
+        return f"the report could not be kept: {error}"
 
 
 def _sorted(files: dict[str, FileEntry]) -> dict[str, FileEntry]:

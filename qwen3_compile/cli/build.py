@@ -18,6 +18,7 @@ from qwen3_compile.cli.options import JSON
 from qwen3_compile.cli.output import print_json, remark
 from qwen3_compile.engine.recorded import recorded_spec
 from qwen3_compile.spec import find_spec, load_spec
+from qwen3_compile.spec.cautions import cautions
 from qwen3_runtime.directory import read_engine_directory
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def command(
     signal.signal(signal.SIGTERM, _terminate)
     locked = None if engine is None else read_engine_directory(engine)
     what = _spec(spec, overrides, locked, engine)
+    for caution in cautions(what):
+        remark(f"warning: {caution}")
     cache = None if no_cache else cache_dir or default_cache_dir()
     with _progress() as progress:
         info = build(

@@ -9,9 +9,10 @@ import click
 from ruamel.yaml import YAML
 
 from qwen3_compile.cli.options import JSON
-from qwen3_compile.cli.output import print_json
+from qwen3_compile.cli.output import print_json, remark
 from qwen3_compile.errors import SpecError
 from qwen3_compile.spec import Spec, find_spec, load_spec, shipped_specs
+from qwen3_compile.spec.cautions import cautions
 from qwen3_compile.spec.json_schema import json_schema
 from qwen3_compile.spec.size import parameter_counts, weight_bytes
 from qwen3_compile.terminal import aligned, write
@@ -74,7 +75,10 @@ def check_specs(specs: Sequence[str], overrides: Sequence[str]) -> None:
     errors = []
     for name in specs:
         try:
-            write(f"{name}: {load_spec(find_spec(name), overrides).name} is valid\n")
+            spec = load_spec(find_spec(name), overrides)
+            write(f"{name}: {spec.name} is valid\n")
+            for caution in cautions(spec):
+                remark(f"warning: {name}: {caution}")
         except SpecError as error:
             errors.append(str(error))
     if errors:

@@ -69,6 +69,32 @@ def test_json_is_one_document(run, spec_file):
     assert document["accuracy"]["top1_agreement"] == 1.0
 
 
+def test_a_failed_contract_keeps_its_figures_and_says_what_to_try(run, spec_file, tmp_path):
+    coarse = ["--set", "precision={weights: int4, lm_head: int8}"]
+    engine, failed = tmp_path / "build" / "tiny-dense", tmp_path / "build" / "tiny-dense.failed"
+    code, out, err = run(spec_file, *coarse, "--set", "accuracy={max_kl: 1e-9, min_cosine: -1.0}")
+    assert (code, out) == (1, "")
+    assert not engine.exists()
+    assert {path.name for path in failed.iterdir()} == {"accuracy.json", "report.html"}
+    broken, where, advice = err.splitlines()[-3:]
+    assert broken.startswith("error: the engine breaks its accuracy contract: mean KL is ")
+    assert "missed by" in broken
+    assert where == f"error: plots and worst positions: {failed / 'report.html'}"
+    assert advice.startswith("error: try --set precision.activation_quantization=none, or ")
+    mean = json.loads((failed / "accuracy.json").read_text(encoding="utf-8"))["summary"]["mean_kl"]
+    assert f"mean KL is {mean:.4g}" in broken
+    assert run(spec_file, *coarse, "--set", "accuracy={min_cosine: -1.0}")[0] == 0
+    assert engine.is_dir()
+    assert not failed.exists()
+
+
+def test_a_build_of_random_weights_warns_of_limits_that_say_nothing(run, spec_file):
+    limits = "accuracy={min_top1_agreement: 0.0, max_kl: 9}"
+    code, _, err = run(spec_file, "--set", "model.source=synthetic://1", "--set", limits, "--no-validate")
+    assert code == 0
+    assert err.startswith("warning: accuracy.min_top1_agreement: random weights")
+
+
 def test_a_chat_model_without_a_tokenizer_is_refused_before_any_work(run, spec_file, checkpoints, tmp_path):
     mute = shutil.copytree(checkpoints / "dense", tmp_path / "mute", ignore=shutil.ignore_patterns("tokenizer*"))
     code, _, err = run(spec_file, "--set", f"model.source={mute}")

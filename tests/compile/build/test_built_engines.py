@@ -110,9 +110,9 @@ def test_an_engine_without_validation_says_so(make):
 
 
 def test_a_broken_contract_publishes_nothing(make, tmp_path):
-    with pytest.raises(AccuracyError, match="max_logit_error"):
+    with pytest.raises(AccuracyError, match="largest error"):
         make(precision={"weights": "int4", "group_size": 32}, accuracy={"max_logit_error": 1e-9})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "engine.failed"]
 
 
 def test_a_weight_that_is_not_finite_is_named_and_nothing_is_left(make, checkpoints, tmp_path):

@@ -106,7 +106,7 @@ def test_profiles_reach_the_plan(make):
 def test_an_engine_that_breaks_its_contract_is_not_published(make, tmp_path):
     with pytest.raises(AccuracyError):
         make(precision={"weights": "int4", "group_size": 32}, target=RTX, accuracy=TEXTS | {"max_kl": 1e-9})
-    assert {path.name for path in tmp_path.iterdir()} == {"cache"}
+    assert {path.name for path in tmp_path.iterdir()} == {"cache", "engine.failed"}
 
 
 def test_a_machine_without_the_full_tensorrt_is_told_before_any_work(make, tmp_path):
