@@ -105,7 +105,7 @@ def build(
         check_source(locked, source, text.entries())
         check_spec(locked, spec.resolved())
     size = sum(file["size"] for file in source["files"]) / 1e6
-    progress.end("; ".join([f"{source['uri']}, {size:.1f} MB", *found]))
+    progress.end("; ".join([f"{source['uri']}, {size:.1f} MB", *found, *text.notes]))
 
     semantic = stages.semantic_graph(spec, cache, progress)
     multiplied = _multiplied_inputs(spec, checkpoint)

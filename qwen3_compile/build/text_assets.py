@@ -1,7 +1,7 @@
 """The tokenizer, its configuration and the chat template of an engine, checked before the first weight is read.
 
 Everything is read by the runtime's own readers, so that what they would refuse in the engine is refused here.
-`_CHECKS` is the list of what is asked; each check raises in one line.
+`text_checks` asks what the task needs besides.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qwen3_compile.build.text_checks import Opened, check, reranker_notes, with_turn_end
 from qwen3_compile.checkpoint.directory import TOKENIZER_SOURCES, find_assets
 from qwen3_compile.engine.added_tokens import completed_tokenizer
 from qwen3_compile.engine.files import copy_file, file_entry
@@ -26,20 +27,11 @@ from qwen3_runtime.manifest import FileEntry, parse_manifest
 from qwen3_runtime.text import ChatTemplate, Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from qwen3_compile.spec import Spec
 
 _TOKENIZER = "tokenizer.json"
-_CONVERSATION = [{"role": "user", "content": "Hello"}]
-_TOOL = {
-    "type": "function",
-    "function": {
-        "name": "now",
-        "description": "Tells the time.",
-        "parameters": {"type": "object", "properties": {"zone": {"type": "string"}}, "required": ["zone"]},
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -50,11 +42,13 @@ class TextAssets:
         sources: files that the engine takes as they are, by name.
         tokenizer: the bytes of `tokenizer.json` with tokens that other files declare; None where it is taken as it is.
         tokens: facts about the vocabulary.
+        notes: what was added to what the files say.
     """
 
     sources: Mapping[str, Path]
     tokenizer: bytes | None
     tokens: Tokens
+    notes: tuple[str, ...] = ()
 
     def entries(self) -> dict[str, FileEntry]:
         """Identities of the files that `write` will write."""
@@ -70,25 +64,6 @@ class TextAssets:
         if self.tokenizer is not None:
             (folder / _TOKENIZER).write_bytes(self.tokenizer)
         return {name: file_entry(folder / name) for name in self.entries()}
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """What the checks look at: the files as the runtime has opened them.
-
-    Attributes:
-        spec: what is built.
-        where: the tokenizer's folder, to name in errors.
-        tokenizer: the runtime's.
-        template: the runtime's; None where there is none.
-        tokens: facts about the vocabulary.
-    """
-
-    spec: Spec
-    where: Path
-    tokenizer: Tokenizer
-    template: ChatTemplate | None
-    tokens: Tokens
 
 
 def checked_text(spec: Spec, assets: Mapping[str, Path], *, capabilities: Sequence[str] | None = None) -> TextAssets:
@@ -111,11 +86,14 @@ def checked_text(spec: Spec, assets: Mapping[str, Path], *, capabilities: Sequen
         try:
             rewritten = _complete(assets, staged)
             tokens = read_tokens({path.name: path for path in origin}, spec.model.architecture.vocab_size)
-            _check(spec, assets, staged, tokens, capabilities)
+            tokens, notes = _checked(spec, assets, staged, tokens, capabilities)
         except (CheckpointError, EngineError, RequestError) as error:
             raise CheckpointError(_located(str(error), origin)) from error
     return TextAssets(
-        {name: path for name, path in assets.items() if rewritten is None or name != _TOKENIZER}, rewritten, tokens
+        {name: path for name, path in assets.items() if rewritten is None or name != _TOKENIZER},
+        rewritten,
+        tokens,
+        notes,
     )
 
 
@@ -130,9 +108,9 @@ def _complete(assets: Mapping[str, Path], staged: Path) -> bytes | None:
     return rewritten
 
 
-def _check(
+def _checked(
     spec: Spec, assets: Mapping[str, Path], staged: Path, tokens: Tokens, capabilities: Sequence[str] | None
-) -> None:
+) -> tuple[Tokens, tuple[str, ...]]:
     document = manifest_document(
         spec, source={}, tools={}, tokens=tokens, files={}, verified=False, capabilities=capabilities
     )
@@ -140,10 +118,12 @@ def _check(
     tokenizer = Tokenizer.open(staged) if _TOKENIZER in assets else None
     template = None if tokenizer is None else ChatTemplate.open(staged, tokenizer.named_tokens)
     _ = Model(manifest, tokenizer, template, manifest.io.max_context).default_sampling
-    if tokenizer is not None:
-        opened = _Opened(spec, assets[_TOKENIZER].parent, tokenizer, template, tokens)
-        for check in _CHECKS:
-            check(opened)
+    if tokenizer is None:
+        return tokens, ()
+    opened = Opened(spec, assets[_TOKENIZER].parent, tokenizer, template, tokens)
+    check(opened)
+    tokens, notes = with_turn_end(opened)
+    return tokens, notes + reranker_notes(opened)
 
 
 def _require_tokenizer(spec: Spec, assets: Mapping[str, Path]) -> None:
@@ -159,33 +139,6 @@ def _require_tokenizer(spec: Spec, assets: Mapping[str, Path]) -> None:
         f"{spec.model.source}: no tokenizer.json, which a model for {spec.model.task} needs; "
         "put the tokenizer's files beside the weights, or name their place in model.tokenizer"
     )
-
-
-def _has_template(opened: _Opened) -> None:
-    if opened.spec.model.task == "chat" and opened.template is None:
-        raise CheckpointError(
-            f"{opened.where}: no chat template, which a model for chat needs; put chat_template.jinja beside the "
-            "tokenizer, or take task completion for a base model"
-        )
-
-
-def _template_renders(opened: _Opened) -> None:
-    """One turn, and for chat also with a tool; every token of it must be one that the model embeds."""
-    if opened.template is None:
-        return
-    texts = [opened.template.render(_CONVERSATION)]
-    if opened.spec.model.task == "chat":
-        texts.append(opened.template.render(_CONVERSATION, tools=[_TOOL]))
-    vocab_size = opened.spec.model.architecture.vocab_size
-    highest = max((token for text in texts for token in opened.tokenizer.encode(text)), default=-1)
-    if highest >= vocab_size:
-        raise CheckpointError(
-            f"{opened.where}: the chat template writes {opened.tokenizer.decode([highest])!r}, token {highest}, but "
-            f"the model embeds {vocab_size}; the tokenizer or the template is another model's"
-        )
-
-
-_CHECKS: tuple[Callable[[_Opened], None], ...] = (_has_template, _template_renders)
 
 
 def _located(message: str, origin: Mapping[Path, Path]) -> str:

@@ -33,7 +33,10 @@ class Tokens:
 
 
 def read_tokens(assets: Mapping[str, Path], vocab_size: int) -> Tokens:
-    """Read the facts from a checkpoint's `generation_config.json`, else from `tokenizer_config.json`.
+    """Read the facts from a checkpoint's `generation_config.json` and `tokenizer_config.json`.
+
+    The end tokens are those of the first and, as other runtimes have it, the tokenizer's own. The padding token is the
+    tokenizer's only where the first has none.
 
     Args:
         assets: the checkpoint's files by name; without `tokenizer.json` every id counts as a token.
@@ -50,9 +53,14 @@ def read_tokens(assets: Mapping[str, Path], vocab_size: int) -> Tokens:
 
     def ids(role: str) -> tuple[int, ...]:
         value = generation.get(f"{role}_token_id")
-        if value is None and tokenizer is not None and (name := _token_text(names.get(f"{role}_token"))):
-            value = tokenizer.token_to_id(name)
-        listed = value if isinstance(value, list) else [] if value is None else [value]
+        listed = list(value) if isinstance(value, list) else [] if value is None else [value]
+        if (
+            tokenizer is not None
+            and (role == "eos" or not listed)
+            and (name := _token_text(names.get(f"{role}_token")))
+        ):
+            own = tokenizer.token_to_id(name)
+            listed += [] if own is None else [own]
         for token in listed:
             if type(token) is not int or not 0 <= token < vocab_size:
                 raise CheckpointError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer, processors
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM, Qwen3Model, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from qwen3_compile.build.orchestrate import build
@@ -102,6 +103,18 @@ def build_half_engine(folder: Path, *, moe: bool = False) -> tuple[Path, PreTrai
         for parameter in model.parameters():
             parameter.copy_(parameter.half())
     return path, model
+
+
+def embedding_tokenizer(source: Path, folder: Path) -> Path:
+    """A copy of a tokenizer that ends each text in `<|endoftext|>`, as those of the embedding models do."""
+    shutil.copytree(source, folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    end = "<|endoftext|>"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {end}", special_tokens=[(end, tokenizer.token_to_id(end))]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
 
 
 def reference_rows(model: PreTrainedModel, tokens: list[int]) -> np.ndarray:

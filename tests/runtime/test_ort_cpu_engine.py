@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from built_engine import GREEDY, SIZES, VOCAB, build_engine, prompts, reference_rows, with_changed_manifest
+from built_engine import (
+    GREEDY,
+    SIZES,
+    VOCAB,
+    build_engine,
+    embedding_tokenizer,
+    prompts,
+    reference_rows,
+    with_changed_manifest,
+)
 from tokenizers import Tokenizer
 
 import qwen3_plugins.ort
@@ -243,10 +252,11 @@ TINY_TOKENIZER = Path(__file__).resolve().parents[2] / "examples" / "tiny" / "to
 
 
 def test_embeddings_are_the_references_last_hidden_state(tmp_path: Path) -> None:
-    tokenizer = Tokenizer.from_file(str(TINY_TOKENIZER / "tokenizer.json"))
+    folder = embedding_tokenizer(TINY_TOKENIZER, tmp_path / "tokenizer")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     sizes = {**LONG, "vocab_size": 448, "tie_word_embeddings": True}
     path, model = build_engine(
-        tmp_path, backend="ort-cpu", cache="fp16", task="embedding", sizes=sizes, tokenizer=TINY_TOKENIZER
+        tmp_path, backend="ort-cpu", cache="fp16", task="embedding", sizes=sizes, tokenizer=folder
     )
     texts = ["What is 37+45?", "Hello!", "a rather longer text than the two before, 12+34+56"]
     with Engine.open(path, threads=1, max_sequences=2) as engine:

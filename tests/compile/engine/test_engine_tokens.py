@@ -34,8 +34,8 @@ def test_added_tokens_count_and_padding_rows_do_not(tmp_path):
     assert read_tokens(write(tmp_path), 64).live_vocab_size == len(VOCABULARY) + 2
 
 
-@pytest.mark.parametrize(("stated", "expected"), [([4, 3], (4, 3)), (4, (4,)), ([4, 4], (4,)), ([], ())])
-def test_generation_config_names_the_end(tmp_path, stated, expected):
+@pytest.mark.parametrize(("stated", "expected"), [([4, 3], (4, 3, 0)), (4, (4, 0)), ([4, 0], (4, 0)), ([], (0,))])
+def test_the_end_is_what_generation_config_and_the_tokenizer_name(tmp_path, stated, expected):
     assets = write(tmp_path, generation={"eos_token_id": stated, "pad_token_id": 3}, config={"eos_token": "a"})
     assert read_tokens(assets, 64) == Tokens(5, expected, 3)
 
