@@ -17,7 +17,7 @@ from qwen3_compile.build.progress import Bars, Lines, Progress
 from qwen3_compile.cli.options import JSON
 from qwen3_compile.cli.output import print_json, remark
 from qwen3_compile.engine.recorded import recorded_spec
-from qwen3_compile.spec import find_spec, load_spec
+from qwen3_compile.resolve import resolve
 from qwen3_compile.spec.cautions import cautions
 from qwen3_runtime.directory import read_engine_directory
 
@@ -31,7 +31,7 @@ _UNUSED_DAYS = 30
 
 
 @click.command()
-@click.argument("spec", metavar="SPEC", required=False)
+@click.argument("spec", metavar="MODEL", required=False)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Engine directory; default build/<name>.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one key; repeatable.")
 @click.option(
@@ -39,7 +39,7 @@ _UNUSED_DAYS = 30
     "engine",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="ENGINE",
-    help="Build ENGINE again from its manifest; refuse inputs that changed. SPEC may be left out.",
+    help="Build ENGINE again from its manifest; refuse inputs that changed. MODEL may be left out.",
 )
 @click.option("--force", is_flag=True, help="Replace an engine that is already there.")
 @click.option("--no-validate", is_flag=True, help="Do not compare with PyTorch; the engine is marked as not verified.")
@@ -61,7 +61,11 @@ def command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Compile SPEC, a file or the name of a shipped spec, into a verified engine."""
+    """Compile MODEL into a verified engine.
+
+    MODEL is a spec file, the name of a shipped spec (qwen3-0.6b), a repository on the Hugging Face Hub
+    (Qwen/Qwen3-0.6B, or Qwen/Qwen3-0.6B@REVISION) or a folder with a checkpoint.
+    """
     if prune_cache and no_cache:
         raise click.UsageError("--prune-cache has nothing to prune with --no-cache: leave one of them out")
     signal.signal(signal.SIGTERM, _terminate)
@@ -90,9 +94,12 @@ def command(
 
 def _spec(name: str | None, overrides: Sequence[str], locked: Manifest | None, engine: Path | None) -> Spec:
     if name is not None:
-        return load_spec(find_spec(name), overrides)
+        resolved = resolve(name, overrides)
+        if resolved.origin:
+            remark(f"spec: {resolved.origin}", style="dim")
+        return resolved.spec
     if locked is None or engine is None:
-        raise click.UsageError("a spec is missing: a file, or a name that `qwen3-compile specs list` shows")
+        raise click.UsageError("a model is missing: a spec, a shipped spec's name, org/name of the hub or a folder")
     if overrides:
         raise click.UsageError("--set cannot change the spec of a locked build")
     return recorded_spec(locked, engine)

@@ -11,14 +11,14 @@ from click.shell_completion import CompletionItem
 from qwen3_compile import __version__
 
 COMMANDS = {
-    "build": "Compile a spec into a verified engine.",
+    "build": "Compile a model into a verified engine.",
     "validate": "Compare an engine with eager PyTorch and its accuracy contract.",
     "run": "Complete one prompt with an engine.",
     "chat": "Talk to an engine, its thinking shown.",
     "sign": "Sign an engine with a key of yours.",
     "inspect": "Show what an engine is made of.",
     "bench": "Measure an engine's speed and memory on this machine.",
-    "specs": "List, show and check specs.",
+    "specs": "List, show, check and begin specs.",
     "doctor": "Check what this machine can build and run.",
 }
 

@@ -1,8 +1,10 @@
-"""`qwen3-compile specs`: list, show and check specs, and print their JSON schema."""
+"""`qwen3-compile specs`: list, show, check and begin specs, and print their JSON schema."""
 
 from __future__ import annotations
 
 import io
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +13,10 @@ from ruamel.yaml import YAML
 from qwen3_compile.cli.options import JSON
 from qwen3_compile.cli.output import print_json, remark
 from qwen3_compile.errors import SpecError
-from qwen3_compile.spec import Spec, find_spec, load_spec, shipped_specs
+from qwen3_compile.resolve import resolve
+from qwen3_compile.resolve.argument import identified, shipped_source
+from qwen3_compile.resolve.made import made_spec
+from qwen3_compile.spec import Spec, load_spec, shipped_specs
 from qwen3_compile.spec.cautions import cautions
 from qwen3_compile.spec.json_schema import json_schema
 from qwen3_compile.spec.size import parameter_counts, weight_bytes
@@ -19,7 +24,6 @@ from qwen3_compile.terminal import aligned, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 OVERRIDE = click.option(
     "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one key; repeatable."
@@ -28,7 +32,7 @@ OVERRIDE = click.option(
 
 @click.group()
 def command() -> None:
-    """List, show and check specs."""
+    """List, show, check and begin specs."""
 
 
 @command.command("list")
@@ -55,12 +59,12 @@ def list_specs(as_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("spec", metavar="NAME|PATH")
+@click.argument("spec", metavar="MODEL")
 @OVERRIDE
 @JSON
 def show_spec(spec: str, overrides: Sequence[str], as_json: bool) -> None:
-    """Show a spec with every default filled in."""
-    resolved = load_spec(find_spec(spec), overrides).resolved()
+    """Show the spec that `build MODEL` compiles, every default filled in."""
+    resolved = resolve(spec, overrides).spec.resolved()
     if as_json:
         print_json(resolved)
     else:
@@ -68,14 +72,14 @@ def show_spec(spec: str, overrides: Sequence[str], as_json: bool) -> None:
 
 
 @command.command("check")
-@click.argument("specs", metavar="NAME|PATH...", nargs=-1, required=True)
+@click.argument("specs", metavar="MODEL...", nargs=-1, required=True)
 @OVERRIDE
 def check_specs(specs: Sequence[str], overrides: Sequence[str]) -> None:
     """Check specs; every error of every spec is printed."""
     errors = []
     for name in specs:
         try:
-            spec = load_spec(find_spec(name), overrides)
+            spec = resolve(name, overrides).spec
             write(f"{name}: {spec.name} is valid\n")
             for caution in cautions(spec):
                 remark(f"warning: {name}: {caution}")
@@ -83,6 +87,37 @@ def check_specs(specs: Sequence[str], overrides: Sequence[str]) -> None:
             errors.append(str(error))
     if errors:
         raise SpecError("\n".join(errors))
+
+
+@command.command("init")
+@click.argument("source", metavar="SOURCE")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write; default stdout.")
+def init_spec(source: str, output: Path | None) -> None:
+    """Write a spec for SOURCE to edit: a checkpoint folder, org/name of the hub, or the name of a shipped spec.
+
+    Of a released model it is the shipped spec; of any other it is made from config.json, each line with its origin.
+    """
+    text = spec_text(source, None if output is None else output.parent)
+    if output is None:
+        write(text)
+        return
+    try:
+        with output.open("x", encoding="utf-8") as file:  # a spec is somebody's work: never replaced
+            file.write(text)
+    except FileExistsError:
+        raise SpecError(f"{output}: exists; remove it, or choose another file with -o") from None
+    load_spec(output)
+    remark(f"{output}: edit it, then `qwen3-compile build {output}`")
+
+
+def spec_text(source: str, folder: Path | None) -> str:
+    """The text of a spec for a source; a relative source in it counts from `folder`, the spec's."""
+    if (shipped := shipped_source(source)) is not None:
+        return shipped.read_text(encoding="utf-8")
+    identity = identified(source)
+    if folder is None or not Path(source).is_dir() or Path(source).is_absolute():
+        return made_spec(identity)
+    return made_spec(identity, source=os.path.relpath(source, folder))
 
 
 @command.command("schema")

@@ -133,7 +133,7 @@ def test_a_changed_input_of_a_locked_build_is_one_line(run, spec_file):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "a spec is missing"),
+        ([], "a model is missing"),
         (["no-such-spec"], "neither a file nor a shipped spec"),
         (["--locked", "missing"], "does not exist"),
         (["tiny", "--threads", "0"], "--threads"),

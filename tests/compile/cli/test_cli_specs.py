@@ -104,7 +104,7 @@ def test_schema_is_one_json_document(capsys):
         (["nope"], 2, "error: no command 'nope'; there are build, validate"),
         (["biuld"], 2, "error: no command 'biuld'; did you mean build?"),
         (["--nope"], 2, "error: No such option"),
-        (["specs", "show"], 2, "error: Missing argument 'NAME|PATH'. (see `qwen3-compile specs show --help`)"),
+        (["specs", "show"], 2, "error: Missing argument 'MODEL'. (see `qwen3-compile specs show --help`)"),
         (["specs", "show", "[bold]x"], 1, "error: [bold]x: neither a file nor a shipped spec"),
         (["specs", "show", "/none/x.yaml"], 1, "error: /none/x.yaml: no such file"),
     ],
