@@ -27,8 +27,9 @@ FOLDERS = ("qwen3_compile", "graphs", "plugins", "runtime", "specs", "examples")
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """A copy of the sources: a build writes into its tree."""
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the sources: a build writes into its tree, and puts it on the path."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
     copy = tmp_path / "tree"
     copy.mkdir()
     for name in BUILT_FROM:
