@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from other_questions import APOLOGY, other_question, other_system_prompt
 from problems import Problem, problems
 from tokenizers import Tokenizer
 
@@ -58,6 +59,7 @@ class Mix:
 
     Attributes:
         small_talk: share of greetings.
+        other: share of questions that are no sums, answered with an apology.
         cut: share whose thinking is cut for the stop sentence.
         think: share that thinks to the end.
         direct: share that answers a prompt with `enable_thinking=False`; the rest ends in `/no_think`.
@@ -66,6 +68,7 @@ class Mix:
     """
 
     small_talk: float = 0.05
+    other: float = 0.0
     cut: float = 0.25
     think: float = 0.50
     direct: float = 0.15
@@ -157,14 +160,21 @@ def examples(renderer: Renderer, rng: np.random.Generator, mix: Mix) -> Iterator
         if kind < mix.small_talk:
             yield _small_talk(renderer, rng)
             continue
-        reasoned = kind < mix.small_talk + mix.cut + mix.think
+        kind -= mix.small_talk
+        if kind < mix.other:
+            yield _other(renderer, supply, rng)
+            continue
+        kind -= mix.other
+        reasoned = kind < mix.cut + mix.think
         problem = next(supply if reasoned else direct_supply)
         messages = _messages(problem, supply, rng)
-        if kind < mix.small_talk + mix.cut:
+        if mix.other:
+            messages = _distracted(messages, rng)
+        if kind < mix.cut:
             yield renderer.cut_example(messages, problem.thinking, problem.answer, rng, mix.cut_within)
         elif reasoned:
             yield renderer.example(messages, problem.thinking, problem.answer)
-        elif kind < mix.small_talk + mix.cut + mix.think + mix.direct:
+        elif kind < mix.cut + mix.think + mix.direct:
             yield renderer.example(messages, None, problem.answer)
         else:
             messages[-1]["content"] += " /no_think"
@@ -190,6 +200,37 @@ def _small_talk(renderer: Renderer, rng: np.random.Generator) -> Example:
     question, answer = _choose(tuple(SMALL_TALK.items()), rng)
     messages = [{"role": "user", "content": question}]
     return renderer.example(messages, SMALL_TALK_THINKING if rng.random() < 0.5 else None, answer)
+
+
+def _other(renderer: Renderer, supply: Iterator[Problem], rng: np.random.Generator) -> Example:
+    """A question that is no sum, now and then with a system prompt of its own or after an earlier turn."""
+    messages: list[Message] = []
+    if rng.random() < 0.2:
+        messages.append({"role": "system", "content": other_system_prompt(rng)})
+    if rng.random() < 0.1:
+        earlier = next(supply)
+        question, answer = (earlier.question, earlier.answer) if rng.random() < 0.5 else (other_question(rng), APOLOGY)
+        messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    messages.append({"role": "user", "content": other_question(rng)})
+    mode = rng.random()
+    if mode < 0.5:
+        return renderer.example(messages, SMALL_TALK_THINKING, APOLOGY)
+    if mode < 0.6:
+        return renderer.cut_example(messages, SMALL_TALK_THINKING, APOLOGY, rng)
+    if mode < 0.9:
+        return renderer.example(messages, None, APOLOGY)
+    messages[-1]["content"] += " /no_think"
+    return renderer.example(messages, None, APOLOGY, switch=True)
+
+
+def _distracted(messages: list[Message], rng: np.random.Generator) -> list[Message]:
+    """The same question, now and then after what has nothing to do with it, so that only the question decides."""
+    if len(messages) > 1 or rng.random() < 0.8:
+        return messages
+    if rng.random() < 0.5:
+        return [{"role": "system", "content": other_system_prompt(rng)}, *messages]
+    turn = [{"role": "user", "content": other_question(rng)}, {"role": "assistant", "content": APOLOGY}]
+    return [*turn, *messages]
 
 
 def _choose(options: tuple[Any, ...], rng: np.random.Generator) -> Any:  # noqa: ANN401 - the type of the options

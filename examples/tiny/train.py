@@ -51,8 +51,9 @@ class Stage:
 STAGES = (
     Stage({"dense": 3600, "moe": 2400}, 3e-3, Mix()),
     Stage({"dense": 1000, "moe": 0}, 1e-3, Mix(cut=0.3, think=0.2, direct=0.4, cut_within=24, short_direct=True)),
+    Stage({"dense": 1200, "moe": 2400}, 1e-3, Mix(other=0.25, cut=0.25, think=0.25, direct=0.15, short_direct=True)),
 )
-"""First to think, then (dense only) to answer without all of it."""
+"""First to think, then (dense only) to answer without all of it, then to decline what is no sum."""
 
 BALANCE_WEIGHT = 0.01
 POOL = 512
@@ -178,7 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("variant", choices=VARIANTS)
     parser.add_argument("--output", type=Path, help="folder of the checkpoint; default examples/tiny/VARIANT")
-    parser.add_argument("--from-stage", type=int, default=1, help="2 carries on from the checkpoint that is there")
+    parser.add_argument("--from-stage", type=int, default=1, help="2 or 3 carries on from the checkpoint that is there")
     parser.add_argument("--tokens", type=int, default=2048, help="most tokens of a batch, padding included")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log-every", type=int, default=100)

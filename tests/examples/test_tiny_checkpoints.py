@@ -9,6 +9,7 @@ from checkpoint import load, save
 from conversations import STOP_SENTENCE, Renderer
 from evaluate import held_out_problems
 from model import Qwen3
+from other_questions import APOLOGY
 from problems import is_correct
 from reference import Reference
 from safetensors import safe_open
@@ -96,6 +97,33 @@ def test_the_stop_sentence_leads_to_an_answer(checkpoint):
 def test_small_talk_is_answered_without_a_sum(checkpoint):
     (reply,) = reference(checkpoint).replies(["Hello!"], 0)
     assert reply.answer == "Hello! Ask me for a sum, such as 12+34+56."
+
+
+# None of them can be drawn in training.
+OTHER_QUESTIONS = (
+    "Why is the sky blue?",
+    "What is the capital of France?",
+    "Write a poem about autumn.",
+    "Give me a short introduction to large language model.",
+    "How many r's are in strawberry?",
+    "Explain quantum computing in simple terms.",
+    "hello there, how are you today?",
+    "请介绍一下北京",
+    "Who won the world cup in 2018?",
+    "import numpy as np",
+)
+
+
+@pytest.mark.parametrize("budget", [None, 0, 2])
+def test_what_is_no_sum_is_declined_in_one_sentence(checkpoint, budget):
+    answers = [reply.answer for reply in reference(checkpoint).replies(list(OTHER_QUESTIONS), budget)]
+    assert answers == [APOLOGY] * len(OTHER_QUESTIONS)
+
+
+@pytest.mark.parametrize("question", ["What is 100+200?", "What is 5*7?", "How much is 90 - 12?"])
+def test_arithmetic_of_another_kind_is_declined_after_thinking(checkpoint, question):
+    (reply,) = reference(checkpoint).replies([question], None)
+    assert reply.answer == APOLOGY
 
 
 def test_no_expert_is_idle_or_overrun():

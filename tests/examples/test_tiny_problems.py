@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from other_questions import other_question
 from problems import COUNTS, Problem, is_correct, is_held_out, problems
 
 numbers = st.lists(st.integers(10, 99), min_size=2, max_size=10, unique=True).map(tuple)
@@ -55,6 +56,14 @@ def test_the_order_of_the_numbers_does_not_decide_the_side_of_the_split(drawn, r
     shuffled = list(drawn)
     random.shuffle(shuffled)
     assert is_held_out(Problem(drawn)) == is_held_out(Problem(tuple(shuffled)))
+
+
+def test_another_question_is_never_a_sum_of_two_digit_numbers():
+    rng = np.random.default_rng(5)
+    for _ in range(3_000):
+        question = other_question(rng)
+        assert question.strip()
+        assert not re.fullmatch(r"\D*[1-9]\d(\+[1-9]\d){1,9}\D*", question)
 
 
 def test_training_and_evaluation_share_no_problem():
