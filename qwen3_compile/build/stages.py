@@ -198,6 +198,7 @@ def measured_accuracy(
     Raises:
         RuntimeFault: the engine cannot be run here.
     """
+    from qwen3_compile.validate.facts import facts
     from qwen3_compile.validate.report import read_json, write_json
     from qwen3_compile.validate.run import greedy_tokens, measure
 
@@ -225,7 +226,7 @@ def measured_accuracy(
         _keep(cache, "accuracy", digest(inputs), path, progress)
     # Read back even when it was just measured: the page must not depend on whether figures were rounded.
     report = read_json(json.loads(path.read_bytes()))
-    _write_page(report, spec, folder, cache, progress, notes)
+    _write_page(report, spec, folder, cache, progress, notes, facts(document))
     progress.end(f"{_figures(report)}, {CACHED}" if found else _figures(report))
     return report
 
@@ -239,7 +240,13 @@ def _operator_library(spec: Spec) -> str | None:
 
 
 def _write_page(
-    report: AccuracyReport, spec: Spec, folder: Path, cache: Cache, progress: Progress, notes: Sequence[str]
+    report: AccuracyReport,
+    spec: Spec,
+    folder: Path,
+    cache: Cache,
+    progress: Progress,
+    notes: Sequence[str],
+    known: Sequence[tuple[str, str]],
 ) -> None:
     """Write `report.html`, whose plots take a while to draw."""
     inputs = {
@@ -247,13 +254,14 @@ def _write_page(
         "name": spec.name,
         "contract": spec.resolved()["accuracy"],
         "notes": notes,
+        "facts": known,
         "code": code_fingerprint("qwen3_compile.validate.html"),
         "tools": tool_versions(("matplotlib", "numpy")),
     }
     if not cache.fetch("report", digest(inputs), folder / REPORT):
         from qwen3_compile.validate.html import write_html
 
-        write_html(report, spec.accuracy, spec.name, folder / REPORT, notes)
+        write_html(report, spec.accuracy, spec.name, folder / REPORT, notes, known)
         _keep(cache, "report", digest(inputs), folder / REPORT, progress)
 
 

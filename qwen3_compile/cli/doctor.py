@@ -17,6 +17,7 @@ from rich.text import Text
 
 from qwen3_compile.cli.options import JSON
 from qwen3_compile.cli.output import print_json
+from qwen3_compile.machine import cpu_flags
 from qwen3_compile.terminal import Screen, harmless
 from qwen3_runtime.installation import install_command
 
@@ -26,7 +27,6 @@ PACKAGES = (
     ("torch", "traces and validates", "build"),
     ("onnx", "reads and writes graphs", "cli"),
 )
-INSTRUCTIONS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "asimd", "asimddp", "i8mm")
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,6 @@ def _machine() -> list[Finding]:
         Finding("memory", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free", True),
         Finding("disk here", f"{disk.free / 2**30:.0f} GiB free", disk.free > 2**31, "an engine of 0.6B takes 0.5 GiB"),
     ]
-
-
-def cpu_flags() -> list[str]:
-    """The instruction sets that kernels care about, of those the operating system reports."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return []
-    listed = {word for line in text.splitlines() if line.startswith(("flags", "Features")) for word in line.split()}
-    return [name for name in INSTRUCTIONS if name in listed]
 
 
 def _package(name: str, use: str, extra: str) -> Finding:

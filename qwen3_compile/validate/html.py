@@ -5,27 +5,31 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from qwen3_compile.contract import BY_MODE, FIGURES
+from qwen3_compile.contract import BY_MODE, FIGURES, number, shown
+from qwen3_compile.terminal import harmless
 from qwen3_compile.validate.plots import draw
+from qwen3_compile.validate.style import STYLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from qwen3_compile.contract import Verdict
     from qwen3_compile.spec import Accuracy
-    from qwen3_compile.validate.report import AccuracyReport, Summary
-
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1d1d24; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.6rem } h2 { font-size: 1.15rem; margin-top: 2rem }
-table { border-collapse: collapse } td, th { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: right }
-td:first-child, th:first-child { text-align: left }
-.ok { color: #136f3a } .broken { color: #b3141f; font-weight: 600 } svg { max-width: 100%; height: auto }
-"""
+    from qwen3_compile.validate.plots import Plot
+    from qwen3_compile.validate.report import AccuracyReport, Greedy
+    from qwen3_compile.validate.worst import Guess, WorstPosition
 
 
-def write_html(report: AccuracyReport, contract: Accuracy, name: str, path: Path, notes: Sequence[str] = ()) -> None:
-    """Write the page. The same report gives the same bytes.
+def write_html(
+    report: AccuracyReport,
+    contract: Accuracy,
+    name: str,
+    path: Path,
+    notes: Sequence[str] = (),
+    facts: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Write the page. The same report, notes and facts give the same bytes.
 
     Args:
         report: what was measured.
@@ -33,67 +37,145 @@ def write_html(report: AccuracyReport, contract: Accuracy, name: str, path: Path
         name: the engine's.
         path: file to write.
         notes: what else there is to say of the engine, a paragraph each.
+        facts: what was built, a label and a text each.
     """
     broken = report.violations(contract)
     verdict = (
-        "<p class=ok>The accuracy contract holds.</p>"
+        "<p class=pass>The accuracy contract holds.</p>"
         if not broken
-        else "".join(f"<p class=broken>{escape(line)}</p>" for line in broken)
+        else "".join(f"<p class=fail>{escape(line)}</p>" for line in broken)
     )
-    worst = report.worst
+    known = [*facts, *([("measured on", report.machine)] if report.machine else [])]
     body = [
-        f"<h1>{escape(name)}: engine against eager PyTorch, float32</h1>",
+        f"<h1>{escape(name)}</h1><p>The engine against eager PyTorch in float32.</p>",
         verdict,
         *(f"<p>{escape(note)}</p>" for note in (report.executed, *notes) if note),
         "<h2>Contract</h2>",
-        _table(("figure", "measured", "limit"), _contract_rows(report, contract)),
-        f"<p>Worst position: {escape(worst.case)}, {escape(worst.mode)}, {worst.position} ({worst.value:.4g}).</p>",
-        "<h2>By way of execution</h2>",
-        _table(
-            ("mode", "positions", *(FIGURES[key].name for key in BY_MODE[report.output])),
-            ((mode, *_mode_row(report.output, summary)) for mode, summary in report.by_mode.items()),
-        ),
-        *_greedy(report),
-        "<h2>Position by position</h2>",
-        draw(report),
+        _contract(report.verdicts(contract)),
+        *(["<h2>The engine</h2>", _facts(known)] if known else []),
+        "<h2>All figures</h2>",
+        _figures(report),
+        *_worst(report),
+        "<h2>Plots</h2><div class=plots>",
+        *(_figure(plot) for plot in draw(report, contract)),
+        "</div>",
+        *_continuations(report.greedy),
     ]
-    page = f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(name)}</title><style>{STYLE}</style>"
-    path.write_text(page + "\n".join(body) + "</html>\n", encoding="utf-8")
+    head = (
+        "<!doctype html><html lang=en><head><meta charset=utf-8>"
+        '<meta name=viewport content="width=device-width, initial-scale=1">'
+        '<meta name=color-scheme content="light dark">'
+        f"<title>{escape(name)}: accuracy</title><style>{STYLE}</style></head><body>"
+    )
+    path.write_text(head + "\n".join(body) + "</body></html>\n", encoding="utf-8")
 
 
-def _contract_rows(report: AccuracyReport, contract: Accuracy) -> list[tuple[str, str, str]]:
-    summary = report.summary
-    rows = [
-        ("mean KL (nats)", summary.mean_kl, contract.max_kl),
-        ("top-1 agreement", summary.top1_agreement, contract.min_top1_agreement),
-        ("largest error", summary.max_logit_error, contract.max_logit_error),
-        ("smallest cosine", summary.min_cosine, contract.min_cosine),
-        ("perplexity, reference", summary.reference_perplexity, None),
-        ("perplexity, engine", summary.engine_perplexity, None),
-        ("perplexity ratio", summary.perplexity_ratio, contract.max_perplexity_ratio),
-        ("greedy agreement (tokens)", summary.greedy_tokens, contract.min_greedy_tokens),
-    ]
-    if report.output == "hidden":
-        rows = rows[2:4]
-    return [(label, _shown(value), _shown(limit)) for label, value, limit in rows]
+def _contract(verdicts: Sequence[Verdict]) -> str:
+    if not verdicts:
+        return "<p>The spec sets no limit.</p>"
+    rows = "".join(
+        f"<tr><th>{escape(verdict.name)}<small>{escape(verdict.note)}</small></th><td>{escape(verdict.shown)}</td>"
+        f"<td>{'≤' if verdict.comparison == '<=' else '≥'} {verdict.limit:g}</td>"
+        f"<td class={'pass' if verdict.passed else 'fail'}>{verdict.mark}</td></tr>"
+        for verdict in verdicts
+    )
+    head = "<tr><th>figure</th><th>measured</th><th>limit</th><th></th></tr>"
+    return f"<div class=wide><table>{head}{rows}</table></div>"
 
 
-def _mode_row(output: str, summary: Summary) -> tuple[str, ...]:
-    return (str(summary.positions), *(_shown(getattr(summary, figure)) for figure in BY_MODE[output]))
+def _figures(report: AccuracyReport) -> str:
+    """Every figure, over all positions and by way of execution."""
+    whole = {**vars(report.summary), "perplexity_ratio": report.summary.perplexity_ratio}
+    columns = [whole, *(vars(summary) for summary in report.by_mode.values())]
+    keys = [key for key, figure in FIGURES.items() if report.output == "logits" or figure.of_hidden]
+    rows = [("positions", *(f"{column['positions']:,}" for column in columns))]
+    for key in keys:
+        cells = [number(column.get(key)) for column in (columns if key in BY_MODE[report.output] else columns[:1])]
+        if cells[0] is not None:
+            label = f"{FIGURES[key].name}{f' ({FIGURES[key].unit})' if FIGURES[key].unit else ''}"
+            rows.append((label, *map(shown, cells), *[""] * (len(columns) - len(cells))))
+    head = ("", "all", *report.by_mode)
+    return _table(head, rows)
 
 
-def _greedy(report: AccuracyReport) -> list[str]:
-    if not report.greedy:
-        return []
-    rows = ((g.case, str(g.agreed), str(g.generated)) for g in report.greedy)
-    return ["<h2>Greedy continuation</h2>", _table(("prompt", "tokens agreed", "tokens generated"), rows)]
+def _worst(report: AccuracyReport) -> Iterator[str]:
+    if not report.worst_positions:
+        return
+    measure = "KL" if report.output == "logits" else "1 - cosine"
+    yield "<h2>The worst positions</h2>"
+    if report.output == "logits":
+        yield (
+            "<p>Where the engine is furthest from PyTorch: the text before, the token at the position in a box, and "
+            "what each of them would most likely say next.</p>"
+        )
+    for rank, entry in enumerate(report.worst_positions, start=1):
+        where = f"{entry.case}, position {entry.position}, {entry.mode}: {measure} {entry.value:.4g}"
+        yield f"<section><h3>{rank}. {escape(where)}</h3>{_context(entry)}"
+        if report.output == "logits":
+            yield f"<div class=pair>{_guesses('PyTorch', entry.reference)}{_guesses('engine', entry.engine)}</div>"
+        yield "</section>"
 
 
-def _shown(value: float | None) -> str:
-    return "–" if value is None else f"{value:.5g}"  # noqa: RUF001 - an en dash for "no value"
+def _context(entry: WorstPosition) -> str:
+    if entry.text is None:
+        return ""
+    return f"<p class=said><bdi>{_said(entry.before or '')}</bdi><mark>{_said(entry.text)}</mark></p>"
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def _guesses(who: str, guesses: Sequence[Guess]) -> str:
+    rows = "".join(
+        f"<tr><td class=text><code>{_said(guess.text) if guess.text else f'token {guess.token}'}</code></td>"
+        f"<td>{guess.probability:.1%}</td></tr>"
+        for guess in guesses
+    )
+    return f"<div><h4>{who}</h4><table>{rows or '<tr><td>not finite</td></tr>'}</table></div>"
+
+
+def _continuations(greedy: Sequence[Greedy]) -> Iterator[str]:
+    if not greedy:
+        return
+    yield "<h2>Greedy continuations</h2>"
+    yield _table(
+        ("prompt", "tokens agreed", "tokens generated"),
+        [(entry.case, str(entry.agreed), str(entry.generated)) for entry in greedy],
+    )
+    for entry in greedy:
+        if entry.prompt is None:
+            continue
+        opened = "" if entry.agreed == entry.generated else " open"
+        yield f"<details{opened}><summary>{escape(entry.case)}</summary><p class=said>{_said(entry.prompt)}</p>"
+        if entry.agreed == entry.generated:
+            yield f"<p>The engine and PyTorch both say:</p><p class=said>{_said(entry.same)}</p></details>"
+            continue
+        both = (
+            ("PyTorch", f"<mark>{_said(entry.reference)}</mark> …"),
+            ("engine", f"<mark>{_said(entry.engine)}</mark>"),
+        )
+        columns = "".join(
+            f"<div><h4>{who}</h4><p class=said>{_said(entry.same)}{other}</p></div>" for who, other in both
+        )
+        yield f"<div class=pair>{columns}</div></details>"
+    if any(entry.agreed < entry.generated and entry.prompt is not None for entry in greedy):
+        yield "<p>Marked is what differs. PyTorch is followed to the first token that is not the engine's.</p>"
+
+
+def _figure(plot: Plot) -> str:
+    return f"<figure><figcaption>{escape(plot.title)}</figcaption>{plot.svg}</figure>"
+
+
+def _facts(facts: Iterable[tuple[str, str]]) -> str:
+    return "<dl>" + "".join(f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in facts) + "</dl>"
+
+
+def _said(text: str) -> str:
+    """What a model or a user said, as text: nothing of it is markup or obeyed, and a line break can be seen."""
+    return escape(harmless(text)).replace("\n", "<span class=break>↵</span>\n")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    lines = ("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{cells}</tr>{''.join(lines)}</table>"
+    lines = (
+        f"<tr><th>{escape(row[0])}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) + "</tr>"
+        for row in rows
+    )
+    return f"<div class=wide><table><tr>{cells}</tr>{''.join(lines)}</table></div>"

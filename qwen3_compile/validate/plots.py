@@ -1,25 +1,48 @@
-"""The plots of a report, as one SVG drawing."""
+"""The plots of a report: small SVG drawings that take their colours from the page around them."""
 
 from __future__ import annotations
 
 import io
 import os
 import tempfile
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
     from types import ModuleType
 
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from qwen3_compile.spec import Accuracy
     from qwen3_compile.validate.report import AccuracyReport, PositionSeries
 
 # Below this a distance is rounding noise; a floor keeps exact zeros on the logarithmic axis, a ceiling infinities.
 FLOOR, CEILING = 1e-9, 1e9
+SAME = 0.03  # decades: curves that lie closer everywhere are one curve to the eye
+DECADES = 5  # of the largest distance, that an axis shows
+SIZE = 4.6, 3.0  # inches: about the width of a telephone, where its text is as large as the page's
+
+# Colours that no drawing has, and the page's that take their places.
+INK, FAINT, LIMIT = "#010203", "#010204", "#010205"
+CURVES = ("#010206", "#010207", "#010208", "#010209")
+COLOURS = {INK: "var(--ink)", FAINT: "var(--faint)", LIMIT: "var(--bad)"} | {
+    curve: f"var(--curve-{number})" for number, curve in enumerate(CURVES, start=1)
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A drawing: what it shows, in a sentence for those who cannot see it, and its `<svg>` element."""
+
+    title: str
+    alt: str
+    svg: str
 
 
 def _import_matplotlib() -> ModuleType:
@@ -36,31 +59,37 @@ def _import_matplotlib() -> ModuleType:
     return mpl
 
 
-def draw(report: AccuracyReport) -> str:
-    """Draw distances by position and by mode: KL divergence for logits, 1 - cosine for hidden states.
+def draw(report: AccuracyReport, contract: Accuracy) -> list[Plot]:
+    """Draw distances by position, by share and by case: KL divergence for logits, 1 - cosine for hidden states.
 
     Returns:
-        An `<svg>` element; the same report gives the same text.
+        The plots; the same report and contract give the same text.
     """
-    mpl = _import_matplotlib()
-
-    # A fixed salt and no date: identical reports must be identical files.
-    with mpl.rc_context({"svg.hashsalt": "qwen3-compile", "svg.fonttype": "none", "font.size": 9}):
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(9.5, 7), layout="constrained")
-        by_position, spread, errors, by_mode = figure.subplots(2, 2).flat
-        _by_position(by_position, report)
-        _distribution(spread, report)
-        _errors(errors, report)
-        if report.output == "logits":
-            _agreement(by_mode, report)
-        else:
-            _largest_angle(by_mode, report)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    name = "KL" if report.output == "logits" else "1 - cosine"
+    limit = contract.max_kl if report.output == "logits" else _angle(contract.min_cosine)
+    values = {mode: _of_mode(report, mode) for mode in report.by_mode}
+    everything = np.concatenate(list(values.values()))
+    bounds = _bounds(everything, limit)
+    half, most = float(np.median(everything)), float(everything.max())
+    limited = "no limit" if limit is None else f"the limit is {limit:.3g}"
+    return [
+        _plot(
+            f"{name} by position",
+            f"{name} of each position, prefill: half lie below {half:.2g}, the largest is {most:.2g}; {limited}.",
+            lambda axes: _by_position(axes, report, bounds, limit),
+        ),
+        _plot(
+            f"Share of positions with a larger {name}",
+            f"Share of positions whose {name} is larger than a value, for each way of execution: "
+            f"{'; '.join(label for label, _ in _curves(values, bounds))}; {limited}.",
+            lambda axes: _shares(axes, values, bounds, limit, name),
+        ),
+        _plot(
+            f"Mean {name} by case" if report.output == "logits" else f"Largest {name} by case",
+            "; ".join(f"{case}: {value:.2g}" for case, value in _by_case(report).items()) + f"; {limited}.",
+            lambda axes: _cases(axes, report, bounds, limit),
+        ),
+    ]
 
 
 def distances(report: AccuracyReport, entry: PositionSeries) -> NDArray[np.float64]:
@@ -68,11 +97,41 @@ def distances(report: AccuracyReport, entry: PositionSeries) -> NDArray[np.float
     return np.array(entry.kl) if report.output == "logits" else 1 - np.array(entry.cosine)
 
 
-def _name(report: AccuracyReport) -> str:
-    return "KL (nats)" if report.output == "logits" else "1 - cosine"
+def _plot(title: str, alt: str, draw_on: Callable[[Axes], None]) -> Plot:
+    mpl = _import_matplotlib()
+    settings = {
+        "svg.hashsalt": "qwen3-compile",  # with no date: identical reports must be identical files
+        "svg.fonttype": "none",
+        "font.size": 9,
+        "font.family": "sans-serif",
+        "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT, "xtick.color": INK, "ytick.color": INK,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": FAINT,
+        "grid.linewidth": 0.4, "axes.axisbelow": True, "legend.frameon": False, "xtick.minor.size": 0,
+        "ytick.minor.size": 0,
+    }  # fmt: skip
+    with mpl.rc_context(settings):
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=SIZE, layout="constrained")
+        figure.patch.set_visible(False)
+        axes = figure.subplots()
+        axes.patch.set_visible(False)
+        draw_on(axes)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    svg = text[text.index("<svg") :]
+    for sentinel, colour in COLOURS.items():
+        svg = svg.replace(sentinel, colour)
+    label = f'<svg role="img" aria-label="{escape(alt)}"'
+    return Plot(title, alt, svg.replace("<svg", label, 1))
 
 
-def _bounded(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+def _angle(cosine: float | None) -> float | None:
+    return None if cosine is None else max(1 - cosine, FLOOR)
+
+
+def _bounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.clip(np.nan_to_num(values, nan=CEILING, posinf=CEILING), FLOOR, CEILING)
 
 
@@ -80,45 +139,90 @@ def _of_mode(report: AccuracyReport, mode: str) -> NDArray[np.float64]:
     return _bounded(np.concatenate([distances(report, entry) for entry in report.series if entry.mode == mode]))
 
 
-def _by_position(axes: Axes, report: AccuracyReport) -> None:
-    for entry in report.series:
-        if entry.mode == "prefill":
-            axes.semilogy(entry.positions, _bounded(distances(report, entry)), lw=0.9, label=entry.case)
-    axes.set(title=f"{_name(report)} by position, prefill", xlabel="position")
-    axes.set_ylim(top=axes.get_ylim()[1] * 100)  # room for the legend
-    axes.legend(fontsize=6.5, ncols=4, loc="upper center")
+def _bounds(values: NDArray[np.float64], limit: float | None) -> tuple[float, float]:
+    """What a logarithmic axis shows: the largest distances and the limit, and not the noise far below them."""
+    top = 2 * max(float(values.max()), limit or 0, FLOOR)
+    return max(top / 10**DECADES, float(values.min()) / 2, FLOOR / 2), top
 
 
-def _distribution(axes: Axes, report: AccuracyReport) -> None:
-    for place, mode in enumerate(report.by_mode):
-        values = np.sort(_of_mode(report, mode))
-        share = np.arange(1, values.size + 1) / values.size
-        # Modes often agree to the last bit: thinner lines on thicker ones show them all.
-        axes.semilogx(values, share, lw=max(1.0, 5.5 - 1.5 * place), label=mode)
-    axes.set(title=f"share of positions with {_name(report)} below", ylabel="share")
-    axes.legend(fontsize=7)
+def _curves(
+    values: dict[str, NDArray[np.float64]], bounds: tuple[float, float]
+) -> list[tuple[str, NDArray[np.float64]]]:
+    """Sorted distances of each mode; modes whose curves coincide are one, under both names."""
+    curves: list[tuple[str, NDArray[np.float64]]] = []
+    for mode, found in values.items():
+        points = np.sort(np.maximum(found, bounds[0]))
+        for place, (label, others) in enumerate(curves):
+            if len(others) == len(points) and np.abs(np.log10(points / others)).max() < SAME:
+                curves[place] = (f"{label}, {mode}", others)
+                break
+        else:
+            curves.append((mode, points))
+    return curves if len(curves) > 1 or len(values) == 1 else [("every mode", curves[0][1])]
 
 
-def _errors(axes: Axes, report: AccuracyReport) -> None:
-    for place, mode in enumerate(report.by_mode):
-        series = [entry for entry in report.series if entry.mode == mode]
-        positions = np.concatenate([entry.positions for entry in series])
-        values = _bounded(np.concatenate([entry.max_error for entry in series]))
-        axes.semilogy(positions, values, ".", ms=max(1.5, 6 - 1.5 * place), label=mode)
-    unit = "logits" if report.output == "logits" else "hidden states"
-    axes.set(title=f"largest error of the {unit} by position", xlabel="position")
-    axes.legend(fontsize=7)
+def _by_position(axes: Axes, report: AccuracyReport, bounds: tuple[float, float], limit: float | None) -> None:
+    series = [entry for entry in report.series if entry.mode == "prefill"]
+    positions = np.concatenate([entry.positions for entry in series])
+    values = np.maximum(_bounded(np.concatenate([distances(report, entry) for entry in series])), bounds[0])
+    axes.semilogy(positions, values, ".", ms=3, alpha=0.6, color=CURVES[0], label="a position")
+    edges = np.unique(np.linspace(0, positions.max() + 1, 13).astype(int))
+    middles, medians = [], []
+    for left, right in pairwise(edges):
+        if (inside := (positions >= left) & (positions < right)).any():
+            middles.append((left + right - 1) / 2)
+            medians.append(np.median(values[inside]))
+    axes.plot(middles, medians, lw=1.6, color=CURVES[1], label="median")
+    _limit_line(axes.axhline, report.output, limit)
+    axes.set(xlabel="position", ylim=bounds)
+    _legend(axes)
 
 
-def _agreement(axes: Axes, report: AccuracyReport) -> None:
-    modes = list(report.by_mode)
-    bars = axes.barh(modes, [report.by_mode[mode].top1_agreement for mode in modes])
-    axes.bar_label(bars, fmt="{:.2%}", label_type="center", color="white")
-    axes.set(title="top-1 agreement", xlim=(0, 1))
+def _shares(
+    axes: Axes,
+    values: dict[str, NDArray[np.float64]],
+    bounds: tuple[float, float],
+    limit: float | None,
+    name: str,
+) -> None:
+    for (label, points), colour in zip(_curves(values, bounds), CURVES, strict=False):
+        share = 100 * (1 - np.arange(points.size) / points.size)
+        axes.semilogx(points, share, lw=1.6, color=colour, label=label)
+    _limit_line(axes.axvline, "logits" if name == "KL" else "hidden", limit)
+    axes.set(xlabel=f"{name}{' (nats)' if name == 'KL' else ''}", ylabel="% of positions", xlim=bounds, ylim=(0, 102))
+    _legend(axes)
 
 
-def _largest_angle(axes: Axes, report: AccuracyReport) -> None:
-    modes = list(report.by_mode)
-    bars = axes.barh(modes, [_of_mode(report, mode).max() for mode in modes])
-    axes.bar_label(bars, fmt="{:.3g}", label_type="center", color="white")
-    axes.set(title="largest 1 - cosine")
+def _by_case(report: AccuracyReport) -> dict[str, float]:
+    """The mean distance of each case over every mode; of hidden states the largest."""
+    cases = dict.fromkeys(entry.case for entry in report.series)
+    found = {}
+    for case in cases:
+        values = _bounded(np.concatenate([distances(report, entry) for entry in report.series if entry.case == case]))
+        found[case] = float(values.mean() if report.output == "logits" else values.max())
+    return found
+
+
+def _cases(axes: Axes, report: AccuracyReport, bounds: tuple[float, float], limit: float | None) -> None:
+    found = _by_case(report)
+    bars = axes.barh(list(found), list(found.values()), color=CURVES[0], height=0.6)
+    axes.bar_label(bars, [f"{value:.2g}" for value in found.values()], padding=3, fontsize=8)
+    _limit_line(axes.axvline, report.output, limit)
+    lowest = min(found.values())
+    axes.set(
+        xscale="log", xlim=(max(bounds[0], min(lowest, limit or lowest) / 3), 4 * max(*found.values(), limit or 0))
+    )
+    axes.grid(visible=False, axis="y")
+    axes.invert_yaxis()
+    if limit is not None:
+        _legend(axes)
+
+
+def _limit_line(line: Callable[..., object], output: str, limit: float | None) -> None:
+    if limit is not None:
+        what = f"limit of the mean {limit:g}" if output == "logits" else f"limit {limit:.3g}"
+        line(limit, color=LIMIT, lw=1.2, ls="--", label=what)
+
+
+def _legend(axes: Axes) -> None:
+    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)

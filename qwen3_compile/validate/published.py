@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,5 +66,6 @@ def revalidate(
     report = measure(engine, checkpoint, spec, threads=threads, progress=progress, plan=plan)
     if report_dir is not None:
         report_dir.mkdir(parents=True, exist_ok=True)
-        write_report(report, spec, report_dir)
+        document = json.loads((engine / "manifest.json").read_text(encoding="utf-8"))
+        write_report(report, spec, report_dir, document)
     return report, spec.accuracy

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.contract import judge
 from qwen3_compile.errors import AccuracyError
+from qwen3_compile.validate.worst import Guess, WorstPosition
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,11 +39,19 @@ class PositionSeries:
 
 @dataclass(frozen=True)
 class Greedy:
-    """How far the engine's greedy continuation of a prompt is the reference's own: `agreed` of `generated` tokens."""
+    """How far the engine's greedy continuation of a prompt is the reference's own: `agreed` of `generated` tokens.
+
+    Texts where the engine has a tokenizer: `prompt`, the continuation that is the `same`, what the `engine` said after
+    it, and the `reference`'s first other token.
+    """
 
     case: str
     agreed: int
     generated: int
+    prompt: str | None = None
+    same: str = ""
+    engine: str = ""
+    reference: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,8 @@ class Worst:
 class AccuracyReport:
     """Everything that validation measured on one engine.
 
-    `executed` says what gave the figures, where that is not the engine as it runs in production.
+    `executed` says what gave the figures, where that is not the engine as it runs in production, and `machine` on what
+    processor.
     """
 
     output: str
@@ -95,6 +105,8 @@ class AccuracyReport:
     greedy: list[Greedy]
     series: list[PositionSeries]
     executed: str | None = None
+    worst_positions: list[WorstPosition] = field(default_factory=list)
+    machine: str | None = None
 
     def verdicts(self, contract: Accuracy) -> list[Verdict]:
         """Each limit of the contract beside what was measured."""
@@ -128,16 +140,24 @@ def read_json(data: dict[str, Any]) -> AccuracyReport:
     """The report that `to_json` wrote. Raises `KeyError`, `TypeError` or `ValueError` if it is not one."""
     if data["schema_version"] != SCHEMA_VERSION:
         raise ValueError(f"accuracy report of schema {data['schema_version']}, expected {SCHEMA_VERSION}")
-    data = _restored(data)
+    modes = dict.fromkeys(entry["mode"] for entry in data["series"])  # as they ran; JSON's keys are sorted
+    worst, positions = data["worst"], data.get("worst_positions", [])
     return AccuracyReport(
         output=data["output"],
-        summary=_summary(data["summary"]),
-        by_mode={mode: _summary(value) for mode, value in data["by_mode"].items()},
-        worst=Worst(**data["worst"]),
+        summary=_summary(_restored(data["summary"])),
+        by_mode={mode: _summary(_restored(data["by_mode"][mode])) for mode in modes},
+        worst=Worst(**{**worst, "value": float(worst["value"])}),
         greedy=[Greedy(**entry) for entry in data["greedy"]],
-        series=[PositionSeries(**entry) for entry in data["series"]],
+        series=[PositionSeries(**_restored(entry)) for entry in data["series"]],
         executed=data.get("executed"),
+        worst_positions=[_worst_position(entry) for entry in positions],
+        machine=data.get("machine"),
     )
+
+
+def _worst_position(data: dict[str, Any]) -> WorstPosition:
+    guesses = {key: [Guess(**guess) for guess in data[key]] for key in ("reference", "engine")}
+    return WorstPosition(**{**data, **guesses, "value": float(data["value"])})
 
 
 def _summary(data: dict[str, Any]) -> Summary:
@@ -157,6 +177,7 @@ def _rounded(value: Any) -> Any:  # noqa: ANN401 - walks a JSON tree
 
 
 def _restored(value: Any) -> Any:  # noqa: ANN401 - walks a JSON tree
+    """Numbers again where infinities were written as strings; for figures only, as a token's text may be "inf"."""
     match value:
         case "inf" | "-inf" | "nan":
             return float(value)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qwen3_compile.machine import processor
 from qwen3_compile.validate import replay
 from qwen3_compile.validate.cases import Case, collect
+from qwen3_compile.validate.facts import facts
 from qwen3_compile.validate.html import write_html
 from qwen3_compile.validate.metrics import Distance, compare_hidden, compare_logits, negative_log_likelihood
 from qwen3_compile.validate.reference import Reference
@@ -20,17 +23,19 @@ from qwen3_compile.validate.report import (
     Worst,
     write_json,
 )
+from qwen3_compile.validate.worst import Furthest
 from qwen3_runtime import Engine
 from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from qwen3_compile.checkpoint import Checkpoint
     from qwen3_compile.spec import Spec
+    from qwen3_runtime.text import Tokenizer
 
     Progress = Callable[[str], None]
 
@@ -73,14 +78,15 @@ def validate_engine(
         Every distance measured.
     """
     report = measure(engine_dir, checkpoint, spec, threads=threads, progress=progress)
-    write_report(report, spec, engine_dir)
+    manifest = json.loads((engine_dir / "manifest.json").read_text(encoding="utf-8"))
+    write_report(report, spec, engine_dir, manifest)
     return report
 
 
-def write_report(report: AccuracyReport, spec: Spec, folder: Path) -> None:
-    """Write `accuracy.json` and `report.html` into an existing folder."""
+def write_report(report: AccuracyReport, spec: Spec, folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write `accuracy.json` and `report.html` into an existing folder; `manifest` is the engine's, as JSON values."""
     write_json(report, folder / "accuracy.json")
-    write_html(report, spec.accuracy, spec.name, folder / "report.html")
+    write_html(report, spec.accuracy, spec.name, folder / "report.html", facts=facts(manifest))
 
 
 def measure(
@@ -114,16 +120,21 @@ def measure(
         hidden = reference.hidden_states(
             [*(case.ids for case in cases), *(np.concatenate([case.ids, tokens]) for case, tokens in continued)]
         )
-        measured = []
+        measured, furthest = [], Furthest()
         for mode, numbers, rows in _runs(engine, cases):
             tell(f"comparing {mode}: {', '.join(cases[number].name for number in numbers)}")
-            measured += _compare(mode, numbers, rows, cases, hidden, reference, io.live_vocab_size)
+            measured += _compare(mode, numbers, rows, cases, hidden, reference, io.live_vocab_size, furthest)
+        tokenizer = engine.tokenizer
     greedy = [
-        _greedy(case, tokens, states, reference, io.live_vocab_size)
+        _greedy(case, tokens, states, reference, io.live_vocab_size, tokenizer)
         for (case, tokens), states in zip(continued, hidden[len(cases) :], strict=True)
     ]
-    report = _report(io.output, measured, greedy)
-    return replace(report, executed=ON_CPU) if on_cpu else report
+    return replace(
+        _report(io.output, measured, greedy),
+        executed=ON_CPU if on_cpu else None,
+        worst_positions=furthest.positions({case.name: case.ids for case in cases}, tokenizer),
+        machine=processor(),
+    )
 
 
 def greedy_tokens(spec: Spec) -> int:
@@ -175,6 +186,7 @@ def _compare(
     hidden: Sequence[NDArray[np.float32]],
     reference: Reference,
     live: int,
+    furthest: Furthest,
 ) -> list[Measured]:
     """Distances of one run from the reference, in each of its cases."""
     found: dict[int, list[Distance]] = {number: [] for number in numbers}
@@ -184,9 +196,13 @@ def _compare(
         ids, stop = cases[number].ids, row.start + len(row.values)
         expected = reference.read_out(hidden[number][row.start : stop])
         if reference.output == "hidden":
-            found[number].append(compare_hidden(expected, row.values))
+            distance = compare_hidden(expected, row.values)
+            found[number].append(distance)
+            furthest.offer(cases[number].name, mode, row.start, 1 - distance.cosine, None)
             continue
-        found[number].append(compare_logits(expected, row.values, live))
+        distance = compare_logits(expected, row.values, live)
+        found[number].append(distance)
+        furthest.offer(cases[number].name, mode, row.start, distance.kl, (expected[:, :live], row.values[:, :live]))
         if mode == "prefill" and cases[number].kind == "text":
             targets = ids[row.start + 1 : stop + 1]
             scores = (
@@ -226,7 +242,12 @@ def _joined(
 
 
 def _greedy(
-    case: Case, tokens: NDArray[np.int64], states: NDArray[np.float32], reference: Reference, live: int
+    case: Case,
+    tokens: NDArray[np.int64],
+    states: NDArray[np.float32],
+    reference: Reference,
+    live: int,
+    tokenizer: Tokenizer | None,
 ) -> Greedy:
     """Count the tokens on which the reference, fed the engine's choices, would have chosen the same.
 
@@ -236,7 +257,18 @@ def _greedy(
     first = case.ids.size - 1
     chosen = reference.read_out(states[first : first + tokens.size])[:, :live].argmax(axis=-1)
     different = np.flatnonzero(chosen != tokens)
-    return Greedy(case.name, int(different[0]) if different.size else tokens.size, tokens.size)
+    agreed = int(different[0]) if different.size else tokens.size
+    if tokenizer is None:
+        return Greedy(case.name, agreed, tokens.size)
+    return Greedy(
+        case.name,
+        agreed,
+        tokens.size,
+        prompt=tokenizer.decode(case.ids.tolist()),
+        same=tokenizer.decode(tokens[:agreed].tolist()),
+        engine=tokenizer.decode(tokens[agreed:].tolist()),
+        reference=tokenizer.decode(chosen[agreed : agreed + 1].tolist()),
+    )
 
 
 def _report(output: str, measured: Sequence[Measured], greedy: list[Greedy]) -> AccuracyReport:

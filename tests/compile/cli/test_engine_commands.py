@@ -185,6 +185,21 @@ def test_figures_of_validate_are_whole_in_a_terminal_of_sixty_columns(engine, ca
         assert len([float(cell) for cell in re.split(" {2,}", row)[1:]]) == 5
 
 
+def test_the_report_says_what_was_built_and_what_engine_and_pytorch_said(engine):
+    page = (engine / "report.html").read_text(encoding="utf-8")
+    manifest = json.loads((engine / "manifest.json").read_text(encoding="utf-8"))
+    for words in (
+        "../examples/tiny/dense", "backend ort-cpu", "weights int4", f"torch {manifest['tools']['torch']}",
+        "measured on", "What is 37+45?", "The sum is 82.", "position", "The engine and PyTorch both say:",
+    ):  # fmt: skip
+        assert words in page
+    report = json.loads((engine / "accuracy.json").read_text(encoding="utf-8"))
+    assert len(report["worst_positions"]) == 5
+    first = report["worst_positions"][0]
+    assert (first["case"], first["value"]) == (report["worst"]["case"], report["summary"]["worst_kl"])
+    assert len(first["reference"]) == len(first["engine"]) == 3
+
+
 def test_inspect_takes_brackets_in_names_for_text(engine, capsys, monkeypatch):
     found = inspect.describe(engine) | {"source": "/models/[/x][bold]dense"}
     monkeypatch.setattr(inspect, "describe", lambda *_, **__: found)

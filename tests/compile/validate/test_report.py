@@ -4,6 +4,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import pytest
 
@@ -11,6 +12,7 @@ from qwen3_compile.errors import AccuracyError
 from qwen3_compile.spec import Accuracy
 from qwen3_compile.validate.html import write_html
 from qwen3_compile.validate.report import AccuracyReport, Greedy, PositionSeries, Summary, Worst, read_json, write_json
+from qwen3_compile.validate.worst import Guess, WorstPosition
 
 
 def make(output="logits", **changes):
@@ -97,7 +99,7 @@ def test_page_is_self_contained_and_repeatable(tmp_path):
     assert page == (tmp_path / "b.html").read_text(encoding="utf-8")
     assert "tiny &lt;dense&gt;" in page
     assert "mean KL is 0.02" in page
-    assert page.count("<svg") == 1
+    assert page.count("<svg") == 3
     links = re.findall(r'(?:src|href)="(?!#)([^"]*)"', page)
     assert links == []
 
@@ -115,3 +117,117 @@ def test_a_page_shows_figures_that_are_not_finite(tmp_path):
     series = replace(report.series[0], kl=[0.0, math.inf, math.nan], max_error=[0.1, math.inf, math.nan])
     write_html(replace(report, series=[series]), Accuracy(max_kl=0.1), "broken", tmp_path / "a.html")
     assert "mean KL is inf" in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+
+HOSTILE = "</p><script>alert(1)</script>\x1b[2J\u202e & <b>"
+
+
+def full(**changes):
+    """A report with all that a page shows, its texts hostile."""
+    guesses = [Guess(7, 0.5, HOSTILE), Guess(8, 0.25, "inf")]
+    worst = [
+        WorstPosition("text", "prefill", rank, (5 - rank) / 100, guesses, guesses[::-1], f"before {HOSTILE}", "nan")
+        for rank in range(5)
+    ]
+    greedy = [
+        Greedy("prompt 1", 5, 32, prompt=HOSTILE, same="the same ", engine=f"engine {HOSTILE}", reference="PyTorch's"),
+        Greedy("prompt 2", 7, 7, prompt="hi", same="all of it"),
+    ]
+    return replace(make(**changes), greedy=greedy, worst_positions=worst, machine="a processor, avx2")
+
+
+class Page(HTMLParser):
+    """Elements by name, and the text in each kind."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.attributes, self.stack, self.texts = [], [], [], {}
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attributes]
+        if tag not in ("meta", "br"):
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag):
+        while self.stack and self.stack.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        for tag in set(self.stack):
+            self.texts.setdefault(tag, []).append(data)
+
+
+def page_of(tmp_path, report, contract, facts=()):
+    write_html(report, contract, "tiny", tmp_path / "page.html", facts=facts)
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+def test_every_text_survives_json_and_numbers_are_numbers_again():
+    report = full(worst_kl=math.inf)
+    assert read_json(json.loads(json.dumps(report.to_json()))) == report
+
+
+def test_a_page_shows_limits_with_pass_or_fail_the_engine_and_what_both_say(tmp_path):
+    contract = Accuracy(max_kl=0.01, min_top1_agreement=0.9, min_greedy_tokens=3)
+    text, page = page_of(tmp_path, full(), contract, [("precision", "weights int4"), ("built with", "torch 2")])
+    rows = re.findall(
+        r"<tr><th>([^<]*)<small>([^<]*)</small></th><td>([^<]*)</td><td>([^<]*)</td><td class=(\w+)>", text
+    )
+    assert rows == [
+        ("mean KL", "", "0.02", "≤ 0.01", "fail"),
+        ("top-1 agreement", "", "0.9", "≥ 0.9", "pass"),
+        ("greedy agreement", "of 32 tokens on prompt 1", "5", "≥ 3", "pass"),
+    ]
+    assert page.texts["dt"] == ["precision", "built with", "measured on"]
+    assert page.texts["dd"] == ["weights int4", "torch 2", "a processor, avx2"]
+    assert page.found.count("section") == 5
+    assert "50.0%" in page.texts["td"]
+    said = "".join(page.texts["p"])
+    for words in ("the same PyTorch's …", "the same engine ", "The engine and PyTorch both say:", "all of it"):
+        assert words in said
+    assert "PyTorch's" in page.texts["mark"]
+
+
+def test_no_text_of_a_model_is_markup_or_obeyed(tmp_path):
+    text, page = page_of(tmp_path, full(), Accuracy())
+    assert not {"script", "b", "iframe", "img", "link", "object"} & set(page.found)
+    assert "^[[2J<U+202E>" in "".join(page.texts["p"])
+    assert not {"\x1b", "\u202e"} & set(text)
+    assert not [
+        at for at in page.attributes if at[1].startswith("on") or (at[1] in ("src", "href") and at[2][0] != "#")
+    ]
+    assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org/)", text)
+
+
+def test_plots_take_the_colours_of_a_light_or_dark_page_and_say_what_they_show(tmp_path):
+    text, page = page_of(tmp_path, full(), Accuracy(max_kl=0.04))
+    drawings = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert len(drawings) == 3
+    for drawing in drawings:
+        assert 'role="img" aria-label="' in drawing[:120]
+        assert set(re.findall(r"#[0-9a-fA-F]{6}\b", drawing)) == set()
+        assert "var(--ink)" in drawing
+        assert "limit of the mean 0.04" in drawing
+    assert "prefers-color-scheme: dark" in text
+    styled = dict(re.findall(r"(--[\w-]+): (#\w+)", text))
+    assert set(re.findall(r"var\((--[\w-]+)\)", text)) <= set(styled)
+    assert len(page.texts["figcaption"]) == 3
+
+
+def test_modes_that_coincide_are_drawn_once(tmp_path):
+    report = make()
+    series = report.series[0]
+    near = replace(series, mode="decode", kl=[value * 1.01 for value in series.kl])
+    far = replace(series, mode="ragged batch", kl=[value * 3 for value in series.kl])
+    summary = report.summary
+    report = replace(
+        report, series=[series, near, far], by_mode=dict.fromkeys(("prefill", "decode", "ragged batch"), summary)
+    )
+    text, _ = page_of(tmp_path, report, Accuracy())
+    assert ">prefill, decode</text>" in text
+    assert ">ragged batch</text>" in text
+    report = replace(report, series=[series, near], by_mode=dict.fromkeys(("prefill", "decode"), summary))
+    assert ">every mode</text>" in page_of(tmp_path, report, Accuracy())[0]
