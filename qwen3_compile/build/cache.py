@@ -21,12 +21,6 @@ _LAYOUT = "v1"  # of the cache's folders; entries of another one are never read
 _DAY = 86400.0
 
 
-def default_cache_dir() -> Path:
-    """`$XDG_CACHE_HOME/qwen3-compile`, by default `~/.cache/qwen3-compile`."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "qwen3-compile"
-
-
 @dataclass(frozen=True)
 class Cache:
     """A cache below `root`; with `root` None nothing is kept and nothing is found."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from qwen3_compile import places
 from qwen3_compile.build import EngineInfo, build
-from qwen3_compile.build.cache import Cache, default_cache_dir
-from qwen3_compile.build.progress import Bars, Lines, Progress
+from qwen3_compile.build.cache import Cache
+from qwen3_compile.cli.building import clean_up_when_terminated, shown_progress
 from qwen3_compile.cli.options import JSON
 from qwen3_compile.cli.output import print_json, remark
 from qwen3_compile.engine.recorded import recorded_spec
@@ -22,7 +20,7 @@ from qwen3_compile.spec.cautions import cautions
 from qwen3_runtime.directory import read_engine_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from qwen3_compile.spec import Spec
     from qwen3_runtime.manifest import Manifest
@@ -68,13 +66,13 @@ def command(
     """
     if prune_cache and no_cache:
         raise click.UsageError("--prune-cache has nothing to prune with --no-cache: leave one of them out")
-    signal.signal(signal.SIGTERM, _terminate)
+    clean_up_when_terminated()
     locked = None if engine is None else read_engine_directory(engine)
     what = _spec(spec, overrides, locked, engine)
     for caution in cautions(what):
         remark(f"warning: {caution}")
-    cache = None if no_cache else cache_dir or default_cache_dir()
-    with _progress() as progress:
+    cache = None if no_cache else cache_dir or places.cache_dir()
+    with shown_progress() as progress:
         info = build(
             what,
             output or Path("build") / what.name,
@@ -105,15 +103,6 @@ def _spec(name: str | None, overrides: Sequence[str], locked: Manifest | None, e
     return recorded_spec(locked, engine)
 
 
-@contextlib.contextmanager
-def _progress() -> Iterator[Progress]:
-    if sys.stderr.isatty():
-        with Bars() as bars:
-            yield bars
-    else:
-        yield Lines()
-
-
 def _summary(info: EngineInfo) -> dict[str, Any]:
     return {
         "engine": str(info.path),
@@ -139,8 +128,3 @@ def _tell(info: EngineInfo, locked: Path | None) -> None:
         remark(f"model, weights and tokenizer are byte for byte those of {locked}")
     for name in info.differing:
         remark(f"{name} was made anew and differs from the one in {locked}")
-
-
-def _terminate(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - signal's signature
-    """Leave through the exits that clean up."""
-    raise SystemExit(128 + number)

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from qwen3_compile.cli.building import engine_for
 from qwen3_compile.cli.conversation import Command, Conversation, apply, error, note, read_turn
 from qwen3_compile.cli.input import read_line
-from qwen3_compile.cli.options import ENGINE, STRICT, THREADS
+from qwen3_compile.cli.options import MODEL_OR_ENGINE, STRICT, THREADS
 from qwen3_compile.cli.requests import bind, generation_options, require_tokenizer
 from qwen3_compile.cli.run import stream
 from qwen3_compile.terminal import write, write_aside
 from qwen3_runtime import Engine
 from qwen3_runtime.errors import RequestError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 @click.command()
-@ENGINE
+@MODEL_OR_ENGINE
 @click.option("--system", help="System message.")
 @click.option("--hide-thinking", is_flag=True, help="Print only answers.")
 @STRICT
 @THREADS
 @generation_options
 def command(
-    engine: Path, system: str | None, hide_thinking: bool, strict: bool, threads: int | None, generation: dict[str, Any]
+    engine: str, system: str | None, hide_thinking: bool, strict: bool, threads: int | None, generation: dict[str, Any]
 ) -> None:
-    """Talk with ENGINE. Thinking is shown dimmed; /help lists the commands."""
-    with Engine.open(engine, strict=strict, threads=threads) as opened:
+    """Talk with ENGINE. Thinking is shown dimmed; /help lists the commands.
+
+    MODEL is whatever `build` takes (Qwen/Qwen3-0.6B, a spec, a checkpoint); its engine is built once and kept.
+    """
+    with Engine.open(engine_for(engine, threads=threads), strict=strict, threads=threads) as opened:
         if opened.manifest.io.task != "chat":
             raise RequestError(
                 f"{engine} holds a model for {opened.manifest.io.task}, not for chat: use `qwen3-compile run`"

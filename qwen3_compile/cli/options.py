@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 ENGINE = click.argument("engine", type=click.Path(path_type=Path))
+MODEL_OR_ENGINE = click.argument("engine", metavar="ENGINE|MODEL")
 THREADS = click.option(
     "--threads", type=click.IntRange(1, 1024), help="Threads of the session [default: one for each core]."
 )

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qwen3_compile.cli.input import read_all
-from qwen3_compile.cli.options import ENGINE, JSON, STRICT, THREADS
+from qwen3_compile.cli.building import engine_for
+from qwen3_compile.cli.input import whole_prompt
+from qwen3_compile.cli.options import JSON, MODEL_OR_ENGINE, STRICT, THREADS
 from qwen3_compile.cli.output import print_json, remark
 from qwen3_compile.cli.requests import bind, generation_options, require_tokenizer
 from qwen3_compile.terminal import THINKING, write, write_aside
@@ -18,12 +19,11 @@ from qwen3_runtime.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 
 @click.command()
-@ENGINE
-@click.argument("prompt")
+@MODEL_OR_ENGINE
+@click.argument("prompt", required=False)
 @click.option("--system", help="System message.")
 @click.option("--messages", is_flag=True, help="PROMPT is a JSON list of chat messages.")
 @click.option("--document", "documents", multiple=True, help="A document to score (rerankers; may be repeated).")
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 @JSON
 @generation_options
 def command(
-    engine: Path,
-    prompt: str,
+    engine: str,
+    prompt: str | None,
     system: str | None,
     messages: bool,
     documents: Sequence[str],
@@ -44,13 +44,18 @@ def command(
     as_json: bool,
     generation: dict[str, Any],
 ) -> None:
-    """Answer PROMPT (or standard input, with -) with ENGINE.
+    """Answer PROMPT with ENGINE.
+
+    Without PROMPT, or where it is -, standard input is the prompt. What is piped in beside PROMPT follows it, after an
+    empty line.
+
+    MODEL is whatever `build` takes (Qwen/Qwen3-0.6B, a spec, a checkpoint); its engine is built once and kept.
 
     A base model continues the text; an embedding model prints its vector; a reranker takes PROMPT for the query and
     prints the relevance of each document.
     """
-    prompt = read_all() if prompt == "-" else prompt
-    with Engine.open(engine, strict=strict, threads=threads) as opened:
+    prompt = whole_prompt(prompt, alone=messages or bool(documents))
+    with Engine.open(engine_for(engine, threads=threads), strict=strict, threads=threads) as opened:
         require_tokenizer(opened)
         task, arguments = opened.manifest.io.task, bind(generation)
         if task != "chat" and (system or messages):

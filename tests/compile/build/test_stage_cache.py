@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from qwen3_compile.build import fingerprint
-from qwen3_compile.build.cache import Cache, default_cache_dir
+from qwen3_compile.build.cache import Cache
 from qwen3_compile.errors import AccuracyError, CompileError
+from qwen3_compile.places import cache_dir, engines_dir
 
 INT8 = {"weights": "int8", "group_size": 32}
 
@@ -134,12 +135,23 @@ def test_entries_out_of_use_are_pruned(tmp_path):
     assert cache.fetch("stage", "key", tmp_path / "b") is None
 
 
-def test_the_cache_is_where_the_desktop_says(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_cache_dir() == tmp_path / "qwen3-compile"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_cache_dir() == tmp_path / ".cache" / "qwen3-compile"
+@pytest.mark.parametrize(
+    ("environment", "cache", "engines"),
+    [
+        ({}, ".cache/qwen3-compile", ".cache/qwen3-compile/engines"),
+        ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/qwen3-compile", "/xdg/qwen3-compile/engines"),
+        ({"XDG_CACHE_HOME": "relative"}, ".cache/qwen3-compile", ".cache/qwen3-compile/engines"),
+        ({"QWEN3_COMPILE_CACHE": "/c"}, "/c", ".cache/qwen3-compile/engines"),
+        ({"QWEN3_COMPILE_ENGINES": "/e", "XDG_CACHE_HOME": "/xdg"}, "/xdg/qwen3-compile", "/e"),
+        ({"QWEN3_COMPILE_CACHE": "~/c", "QWEN3_COMPILE_ENGINES": ""}, "c", ".cache/qwen3-compile/engines"),
+    ],
+)
+def test_places_are_those_of_the_environment(monkeypatch, tmp_path, environment, cache, engines):
+    for name in ("XDG_CACHE_HOME", "QWEN3_COMPILE_CACHE", "QWEN3_COMPILE_ENGINES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"HOME": str(tmp_path)} | environment).items():
+        monkeypatch.setenv(name, value)
+    assert (cache_dir(), engines_dir()) == (tmp_path / cache, tmp_path / engines)
 
 
 @pytest.fixture

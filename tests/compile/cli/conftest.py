@@ -11,10 +11,15 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory, worker_id):
-    """The engine that the README's first command builds."""
+def shared(tmp_path_factory, worker_id):
+    """A folder that all workers share; `cache` in it is the builds' cache."""
     base = tmp_path_factory.getbasetemp()
-    shared = base if worker_id == "master" else base.parent
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def engine(shared):
+    """The engine that the README's first command builds."""
     built = shared / "tiny-dense"
     with FileLock(shared / "tiny-dense.lock"):
         if not built.exists():

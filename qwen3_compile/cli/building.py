@@ -1,0 +1,83 @@
+"""What commands that build share: the progress on stderr, and the engine for a model that is named instead of one."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from qwen3_compile.cli.output import remark
+from qwen3_compile.places import cache_dir, engines_dir
+from qwen3_runtime.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qwen3_compile.build.progress import Progress
+
+
+@contextlib.contextmanager
+def shown_progress() -> Iterator[Progress]:
+    """Live bars where stderr is a terminal, else lines."""
+    from qwen3_compile.build.progress import Bars, Lines
+
+    if sys.stderr.isatty():
+        with Bars() as bars:
+            yield bars
+    else:
+        yield Lines()
+
+
+def clean_up_when_terminated() -> None:
+    """Have SIGTERM leave through the exits that clean up, as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+def engine_for(argument: str, *, threads: int | None = None) -> Path:
+    """The engine that an argument stands for: a directory that is one, or one of the model that it names.
+
+    A model's engine is built where it was not built before; nothing of the compiler is imported for a directory.
+
+    Args:
+        argument: an engine's directory, or whatever `build` takes.
+        threads: of a build.
+
+    Raises:
+        CompileError: it names nothing, or the build fails.
+        RequestError: it is no engine, and the compiler is not installed.
+    """
+    folder = Path(argument)
+    if (folder / "manifest.json").exists() or (folder.is_dir() and not (folder / "config.json").is_file()):
+        return folder
+    try:
+        from qwen3_compile.build.kept import build_kept, kept
+        from qwen3_compile.resolve import resolve
+    except ModuleNotFoundError as error:
+        raise _no_compiler(argument, error) from error
+    place = kept(resolve(argument).spec, engines_dir())
+    clean_up_when_terminated()
+    with shown_progress() as progress:
+        return build_kept(place, cache_dir=cache_dir(), progress=progress, threads=threads, tell=_tell)
+
+
+def _no_compiler(argument: str, error: ModuleNotFoundError) -> Exception:
+    from qwen3_compile.cli.failures import extras_with
+    from qwen3_runtime.installation import install_command
+
+    name = (error.name or "").partition(".")[0]
+    if not name or name.startswith("qwen3_"):
+        return error
+    return RequestError(
+        f"{argument}: no such engine; to build it from a model, {name} is needed, which is not installed: "
+        f"{install_command(*extras_with(name))}"
+    )
+
+
+def _tell(message: str) -> None:
+    remark(message, style="dim")
+
+
+def _terminate(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - signal's signature
+    raise SystemExit(128 + number)
