@@ -1,68 +1,100 @@
-"""Bars of every contender's rates, one picture for each checkpoint."""
+"""Bars of every engine's rates, one picture for each checkpoint: sorted, at most six, under the engines' names."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
-from peers.contenders import CONTENDERS, Contender, EngineName
 from peers.report import COLUMNS
+from qwen3_compile.drawing import CURVES, INK, OTHERS, svg_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from peers.results import Results
 
-COLOURS: dict[EngineName, str] = {
-    "ours": "#2a6f97",
-    "llama.cpp": "#c08552",
-    "llama.cpp for AVX2": "#c08552",
-    "onnxruntime-genai": "#8d99ae",
-    "openvino-genai": "#a3b18a",
+
+class Bar(NamedTuple):
+    """What a bar is called, and the contenders of which it shows the fastest."""
+
+    label: str
+    contenders: tuple[str, ...]
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is this project's."""
+        return self.contenders[0].startswith("ours")
+
+
+BARS = {
+    "dense": (
+        Bar("qwen3-compile, groups of 32", ("ours-int4-g32",)),
+        Bar("qwen3-compile, groups of 128", ("ours-int4-g128",)),
+        Bar("llama.cpp Q4_0", ("llama-q4_0", "llama-q4_0-fa")),
+        Bar("onnxruntime-genai, groups of 32", ("genai-int4-g32",)),
+        Bar("onnxruntime-genai, groups of 128", ("genai-int4-g128",)),
+        Bar("openvino-genai, groups of 128", ("openvino-int4-g128",)),
+    ),
+    "moe": (
+        Bar("qwen3-compile, groups of 32", ("ours-moe-int4-g32",)),
+        Bar("llama.cpp Q4_0", ("llama-moe-q4_0", "llama-moe-q4_0-fa")),
+    ),
 }
-TITLES = {"dense": "Qwen3-0.6B dimensions", "moe": "30B-A3B dimensions, 4 layers"}
-ROW_INCHES, MARGIN_INCHES, WIDTH_INCHES = 0.28, 1.1, 11.0
+TITLES = {"dense": "Qwen3-0.6B dimensions in 4 bits", "moe": "four layers of 30B-A3B in 4 bits"}
+WIDTH, ROW, MARGIN = 6.8, 0.26, 0.55  # inches
 
 
 def write_plots(results: Results, folder: Path) -> list[Path]:
-    """Write a picture for each checkpoint that was measured, as SVG and PNG."""
+    """Write a picture for each checkpoint that was measured, as SVG."""
     paths = []
     for checkpoint, title in TITLES.items():
-        measured = [c for c in CONTENDERS if c.checkpoint == checkpoint and results.values(c.name, "prefill")]
-        if not measured:
+        panels = {label: ranked(results, checkpoint, figure) for figure, label in COLUMNS}
+        if not any(panels.values()):
             continue
-        height = MARGIN_INCHES + ROW_INCHES * len(measured)
-        figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
-        figure.suptitle(f"{title}, {results.threads} threads, tokens/s (median; line: least to greatest)", fontsize=10)
-        for axes, (name, label) in zip(figure.subplots(1, len(COLUMNS), sharey=True), COLUMNS, strict=True):
-            _bars(axes, results, measured, name)
-            axes.set_title(label, fontsize=9)
-        with mpl.rc_context({"svg.hashsalt": "comparison", "svg.fonttype": "none"}):
-            for suffix in ("svg", "png"):
-                path = folder / f"comparison-{checkpoint}.{suffix}"
-                figure.savefig(path, dpi=120, metadata={"Date": None} if suffix == "svg" else None)
-                paths.append(path)
+        path = folder / f"comparison-{checkpoint}.svg"
+        path.write_text(_picture(panels, f"{title}, {results.threads} threads, tokens a second"), encoding="utf-8")
+        paths.append(path)
     return paths
 
 
-def _bars(axes: Axes, results: Results, contenders: list[Contender], figure: str) -> None:
-    names = [one.name for one in contenders]
-    medians = [results.median(name, figure) or 0.0 for name in names]
-    least = [
-        median - min(results.values(name, figure), default=0.0) for name, median in zip(names, medians, strict=True)
-    ]
-    most = [
-        max(results.values(name, figure), default=0.0) - median for name, median in zip(names, medians, strict=True)
-    ]
-    bars = axes.barh(
-        names, medians, xerr=(least, most), color=[COLOURS[one.engine] for one in contenders], ecolor="#444"
+def ranked(results: Results, checkpoint: str, figure: str) -> list[tuple[Bar, str, float]]:
+    """The bars of a figure, the fastest first: which contender of each is shown, and its median."""
+    found = []
+    for bar in BARS[checkpoint]:
+        rates = {name: rate for name in bar.contenders if (rate := results.median(name, figure)) is not None}
+        if rates:
+            best = max(rates, key=lambda name: rates[name])
+            found.append((bar, best, rates[best]))
+    return sorted(found, key=lambda entry: -entry[2])
+
+
+def _picture(panels: dict[str, list[tuple[Bar, str, float]]], title: str) -> str:
+    def draw(figure: Figure) -> None:
+        rows = [len(entries) for entries in panels.values()]
+        figure.suptitle(title, fontsize=10)
+        for axes, (label, entries) in zip(
+            figure.subplots(len(panels), 1, height_ratios=rows), panels.items(), strict=True
+        ):
+            _bars(axes, label, entries)
+
+    height = sum(MARGIN + ROW * len(entries) for entries in panels.values()) + 0.3
+    said = "; ".join(
+        f"{label}: " + ", ".join(f"{bar.label} {rate:.0f}" for bar, _, rate in entries)
+        for label, entries in panels.items()
     )
-    axes.bar_label(bars, [f"{median:.0f}" for median in medians], padding=3, fontsize=7)
-    axes.tick_params(labelsize=7)
-    axes.margins(x=0.12)
-    axes.invert_yaxis() if not axes.yaxis_inverted() else None
-    axes.spines[["top", "right"]].set_visible(False)
+    return svg_file(draw, (WIDTH, height), f"{title}. {said}.")
+
+
+def _bars(axes: Axes, label: str, entries: list[tuple[Bar, str, float]]) -> None:
+    names, rates = [bar.label for bar, _, _ in entries], [rate for _, _, rate in entries]
+    bars = axes.barh(names, rates, color=[CURVES[0] if bar.ours else OTHERS for bar, _, _ in entries], height=0.7)
+    axes.bar_label(bars, [f"{rate:.0f}" for rate in rates], padding=4, fontsize=8, color=INK)
+    axes.set_title(label, fontsize=9, loc="left")
+    axes.tick_params(labelsize=8, length=0)
+    axes.set_xticks([])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.margins(x=0.08)
+    axes.invert_yaxis()

@@ -20,7 +20,7 @@ COLUMNS = (("prefill", "prefill 512"), ("decode_short", "decode at 16"), ("decod
 
 def write_report(results: Results, path: Path, plots: Sequence[Path]) -> str:
     """Write the report; returns its text."""
-    images = [f"![{plot.stem.replace('-', ' ')}]({plot.name})" for plot in plots if plot.suffix == ".svg"]
+    images = [f"![tokens a second of each engine, {plot.stem.partition('-')[2]}]({plot.name})" for plot in plots]
     failures = [f"- {failure}" for failure in results.failures]
     parts = [
         heading(results),

@@ -3,7 +3,7 @@
     python examples/tiny/evaluate.py examples/tiny/dense build/tiny-dense
 
 Folders with a `manifest.json` are engines and run in the runtime; others are checkpoints and run in eager
-`transformers`. Prints a table and writes `OUTPUT.json` and `OUTPUT.png`. Decoding is greedy, so that two runs agree.
+`transformers`. Prints a table and writes `OUTPUT.json` and `OUTPUT.svg`. Decoding is greedy, so that two runs agree.
 """
 
 from __future__ import annotations
@@ -15,21 +15,26 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 from problems import COUNTS, Problem, is_correct, problems
 from rich.console import Console
 from rich.table import Table
 
+from qwen3_compile.drawing import CURVES, svg_file
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from matplotlib.figure import Figure
     from reply import Reply
 
     Answerer = Callable[[Sequence[str], int | None], list[Reply]]
 
 BUDGETS: tuple[int | None, ...] = (0, 8, 16, 24, 32, 48, 64, 80, 96, 128, None)
 """Tokens of thinking; 0 is no thinking, `None` is no budget."""
+
+NO_BUDGET = 144
+"""Where the picture puts what has no budget."""
 
 BATCH = 64
 
@@ -78,20 +83,32 @@ def report(results: dict[str, dict[str, Any]]) -> Table:
 
 
 def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
-    """Accuracy against the budget, one line for each model; the last point has no budget."""
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    """Accuracy against the budget: a line for each engine, rings for the checkpoints they were made from."""
+    places = [NO_BUDGET if budget is None else budget for budget in BUDGETS]
+    engines = [name for name in results if name.endswith("(engine)")] or list(results)
 
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    ticks = range(len(BUDGETS))
-    for name, result in results.items():
-        axes.plot(ticks, [100 * point["accuracy"] for point in result["curve"]], marker="o", label=name)
-    axes.set_xticks(ticks, ["none" if budget is None else str(budget) for budget in BUDGETS])
-    axes.set(xlabel="thinking budget (tokens)", ylabel="accuracy (%)", ylim=(0, 101))
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=120, metadata={"Software": None})
-    plt.close(figure)
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for name, colour in zip(engines, CURVES, strict=False):
+            axes.plot(places, _percent(results[name]), lw=2, color=colour, label=name)
+        for name, colour in zip([name for name in results if name not in engines], CURVES, strict=False):
+            axes.plot(places, _percent(results[name]), "o", ms=6, mfc="none", color=colour, label=name)
+        ticks = [0, 32, 64, 96, 128, NO_BUDGET]
+        axes.set_xticks(ticks, [*map(str, ticks[:-1]), "none"])
+        axes.set(xlabel="thinking budget (tokens)", ylabel="% of sums right", ylim=(0, 103), xlim=(-2, NO_BUDGET + 3))
+        axes.legend(loc="upper left")
+
+    last = "; ".join(
+        f"{name} {_percent(result)[0]:.0f} % to {_percent(result)[-1]:.0f} %" for name, result in results.items()
+    )
+    alt = (
+        f"Share of held-out sums answered right, which rises with the thinking budget from none to 128 tokens: {last}."
+    )
+    path.write_text(svg_file(draw, (6.4, 3.4), alt), encoding="utf-8")
+
+
+def _percent(result: dict[str, Any]) -> list[float]:
+    return [100 * point["accuracy"] for point in result["curve"]]
 
 
 def answerer(folder: Path) -> Answerer:
@@ -108,11 +125,13 @@ def answerer(folder: Path) -> Answerer:
 def main() -> None:
     """Parse the command line, measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", type=Path, help="engines or checkpoints")
+    parser.add_argument("folders", nargs="*", type=Path, help="engines or checkpoints; none, with --add, draws again")
     parser.add_argument("--problems", type=int, default=200, help="held-out problems to ask (default 200)")
     parser.add_argument("--output", type=Path, default=Path("tiny-accuracy"), help="path of the results, no suffix")
     parser.add_argument("--add", action="store_true", help="keep the models that OUTPUT.json already holds")
     options = parser.parse_args()
+    if not options.folders and not options.add:
+        parser.error("expected engines or checkpoints to measure")
     tested = held_out_problems(options.problems)
     stored = options.output.with_name(options.output.name + ".json")
     results = json.loads(stored.read_text(encoding="utf-8")) if options.add else {}
@@ -122,7 +141,7 @@ def main() -> None:
     Console().print(report(results))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     stored.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    plot(results, options.output.with_name(options.output.name + ".png"))
+    plot(results, options.output.with_name(options.output.name + ".svg"))
 
 
 if __name__ == "__main__":

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import os
-import tempfile
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qwen3_compile.drawing import CURVES, LIMIT, svg
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
@@ -28,13 +25,6 @@ SAME = 0.03  # decades: curves that lie closer everywhere are one curve to the e
 DECADES = 5  # of the largest distance, that an axis shows
 SIZE = 4.6, 3.0  # inches: about the width of a telephone, where its text is as large as the page's
 
-# Colours that no drawing has, and the page's that take their places.
-INK, FAINT, LIMIT = "#010203", "#010204", "#010205"
-CURVES = ("#010206", "#010207", "#010208", "#010209")
-COLOURS = {INK: "var(--ink)", FAINT: "var(--faint)", LIMIT: "var(--bad)"} | {
-    curve: f"var(--curve-{number})" for number, curve in enumerate(CURVES, start=1)
-}
-
 
 @dataclass(frozen=True)
 class Plot:
@@ -43,20 +33,6 @@ class Plot:
     title: str
     alt: str
     svg: str
-
-
-def _import_matplotlib() -> ModuleType:
-    """Import matplotlib without leaving its list of fonts below HOME; the plots use the font that it brings."""
-    given = os.environ.get("MPLCONFIGDIR")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["MPLCONFIGDIR"] = given or folder
-        try:
-            import matplotlib as mpl
-            import matplotlib.font_manager
-        finally:
-            if given is None:
-                del os.environ["MPLCONFIGDIR"]
-    return mpl
 
 
 def draw(report: AccuracyReport, contract: Accuracy) -> list[Plot]:
@@ -98,33 +74,7 @@ def distances(report: AccuracyReport, entry: PositionSeries) -> NDArray[np.float
 
 
 def _plot(title: str, alt: str, draw_on: Callable[[Axes], None]) -> Plot:
-    mpl = _import_matplotlib()
-    settings = {
-        "svg.hashsalt": "qwen3-compile",  # with no date: identical reports must be identical files
-        "svg.fonttype": "none",
-        "font.size": 9,
-        "font.family": "sans-serif",
-        "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT, "xtick.color": INK, "ytick.color": INK,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": FAINT,
-        "grid.linewidth": 0.4, "axes.axisbelow": True, "legend.frameon": False, "xtick.minor.size": 0,
-        "ytick.minor.size": 0,
-    }  # fmt: skip
-    with mpl.rc_context(settings):
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=SIZE, layout="constrained")
-        figure.patch.set_visible(False)
-        axes = figure.subplots()
-        axes.patch.set_visible(False)
-        draw_on(axes)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = buffer.getvalue()
-    svg = text[text.index("<svg") :]
-    for sentinel, colour in COLOURS.items():
-        svg = svg.replace(sentinel, colour)
-    label = f'<svg role="img" aria-label="{escape(alt)}"'
-    return Plot(title, alt, svg.replace("<svg", label, 1))
+    return Plot(title, alt, svg(lambda figure: draw_on(figure.subplots()), SIZE, alt))
 
 
 def _angle(cosine: float | None) -> float | None:

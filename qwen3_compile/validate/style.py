@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-STYLE = """
-:root { --paper: #fff; --ink: #1d1d24; --faint: #c9c9d2; --soft: #f3f3f6; --good: #136f3a; --bad: #b3141f;
-  --mark: #ffe58a; --curve-1: #2a6f97; --curve-2: #c2571a; --curve-3: #5b8c3e; --curve-4: #8a4fa3 }
-@media (prefers-color-scheme: dark) { :root { --paper: #16171b; --ink: #e4e4ea; --faint: #4a4b55; --soft: #212228;
-  --good: #62c98c; --bad: #ff7b72; --mark: #6b5a12; --curve-1: #6cb6e4; --curve-2: #f0a060; --curve-3: #9ccc7c;
-  --curve-4: #c99be0 } }
+from qwen3_compile.drawing import palette
+
+STYLE = (
+    palette()
+    + """:root { --soft: #f3f3f6; --good: #136f3a; --mark: #ffe58a }
+@media (prefers-color-scheme: dark) { :root { --soft: #212228; --good: #62c98c; --mark: #6b5a12 } }
 body { font: 15px/1.5 system-ui, sans-serif; background: var(--paper); color: var(--ink); max-width: 64rem;
   margin: 1.5rem auto; padding: 0 1rem; overflow-wrap: anywhere }
 h1 { font-size: 1.6rem; margin-bottom: 0 } h2 { font-size: 1.2rem; margin-top: 2.2rem }
@@ -31,3 +31,4 @@ small { display: block; opacity: .75 }
 @media (max-width: 30rem) { td, th { padding: .2rem .35rem } body { padding: 0 .7rem } }
 dl { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; gap: .2rem 1rem } dd { margin: 0 }
 """
+)

@@ -8,6 +8,7 @@ from peers.contenders import AVX2, CONTENDERS
 from peers.goals import GOALS, of_bandwidth, rivals, times
 from peers.machine import parse_cpuinfo
 from peers.measuring import Ceiling, Durations, Lengths, Prompts, greedy, measure
+from peers.plots import BARS, ranked, write_plots
 from peers.report import engine_table, goal_table, in_unit
 from peers.results import MACHINE, Results, read_results, write_results
 from peers.rounds import rotated
@@ -157,3 +158,28 @@ def test_a_processor_is_described_by_what_linux_tells_of_it(text, expected):
 def test_no_prompt_comes_twice():
     prompts = Prompts(0)
     assert not np.array_equal(prompts.draw(16), prompts.draw(16))
+
+
+def test_bars_are_named_after_engines_sorted_and_at_most_six(tmp_path):
+    rates = {one.name: {**RATES, "prefill": 10.0 * number} for number, one in enumerate(CONTENDERS, start=1)}
+    found = results(rates)
+    for checkpoint in BARS:
+        shown = ranked(found, checkpoint, "prefill")
+        assert 2 <= len(shown) <= 6
+        assert [rate for _, _, rate in shown] == sorted((rate for _, _, rate in shown), reverse=True)
+        assert {name for bar, name, _ in shown for name in bar.contenders} <= set(rates)
+    by_label = {bar.label: name for bar, name, _ in ranked(found, "dense", "prefill")}
+    assert by_label["llama.cpp Q4_0"] == "llama-q4_0-fa"  # the faster of its two settings
+    paths = write_plots(found, tmp_path)
+    assert [path.name for path in paths] == ["comparison-dense.svg", "comparison-moe.svg"]
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        assert not [one.name for one in CONTENDERS if f">{one.name}<" in text]
+        assert ">llama.cpp Q4_0</text>" in text
+
+
+def test_what_was_not_measured_has_no_bar():
+    assert [bar.label for bar, _, _ in ranked(results({"genai-int4-g32": RATES}), "dense", "prefill")] == [
+        "onnxruntime-genai, groups of 32"
+    ]
+    assert ranked(results({}), "moe", "prefill") == []
