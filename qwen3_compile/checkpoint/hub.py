@@ -31,7 +31,7 @@ from qwen3_compile.checkpoint.digest import file_digest
 from qwen3_compile.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 # The first is httpx's or httpx2's, whichever this version of huggingface_hub stands on.
 _FAILURES = (errors.HTTPError, OSError, ValueError)  # type: ignore[attr-defined]
@@ -114,22 +114,61 @@ def hub_snapshot(repo: str, revision: str, *, cache_dir: Path | None = None) -> 
         CheckpointError: no such repository or revision, no access to it, or offline and nothing cached.
     """
     cache = Path(cache_dir if cache_dir is not None else constants.HF_HUB_CACHE).expanduser()
+    found = _asked(repo, revision)
+    if isinstance(found, str):
+        return _cached_snapshot(repo, revision, cache, found)
+    commit, sizes = found
+    snapshot = HubSnapshot(repo, commit, frozenset(sizes), cache)
+    _remember_revision(snapshot, revision)
+    return snapshot
+
+
+@dataclass(frozen=True)
+class HubListing:
+    """The files of one commit.
+
+    Attributes:
+        commit: the full commit hash.
+        sizes: bytes by name.
+        cached: the files that need no download.
+    """
+
+    commit: str
+    sizes: Mapping[str, int]
+    cached: frozenset[str]
+
+
+def hub_listing(repo: str, revision: str, *, cache_dir: Path | None = None) -> HubListing | None:
+    """List the files of a revision without writing anything; None when the hub cannot be reached.
+
+    Raises:
+        CheckpointError: no such repository or revision, or no access to it.
+    """
+    found = _asked(repo, revision, sizes=True)
+    if isinstance(found, str):
+        return None
+    commit, sizes = found
+    cache = Path(cache_dir if cache_dir is not None else constants.HF_HUB_CACHE).expanduser()
+    folder = HubSnapshot(repo, commit, None, cache).folder
+    return HubListing(commit, sizes, frozenset(name for name in sizes if (folder / name).is_file()))
+
+
+def _asked(repo: str, revision: str, *, sizes: bool = False) -> tuple[str, dict[str, int]] | str:
+    """The commit of a revision and its files, of size 0 unless asked for; or why the hub cannot be reached."""
     uri = f"hf://{repo}@{revision}"
     if ".." in revision:  # git allows no such name, and the cache has a file of this name
         raise CheckpointError(f"{uri}: {revision!r} is not the name of a revision")
     try:
-        info = HfApi(endpoint=_endpoint()).model_info(repo, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        info = HfApi(endpoint=_endpoint()).model_info(
+            repo, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT, files_metadata=sizes
+        )
     except (*_FAILURES, KeyError, TypeError) as error:  # the last two: an answer that is not the hub's
         if refusal := _refusal(error):
             raise CheckpointError(f"{uri}: {refusal}") from error
-        offline = isinstance(error, OfflineModeIsEnabled)
-        return _cached_snapshot(repo, revision, cache, "HF_HUB_OFFLINE is set" if offline else _first_line(error))
-
+        return "HF_HUB_OFFLINE is set" if isinstance(error, OfflineModeIsEnabled) else _first_line(error)
     if not isinstance(info.sha, str) or not _COMMIT.fullmatch(info.sha):
         raise CheckpointError(f"{uri}: the hub resolved the revision to {info.sha!r}, which is not a commit hash")
-    snapshot = HubSnapshot(repo, info.sha, frozenset(file.rfilename for file in info.siblings or ()), cache)
-    _remember_revision(snapshot, revision)
-    return snapshot
+    return info.sha, {file.rfilename: file.size or 0 for file in info.siblings or ()}
 
 
 def _cached_snapshot(repo: str, revision: str, cache: Path, reason: str) -> HubSnapshot:

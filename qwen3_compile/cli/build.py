@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,16 +13,18 @@ import click
 from qwen3_compile import places
 from qwen3_compile.build import EngineInfo, build
 from qwen3_compile.build.cache import Cache
+from qwen3_compile.build.estimate import estimate
 from qwen3_compile.cli.building import clean_up_when_terminated, shown_progress
+from qwen3_compile.cli.estimates import show_estimate
 from qwen3_compile.cli.options import JSON
-from qwen3_compile.cli.output import print_json, remark
+from qwen3_compile.cli.output import print_json, remark, warn
 from qwen3_compile.engine.recorded import recorded_spec
 from qwen3_compile.resolve import resolve
 from qwen3_compile.spec.cautions import cautions
 from qwen3_runtime.directory import read_engine_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from qwen3_compile.spec import Spec
     from qwen3_runtime.manifest import Manifest
@@ -45,6 +49,7 @@ _UNUSED_DAYS = 30
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Default ~/.cache/qwen3-compile.")
 @click.option("--prune-cache", is_flag=True, help=f"Then remove what no build has used for {_UNUSED_DAYS} days.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each processor.")
+@click.option("--dry-run", is_flag=True, help="Only say what the build would take: download, disk, memory, time.")
 @JSON
 def command(
     spec: str | None,
@@ -57,6 +62,7 @@ def command(
     cache_dir: Path | None,
     prune_cache: bool,
     threads: int | None,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Compile MODEL into a verified engine.
@@ -68,9 +74,14 @@ def command(
         raise click.UsageError("--prune-cache has nothing to prune with --no-cache: leave one of them out")
     clean_up_when_terminated()
     locked = None if engine is None else read_engine_directory(engine)
-    what = _spec(spec, overrides, locked, engine)
+    with _downloads(dry_run=dry_run) as downloads:
+        what = _spec(spec, overrides, locked, engine, downloads)
     for caution in cautions(what):
-        remark(f"warning: {caution}")
+        warn(f"{caution}")
+    if dry_run:
+        found = estimate(what, threads=threads, cached=not no_cache)
+        print_json(asdict(found)) if as_json else show_estimate(found)
+        return
     cache = None if no_cache else cache_dir or places.cache_dir()
     with shown_progress() as progress:
         info = build(
@@ -90,9 +101,25 @@ def command(
     _tell(info, engine)
 
 
-def _spec(name: str | None, overrides: Sequence[str], locked: Manifest | None, engine: Path | None) -> Spec:
+@contextlib.contextmanager
+def _downloads(*, dry_run: bool) -> Iterator[Path | None]:
+    """Where files that decide the spec are downloaded to: the user's cache, but of a dry run nothing stays."""
+    if not dry_run:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def _spec(
+    name: str | None,
+    overrides: Sequence[str],
+    locked: Manifest | None,
+    engine: Path | None,
+    downloads: Path | None,
+) -> Spec:
     if name is not None:
-        resolved = resolve(name, overrides)
+        resolved = resolve(name, overrides, cache_dir=downloads)
         if resolved.origin:
             remark(f"spec: {resolved.origin}", style="dim")
         return resolved.spec
@@ -121,9 +148,9 @@ def _tell(info: EngineInfo, locked: Path | None) -> None:
     state = "verified" if info.manifest["verified"] else "NOT VERIFIED"
     remark(f"{info.path}: {state}, {size / 1e6:.1f} MB")
     if not info.manifest["verified"]:
-        remark("warning: this engine was not compared with PyTorch; build it without --no-validate to verify it")
+        warn("this engine was not compared with PyTorch; build it without --no-validate to verify it")
     for warning in info.plan.warnings if info.plan else ():
-        remark(f"warning: of {info.manifest['target']['backend']}: {warning}")
+        warn(f"of {info.manifest['target']['backend']}: {warning}")
     if locked is not None:
         remark(f"model, weights and tokenizer are byte for byte those of {locked}")
     for name in info.differing:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from qwen3_compile.cli.output import remark
+from qwen3_compile.cli.output import remark, verbosity
 from qwen3_compile.places import cache_dir, engines_dir
 from qwen3_runtime.errors import RequestError
 
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def shown_progress() -> Iterator[Progress]:
-    """Live bars where stderr is a terminal, else lines."""
-    from qwen3_compile.build.progress import Bars, Lines
+    """Live bars where stderr is a terminal, else lines; nothing of a quiet command, every step of a verbose one."""
+    from qwen3_compile.build.progress import Bars, Lines, Silent
 
-    if sys.stderr.isatty():
+    if verbosity() < 0:
+        yield Silent()
+    elif verbosity() > 0:
+        yield Lines(interval=0.0)
+    elif sys.stderr.isatty():
         with Bars() as bars:
             yield bars
     else:

@@ -12,6 +12,7 @@ from qwen3_compile.cli.building import engine_for
 from qwen3_compile.cli.conversation import Command, Conversation, apply, error, note, read_turn
 from qwen3_compile.cli.input import read_line
 from qwen3_compile.cli.options import MODEL_OR_ENGINE, STRICT, THREADS
+from qwen3_compile.cli.output import verbosity
 from qwen3_compile.cli.requests import bind, generation_options, require_tokenizer
 from qwen3_compile.cli.run import stream
 from qwen3_compile.terminal import write, write_aside
@@ -41,7 +42,7 @@ def command(
         require_tokenizer(opened)
         if sys.stdin.isatty():
             note(f"{opened.manifest.name} · /help lists the commands, Ctrl-D leaves")
-        _converse(opened, Conversation(generation, system=system), hide_thinking=hide_thinking)
+        _converse(opened, Conversation(generation, system=system), hide_thinking=hide_thinking or verbosity() < 0)
 
 
 def _converse(engine: Engine, talk: Conversation, *, hide_thinking: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.cli.output import remark
 from qwen3_compile.cli.requests import read_budget
-from qwen3_compile.terminal import write
+from qwen3_compile.terminal import Screen, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,7 +129,7 @@ def note(text: str) -> None:
 
 def error(text: str) -> None:
     """Say on stderr what was wrong."""
-    remark(f"error: {text}", style="red")
+    Screen(stderr=True).print(f"error: {text}", style="red")  # a quiet command tells errors too
 
 
 def _set_thinking(talk: Conversation, *, on: bool) -> None:

@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from qwen3_compile import __version__
+from qwen3_compile.cli.verbosity import with_verbosity
 
 COMMANDS = {
     "build": "Compile a model into a verified engine.",
@@ -20,6 +21,8 @@ COMMANDS = {
     "bench": "Measure an engine's speed and memory on this machine.",
     "specs": "List, show, check and begin specs.",
     "doctor": "Check what this machine can build and run.",
+    "version": "Print the version.",
+    "help": "Show the help of a command.",
 }
 
 
@@ -45,7 +48,7 @@ class LazyGroup(click.Group):
         command = import_module(f"qwen3_compile.cli.{cmd_name}").command
         if not isinstance(command, click.Command):
             raise TypeError(f"qwen3_compile.cli.{cmd_name}.command is not a click command")
-        return command
+        return with_verbosity(command)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete commands from the table and options from click, importing no command."""
@@ -70,3 +73,6 @@ class LazyGroup(click.Group):
 def root(traceback: bool) -> None:
     """Compile Qwen3 checkpoints into verified engines, and run them with an exact thinking budget."""
     del traceback  # `failures.run` looks for it itself: it must know even when the arguments cannot be parsed
+
+
+with_verbosity(root)

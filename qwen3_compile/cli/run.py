@@ -11,7 +11,7 @@ import click
 from qwen3_compile.cli.building import engine_for
 from qwen3_compile.cli.input import whole_prompt
 from qwen3_compile.cli.options import JSON, MODEL_OR_ENGINE, STRICT, THREADS
-from qwen3_compile.cli.output import print_json, remark
+from qwen3_compile.cli.output import print_json, remark, verbosity
 from qwen3_compile.cli.requests import bind, generation_options, require_tokenizer
 from qwen3_compile.terminal import THINKING, write, write_aside
 from qwen3_runtime import Engine, Finished
@@ -73,7 +73,12 @@ def command(
         elif as_json:
             print_json(asdict(opened.chat(conversation(prompt, system, messages), **arguments)))
         else:
-            stream(opened, conversation(prompt, system, messages), arguments, hide_thinking=hide_thinking)
+            stream(
+                opened,
+                conversation(prompt, system, messages),
+                arguments,
+                hide_thinking=hide_thinking or verbosity() < 0,
+            )
 
 
 def conversation(prompt: str, system: str | None, messages: bool) -> list[dict[str, Any]]:

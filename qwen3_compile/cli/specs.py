@@ -11,7 +11,7 @@ import click
 from ruamel.yaml import YAML
 
 from qwen3_compile.cli.options import JSON
-from qwen3_compile.cli.output import print_json, remark
+from qwen3_compile.cli.output import print_json, remark, warn
 from qwen3_compile.errors import SpecError
 from qwen3_compile.resolve import resolve
 from qwen3_compile.resolve.argument import identified, shipped_source
@@ -82,7 +82,7 @@ def check_specs(specs: Sequence[str], overrides: Sequence[str]) -> None:
             spec = resolve(name, overrides).spec
             write(f"{name}: {spec.name} is valid\n")
             for caution in cautions(spec):
-                remark(f"warning: {name}: {caution}")
+                warn(f"{name}: {caution}")
         except SpecError as error:
             errors.append(str(error))
     if errors:

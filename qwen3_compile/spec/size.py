@@ -61,23 +61,29 @@ def parameter_counts(architecture: Architecture, *, has_head: bool = True) -> tu
     return total, total - count.idle_experts
 
 
-def weight_bytes(architecture: Architecture, precision: Precision, *, has_head: bool = True) -> int:
-    """Return an upper estimate of the bytes of an engine's weights; tied matrices of one format are stored once."""
+def weight_bytes(
+    architecture: Architecture, precision: Precision, *, has_head: bool = True, scale_bits: int = _SCALE_BITS
+) -> int:
+    """Return an upper estimate of the bytes of an engine's weights; tied matrices of one format are stored once.
+
+    `scale_bits` are those of the scale of a group of integers.
+    """
     count = count_parameters(architecture, has_head=has_head)
     head = count.head
     if has_head and architecture.tie_word_embeddings and precision.lm_head != precision.embedding:
         head = count.embedding
     bits = (
-        count.matrices * _bits(precision.weights)
-        + count.embedding * _bits(precision.embedding)
-        + head * _bits(precision.lm_head)
+        count.matrices * _bits(precision.weights, scale_bits)
+        + count.embedding * _bits(precision.embedding, scale_bits)
+        + head * _bits(precision.lm_head, scale_bits)
         + count.small * 32
     )
     return round(bits / 8)
 
 
-def _bits(weight_format: WeightFormat) -> float:
+def _bits(weight_format: WeightFormat, scale_bits: int) -> float:
     bits, kind = _ELEMENT_BITS[weight_format.kind], weight_format.kind
-    shared = weight_format.group_size if kind in ("int8", "int4") else 0
-    shared = shared or _SHARED.get(kind, 0)
+    if kind in ("int8", "int4") and weight_format.group_size:
+        return bits + scale_bits / weight_format.group_size
+    shared = _SHARED.get(kind, 0)
     return bits + _SCALE_BITS / shared if shared else bits

@@ -1,0 +1,156 @@
+"""What a build will take, before it begins: download, disk, memory and time. Nothing is written.
+
+Sizes follow from the spec's dimensions and formats. Memory and time are rough; their rules and the measurements that
+they come from are in docs/building.md.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qwen3_compile.checkpoint.directory import CONFIG, MODEL_ASSETS, TOKENIZER_ASSETS, TOKENIZER_SOURCES, find_assets
+from qwen3_compile.checkpoint.shards import INDEX, SINGLE
+from qwen3_compile.contents import CACHE_BYTES
+from qwen3_compile.spec import FolderSource, HubSource, parse_source
+from qwen3_compile.spec.size import parameter_counts, weight_bytes
+from qwen3_runtime.manifest import TENSORRT
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+    from qwen3_compile.spec import Spec
+    from qwen3_graphs.architecture import Architecture
+
+_PAGE = 4096  # every tensor of weights.bin begins on one
+_PROGRAM = 300e6  # the process with its libraries, before it works
+_PACKED = 2.4  # bytes at the peak of packing for each byte of the largest matrix in bfloat16
+_REFERENCE = 1.3  # bytes at the peak of validation for each byte of a layer in float32
+_RATE = 11e6  # parameters a second and thread: 30.5e9 in 1,382 s on two
+_START = 10.0  # seconds of imports and of the trace
+_TIME_BASIS = "10 s and 11 million parameters a second and thread, measured on a 2-core x86-64; within a factor of 3"
+_TEXT_FILES = (*TOKENIZER_ASSETS, *TOKENIZER_SOURCES, *MODEL_ASSETS)
+_KV_BYTES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a build will take; sizes in bytes.
+
+    Attributes:
+        name: of the engine.
+        source: of the weights; a revision on the hub as its commit, where the hub can be asked.
+        parameters: of the model.
+        download_bytes: what the Hugging Face cache does not hold yet; None where the hub cannot be asked.
+        engine_bytes: the engine.
+        cache_bytes: what the build cache takes beside it, where this build is not in it yet.
+        disk_bytes: all three together.
+        memory_bytes: the process at its peak.
+        seconds: without the download.
+        threads: that `seconds` counts on.
+        time_basis: where `seconds` comes from.
+        max_context: tokens of a sequence.
+        kv_cache_bytes_per_sequence: keys and values of a sequence of `max_context` tokens.
+    """
+
+    name: str
+    source: str
+    parameters: int
+    download_bytes: int | None
+    engine_bytes: int
+    cache_bytes: int
+    disk_bytes: int
+    memory_bytes: int
+    seconds: float
+    threads: int
+    time_basis: str
+    max_context: int
+    kv_cache_bytes_per_sequence: int
+
+
+def estimate(spec: Spec, *, threads: int | None = None, cached: bool = True, hub_cache: Path | None = None) -> Estimate:
+    """Estimate a build. The hub, where the source is there, is asked for sizes of files and nothing else.
+
+    Args:
+        spec: what would be built.
+        threads: of the build; default is one for each processor.
+        cached: results of stages are kept.
+        hub_cache: the Hugging Face cache; default is the user's.
+
+    Raises:
+        CheckpointError: the hub knows no such repository or revision.
+    """
+    architecture, has_head = spec.graph_architecture(), spec.model.task != "embedding"
+    threads = threads or len(os.sched_getaffinity(0))
+    source, download, text = _source(spec, hub_cache)
+    scale_bits = 16 if spec.target.backend == "ort-cpu" else 32
+    weights = weight_bytes(architecture, spec.graph_precision(), has_head=has_head, scale_bits=scale_bits)
+    weights += _tables(spec)
+    copies = 2 if spec.target.backend in TENSORRT else 1  # a plan holds the weights again
+    engine, kept = copies * weights + text, copies * weights if cached else 0
+    parameters = parameter_counts(architecture, has_head=has_head)[0]
+    return Estimate(
+        name=spec.name,
+        source=source,
+        parameters=parameters,
+        download_bytes=download,
+        engine_bytes=engine,
+        cache_bytes=kept,
+        disk_bytes=engine + kept + (download or 0),
+        memory_bytes=round(_PROGRAM + _peak(architecture)),
+        seconds=round(_START + parameters / (_RATE * threads), 1),
+        threads=threads,
+        time_basis=_TIME_BASIS,
+        max_context=spec.limits.max_context,
+        kv_cache_bytes_per_sequence=_cache_bytes(spec) * spec.limits.max_context,
+    )
+
+
+def _source(spec: Spec, hub_cache: Path | None) -> tuple[str, int | None, int]:
+    """The source, bytes to download, and bytes of the text files that go into the engine."""
+    source = parse_source(spec.model.source)
+    if isinstance(source, HubSource):
+        from qwen3_compile.checkpoint.hub import hub_listing
+
+        listing = hub_listing(source.repo, source.revision, cache_dir=hub_cache)
+        if listing is None:
+            return str(source), None, 0
+        needed = [name for name in listing.sizes if _is_needed(name, listing.sizes)]
+        missing = sum(listing.sizes[name] for name in needed if name not in listing.cached)
+        text = sum(listing.sizes.get(name, 0) for name in (*TOKENIZER_ASSETS, *MODEL_ASSETS))
+        return str(HubSource(source.repo, listing.commit)), missing, text
+    if isinstance(source, FolderSource):
+        folder = spec.base_dir / source.path.expanduser()
+        assets = find_assets(folder, TOKENIZER_ASSETS + MODEL_ASSETS)
+        return str(source), 0, sum(path.stat().st_size for path in assets.values())
+    return str(source), 0, 0
+
+
+def _is_needed(name: str, names: Collection[str]) -> bool:
+    """Whether a build downloads a file of a repository; which shards an index names is not looked up."""
+    if name in (CONFIG, *_TEXT_FILES, SINGLE):
+        return True
+    return SINGLE not in names and (name == INDEX or ("/" not in name and name.endswith(".safetensors")))
+
+
+def _tables(spec: Spec) -> int:
+    """Bytes of `weights.bin` that are no weights: cosines, sines, and what fills the pages."""
+    a = spec.model.architecture
+    return 4 * spec.limits.max_context * a.head_dim + a.num_hidden_layers * 8 * _PAGE // 2
+
+
+def _peak(a: Architecture) -> float:
+    """Bytes at the peak: of packing, by its largest matrix, or of validation, by a layer of the reference."""
+    matrix = max(a.vocab_size * a.hidden_size, a.hidden_size * (a.moe_intermediate_size or a.intermediate_size))
+    attention = 2 * a.hidden_size * a.head_dim * (a.num_attention_heads + a.num_key_value_heads)
+    mlp = 3 * a.hidden_size * (a.num_experts * a.moe_intermediate_size if a.is_moe else a.intermediate_size)
+    return max(_PACKED * 2 * matrix, _REFERENCE * 4 * (attention + mlp))
+
+
+def _cache_bytes(spec: Spec) -> int:
+    """Bytes of keys and values that a token takes; of int8 with a float32 scale for each head."""
+    a, kind = spec.model.architecture, spec.precision.kv_cache
+    row = a.head_dim * CACHE_BYTES[_KV_BYTES[kind]] + (4 if kind == "int8" else 0)
+    return 2 * a.num_hidden_layers * a.num_key_value_heads * row

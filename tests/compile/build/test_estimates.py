@@ -1,0 +1,110 @@
+"""What `build --dry-run` says, held to what builds took."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from qwen3_compile.build.estimate import estimate
+from qwen3_compile.cli import main
+from qwen3_compile.cli.estimates import duration, size
+from qwen3_compile.contents import cache_bytes_per_token
+from qwen3_compile.spec import load_spec, parse_spec
+from qwen3_runtime.directory import read_engine_directory
+
+ROOT = Path(__file__).parents[3]
+FORMATS = [
+    ("dense", {"weights": "int8", "group_size": 32}),
+    ("dense", {"weights": "int4", "group_size": 32, "lm_head": "int8", "kv_cache": "int8"}),
+    ("dense", {"weights": "fp16"}),
+    ("moe", {"weights": "int4", "group_size": 32, "lm_head": "fp16", "embedding": "bf16"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "precision"), FORMATS)
+def test_sizes_are_those_of_the_engine_that_is_built(make, spec_of, checkpoints, kind, precision):
+    found = estimate(parse_spec(spec_of(checkpoints / kind, kind, precision=precision)))
+    built, _ = make(kind, precision=precision, options={"validate": False})
+    files = built.manifest["files"]
+    weights = files["weights.bin"]["size"]
+    # Pages that are filled up weigh much in a model as small as this.
+    assert found.cache_bytes == pytest.approx(weights, rel=0.25)
+    assert found.engine_bytes - found.cache_bytes == sum(
+        files[name]["size"] for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
+    )
+    io = read_engine_directory(built.path).io
+    assert found.kv_cache_bytes_per_sequence == cache_bytes_per_token(io) * found.max_context
+
+
+@pytest.mark.parametrize(
+    ("spec", "weights", "peak", "seconds"),  # of docs/building.md: weights.bin, memory, two threads
+    [("qwen3-0.6b", 381e6, 739e6, 46), ("qwen3-1.7b", 1084e6, 1470e6, 170), ("qwen3-30b-a3b", 17.54e9, 3.14e9, 1382)],
+)
+def test_rules_agree_with_the_measured_builds(spec, weights, peak, seconds):
+    overrides = ["model.source=synthetic://0", *(["precision.lm_head=int4", "precision.embedding=int4"] * (peak < 2e9))]
+    found = estimate(load_spec(ROOT / "specs" / f"{spec}.yaml", overrides), threads=2)
+    assert found.engine_bytes == pytest.approx(weights, rel=0.1)
+    assert found.memory_bytes - 300e6 == pytest.approx(peak, rel=0.1)
+    assert seconds / 3 < found.seconds < seconds * 3
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """A user without caches, in an empty folder."""
+    for name in ("HOME", "XDG_CACHE_HOME", "QWEN3_COMPILE_CACHE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path
+
+
+def test_a_dry_run_counts_the_files_that_are_not_cached_and_writes_nothing(fresh, serve_hub, checkpoints, capsys):
+    files = {path.name: path.read_bytes() for path in (checkpoints / "dense").iterdir()}
+    hub = serve_hub(files | {"original.pth": b"x" * 10_000})
+    assert main(["build", "test/tiny", "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    needed = {name: len(content) for name, content in files.items() if name not in ("original.pth", "README.md")}
+    assert found["source"] == f"hf://test/tiny@{hub.commit}"
+    assert found["download_bytes"] == sum(needed.values())
+    assert found["disk_bytes"] == found["download_bytes"] + found["engine_bytes"] + found["cache_bytes"]
+    assert not list((fresh / "home").iterdir())
+    assert not list((fresh / "here").iterdir())
+    assert not hub.downloads("model.safetensors")
+    cached = fresh / "home" / "hub" / "models--test--tiny" / "snapshots" / hub.commit / "model.safetensors"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(files["model.safetensors"])
+    assert main(["build", "test/tiny", "--dry-run", "--json", "--no-cache"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["download_bytes"] == found["download_bytes"] - len(files["model.safetensors"])
+    assert again["cache_bytes"] == 0
+
+
+@pytest.mark.usefixtures("fresh")
+def test_without_the_hub_the_download_is_unknown_and_the_rest_is_said(monkeypatch, capsys):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    assert main(["build", "Qwen/Qwen3-0.6B", "--dry-run", "-q"]) == 0
+    captured = capsys.readouterr()
+    lines = dict(line.split(None, 1) for line in captured.out.splitlines())
+    assert lines["download"] == "unknown: the hub cannot be reached"
+    assert set(lines) == {"model", "source", "download", "engine", "disk", "memory", "time", "KV"}
+    assert re.match(r"roughly \d+ (s|min) on \d+ threads \(10 s and 11 million", lines["time"])
+    assert captured.err == ""
+
+
+def test_an_unknown_repository_is_refused(fresh, serve_hub, capsys):
+    serve_hub({"config.json": b"{}"})
+    assert main(["build", "test/other", "--dry-run"]) == 1
+    assert "no such repository" in capsys.readouterr().err
+    assert not list((fresh / "home").iterdir())
+
+
+def test_sizes_and_durations_read_well():
+    assert [size(n) for n in (0, 999, 1000, 999_499, 1_234_567, 17.54e9, 2e12)] == [
+        "0 B", "999 B", "1 kB", "999 kB", "1.23 MB", "17.5 GB", "2 TB",
+    ]  # fmt: skip
+    assert [duration(s) for s in (0.2, 89, 100, 5399, 7200)] == ["1 s", "89 s", "2 min", "90 min", "2.0 h"]
