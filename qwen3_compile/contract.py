@@ -112,7 +112,11 @@ class Verdict:
 
 
 def judge(
-    contract: Mapping[str, Any], output: str, summary: Mapping[str, Any] | None, greedy: Sequence[Mapping[str, Any]]
+    contract: Mapping[str, Any],
+    output: str,
+    summary: Mapping[str, Any] | None,
+    greedy: Sequence[Mapping[str, Any]],
+    rotation: Mapping[str, Any] | None = None,
 ) -> list[Verdict]:
     """Hold figures to a contract.
 
@@ -121,10 +125,11 @@ def judge(
         output: `logits` or `hidden`; the latter have no probabilities, and limits on those say nothing of them.
         summary: the summary of `accuracy.json`, an infinity perhaps as a string; None for an engine without one.
         greedy: the greedy continuations of `accuracy.json`.
+        rotation: of `accuracy.json`; its limit is the cache's, not the spec's.
 
     Returns:
-        A verdict for each limit that is set, in a fixed order. A figure that was not measured, or is not a number,
-        breaks its limit.
+        A verdict for each limit that is set, in a fixed order, and one for the rotation. A figure that was not
+        measured, or is not a number, breaks its limit.
     """
     found = []
     for limit in LIMITS:
@@ -136,6 +141,12 @@ def judge(
             measured, note = _greedy(greedy)
         passed = None if summary is None else note == WHOLE or _holds(measured, limit.comparison, bound)
         found.append(Verdict(limit.figure, figure.name, measured, limit.comparison, bound, limit.key, passed, note))
+    if rotation is not None:
+        error, bound = number(rotation["error"]), rotation["limit"]
+        note = f"at {rotation['position']:,}"
+        found.append(
+            Verdict("rotation", "RoPE error", error, "<=", bound, "rotation", _holds(error, "<=", bound), note)
+        )
     return found
 
 

@@ -40,7 +40,7 @@ def describe(engine: Path, *, strict: bool = True) -> dict[str, Any]:
     graph, report = read_graph(engine), _report(engine)
     summary = current_names(report["summary"]) if report else None
     contract = manifest.spec.get("accuracy") or {}
-    verdicts = judge(contract, manifest.io.output, summary, report.get("greedy", []))
+    verdicts = judge(contract, manifest.io.output, summary, report.get("greedy", []), report.get("rotation"))
     return {
         "name": manifest.name,
         "source": manifest.source["uri"],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.contract import judge
 from qwen3_compile.errors import AccuracyError
+from qwen3_compile.validate.rotation import Rotation
 from qwen3_compile.validate.worst import Guess, WorstPosition
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class AccuracyReport:
     """Everything that validation measured on one engine.
 
     `executed` says what gave the figures, where that is not the engine as it runs in production, and `machine` on what
-    processor.
+    processor. `rotation` is None where the engine does not show its keys.
     """
 
     output: str
@@ -107,16 +108,20 @@ class AccuracyReport:
     executed: str | None = None
     worst_positions: list[WorstPosition] = field(default_factory=list)
     machine: str | None = None
+    rotation: Rotation | None = None
 
     def verdicts(self, contract: Accuracy) -> list[Verdict]:
         """Each limit of the contract beside what was measured."""
         summary = {**asdict(self.summary), "perplexity_ratio": self.summary.perplexity_ratio}
-        return judge(contract.model_dump(), self.output, summary, [asdict(entry) for entry in self.greedy])
+        greedy = [asdict(entry) for entry in self.greedy]
+        rotation = None if self.rotation is None else asdict(self.rotation)
+        return judge(contract.model_dump(), self.output, summary, greedy, rotation)
 
     def violations(self, contract: Accuracy) -> list[str]:
         """Each broken limit as one line: the figure, the limit and the worst position."""
         where = f"worst: {self.worst.case}, {self.worst.mode}, position {self.worst.position}: {self.worst.value:.4g}"
-        return [f"{verdict.failure} ({where})" for verdict in self.verdicts(contract) if not verdict.passed]
+        broken = [verdict for verdict in self.verdicts(contract) if not verdict.passed]
+        return [verdict.failure + (f" ({where})" if verdict.key != "rotation" else "") for verdict in broken]
 
     def check(self, contract: Accuracy) -> None:
         """Raise `AccuracyError`, one line naming every broken limit, unless the contract holds."""
@@ -152,6 +157,7 @@ def read_json(data: dict[str, Any]) -> AccuracyReport:
         executed=data.get("executed"),
         worst_positions=[_worst_position(entry) for entry in positions],
         machine=data.get("machine"),
+        rotation=None if data.get("rotation") is None else Rotation(**_restored(data["rotation"])),
     )
 
 

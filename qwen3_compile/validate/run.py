@@ -23,6 +23,7 @@ from qwen3_compile.validate.report import (
     Worst,
     write_json,
 )
+from qwen3_compile.validate.rotation import measure_rotation
 from qwen3_compile.validate.worst import Furthest
 from qwen3_runtime import Engine
 from qwen3_runtime.manifest import TENSORRT
@@ -125,6 +126,8 @@ def measure(
             tell(f"comparing {mode}: {', '.join(cases[number].name for number in numbers)}")
             measured += _compare(mode, numbers, rows, cases, hidden, reference, io.live_vocab_size, furthest)
         tokenizer = engine.tokenizer
+        tell("running a token near the end of the context")
+        rotation = measure_rotation(engine.backend, spec.graph_architecture(), io)
     greedy = [
         _greedy(case, tokens, states, reference, io.live_vocab_size, tokenizer)
         for (case, tokens), states in zip(continued, hidden[len(cases) :], strict=True)
@@ -134,6 +137,7 @@ def measure(
         executed=ON_CPU if on_cpu else None,
         worst_positions=furthest.positions({case.name: case.ids for case in cases}, tokenizer),
         machine=processor(),
+        rotation=rotation,
     )
 
 

@@ -100,5 +100,17 @@ class Backend(Protocol):
     def run(self, step: Step) -> Output:
         """Run one step: writes its keys and values to the cache, returns what it gives for its `logits_rows`."""
 
+    def stored_keys(self, layer: int, block: int, slot: int) -> NDArray[np.float32] | None:
+        """What the cache holds as the keys of one token, float32 [kv_heads, head_dim]; for validation.
+
+        Args:
+            layer: of the model, from 0.
+            block: of the cache.
+            slot: place of the token in the block.
+
+        Returns:
+            A copy; None where the cache is on a device.
+        """
+
     def close(self) -> None:
         """Free the session and the cache. The backend must not be used afterwards."""

@@ -14,6 +14,7 @@ from qwen3_runtime.backends.session import (
     import_onnxruntime,
     no_cache_memory,
     open_session,
+    widened,
 )
 from qwen3_runtime.errors import EngineError
 from qwen3_runtime.manifest import TENSORRT
@@ -112,6 +113,11 @@ class OrtBackend:
                 results[call.results] = output[: len(call.results)]
         self._filled[step.block_table[:, 0]] = ends
         return Output(results)
+
+    def stored_keys(self, layer: int, block: int, slot: int) -> NDArray[np.float32] | None:
+        """The keys of one token; see `Backend.stored_keys`."""
+        keys = self._memory[f"{layer}.key"]
+        return widened(keys[block, :, slot]) if isinstance(keys, np.ndarray) else None
 
     def close(self) -> None:
         """Free the session and the cache."""

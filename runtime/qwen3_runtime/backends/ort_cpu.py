@@ -105,6 +105,12 @@ class OrtCpuBackend:
             raise EngineError(f"ONNX Runtime failed in a step: {first_line(error)}") from error
         return output
 
+    def stored_keys(self, layer: int, block: int, slot: int) -> NDArray[np.float32]:
+        """The keys of one token; see `Backend.stored_keys`."""
+        keys: NDArray[np.float32] = self._cache[f"kv.{layer}"][block, 0, :, slot].astype(np.float32)
+        scales = self._cache.get(f"kv_scales.{layer}")
+        return keys if scales is None else keys * scales[block, 0, :, slot, None]
+
     def close(self) -> None:
         """Free the session and the cache."""
         self._closed = True

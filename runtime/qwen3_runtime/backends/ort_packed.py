@@ -13,6 +13,7 @@ from qwen3_runtime.backends.session import (
     first_line,
     no_cache_memory,
     open_session,
+    widened,
 )
 from qwen3_runtime.cache import blocks_for
 from qwen3_runtime.errors import EngineError
@@ -95,6 +96,10 @@ class OrtPackedBackend:
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed in a step: {first_line(error)}") from error
         return Output(output)
+
+    def stored_keys(self, layer: int, block: int, slot: int) -> NDArray[np.float32]:
+        """The keys of one token; see `Backend.stored_keys`."""
+        return widened(self._cache[layer][block, 0, :, slot])
 
     def close(self) -> None:
         """Free the session and the cache."""

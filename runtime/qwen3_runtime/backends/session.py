@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
 # Providers that run on a device of their own, and its name.
 _DEVICES = {"CUDAExecutionProvider": "cuda"}
 
@@ -199,6 +201,13 @@ def check_signature(
                     f"model.onnx: {value.name!r} has shape {value.shape}, the manifest means {size} "
                     f"on axis {axis}; build the engine again"
                 )
+
+
+def widened(stored: NDArray[Any]) -> NDArray[np.float32]:
+    """Values of a cache as float32, a copy; uint16 stands for bfloat16, as in `CACHE_TYPES`."""
+    if stored.dtype == np.uint16:
+        return (stored.astype(np.uint32) << 16).view(np.float32)
+    return stored.astype(np.float32)
 
 
 def no_cache_memory(shape: tuple[int, ...]) -> EngineError:

@@ -139,7 +139,8 @@ def test_inspect_and_doctor_print_for_people(engine, capsys):
 
 def test_inspect_and_validate_show_each_limit_beside_its_own_figure(engine, capsys):
     """A limit on a mean must not stand beside the largest value."""
-    summary = json.loads((engine / "accuracy.json").read_text(encoding="utf-8"))["summary"]
+    accuracy = json.loads((engine / "accuracy.json").read_text(encoding="utf-8"))
+    summary = accuracy["summary"]
     code, document, _ = run(capsys, "inspect", engine, "--json")
     found = json.loads(document)
     assert code == 0
@@ -148,8 +149,10 @@ def test_inspect_and_validate_show_each_limit_beside_its_own_figure(engine, caps
         ("max_kl", "mean_kl", "<=", True),
         ("min_top1_agreement", "top1_agreement", ">=", True),
         ("max_perplexity_ratio", "perplexity_ratio", "<=", True),
+        ("rotation", "rotation", "<=", True),
     ]
-    assert all(verdict["measured"] == summary[verdict["figure"]] for verdict in found["contract"])
+    figures = {**summary, "rotation": accuracy["rotation"]["error"]}
+    assert all(verdict["measured"] == figures[verdict["figure"]] for verdict in found["contract"])
     for command in ("inspect", "validate"):
         out = run(capsys, command, engine)[1]
         line = re.search(r"^  mean KL +([0-9.]+)  <=  0.1 +pass$", out, re.MULTILINE)

@@ -123,6 +123,9 @@ class PackedBackend:
             results = results[rows]
         return Output(results[: len(rows)])
 
+    def stored_keys(self, layer: int, block: int, slot: int) -> None:
+        """Nothing: the cache is on the GPU."""
+
     def close(self) -> None:
         """Free graphs, contexts, the plan and all memory."""
         if self._launcher is not None:

@@ -113,6 +113,9 @@ class PaddedBackend:
         self._filled[step.block_table[:, 0]] = ends
         return Output(results)
 
+    def stored_keys(self, layer: int, block: int, slot: int) -> None:
+        """Nothing: the cache is on the GPU."""
+
     def close(self) -> None:
         """Free graphs, contexts, the plan and all memory."""
         if self._launcher is not None:
