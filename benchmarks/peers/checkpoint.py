@@ -67,7 +67,7 @@ def released_config(architecture: Architecture) -> dict[str, Any]:
     a = architecture
     experts = {
         "decoder_sparse_step": 1,
-        "mlp_only_layers": [],
+        "mlp_only_layers": list(a.dense_layers),
         "moe_intermediate_size": a.moe_intermediate_size,
         "norm_topk_prob": a.norm_topk_prob,
         "num_experts": a.num_experts,

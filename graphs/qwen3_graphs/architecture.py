@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,9 @@ class YarnScaling:
 class Architecture:
     """One member of the Qwen3 family, dense (`num_experts == 0`) or mixture of experts.
 
-    Field names are those of the released `config.json`. `intermediate_size` is the dense MLP width and is
-    unused by a mixture of experts, whose experts are `moe_intermediate_size` wide. `rope_factor` is what positions are
-    divided by (linear scaling of RoPE).
+    Field names are those of the released `config.json`. `intermediate_size` is the dense MLP width and is unused where
+    every layer is a mixture of experts, which are `moe_intermediate_size` wide. `dense_layers` of a mixture have a
+    dense MLP. `rope_factor` is what positions are divided by (linear scaling of RoPE).
     """
 
     vocab_size: int
@@ -52,8 +56,18 @@ class Architecture:
     norm_topk_prob: bool = True
     yarn: YarnScaling | None = None
     rope_factor: float = 1.0
+    dense_layers: tuple[int, ...] = ()
 
     @property
     def is_moe(self) -> bool:
-        """Whether every layer's MLP is a mixture of experts."""
+        """Whether the MLP of every layer but the `dense_layers` is a mixture of experts."""
         return self.num_experts > 0
+
+    def has_experts(self, layer: int) -> bool:
+        """Whether the MLP of layer `layer`, from 0, is a mixture of experts."""
+        return self.is_moe and layer not in self.dense_layers
+
+
+def layers_without_experts(layers: int, mlp_only_layers: Collection[int], decoder_sparse_step: int) -> tuple[int, ...]:
+    """Those of a model's `layers` that `config.json` makes dense: the listed ones, and all but every so-manieth one."""
+    return tuple(layer for layer in range(layers) if layer in mlp_only_layers or (layer + 1) % decoder_sparse_step)

@@ -172,14 +172,14 @@ class MoE(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Hidden states [T, H] and one layer's cache -> the same, one layer later."""
+    """Hidden states [T, H] and one layer's cache -> the same, one layer later. `index` counts from 0."""
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, index: int) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(architecture.hidden_size, architecture.rms_norm_eps)
         self.self_attn = Attention(architecture)
         self.post_attention_layernorm = RMSNorm(architecture.hidden_size, architecture.rms_norm_eps)
-        self.mlp = MoE(architecture) if architecture.is_moe else MLP(architecture)
+        self.mlp = MoE(architecture) if architecture.has_experts(index) else MLP(architecture)
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], kv: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Run the layer; `rope` is cos and sin, `kv` its cache [blocks, 2, kv_heads, block, head_dim]."""
@@ -216,7 +216,7 @@ class Body(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.embed_tokens = Embedding(architecture)
-        self.layers = nn.ModuleList(DecoderLayer(architecture) for _ in range(architecture.num_hidden_layers))
+        self.layers = nn.ModuleList(DecoderLayer(architecture, i) for i in range(architecture.num_hidden_layers))
         self.norm = RMSNorm(architecture.hidden_size, architecture.rms_norm_eps)
 
 

@@ -59,7 +59,7 @@ def load_layer(architecture: Architecture, index: int, load: Load) -> DecoderLay
         ValueError: a weight has another shape than the architecture gives it.
     """
     prefix = names.layer_prefix(index)
-    return _assign(lambda: DecoderLayer(architecture), lambda name: load(prefix + name))
+    return _assign(lambda: DecoderLayer(architecture, index), lambda name: load(prefix + name))
 
 
 @torch.no_grad()

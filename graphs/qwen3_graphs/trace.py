@@ -1,8 +1,8 @@
 """Trace the eager model to its semantic ONNX graph, without weights.
 
-Every decoder layer is the same code, so a model of one layer is exported and its layer repeated with values and
-parameters renamed: 94 layers cost little more than one. Parameters become initialisers with a name, type and
-shape whose bytes stay in the checkpoint.
+Every decoder layer of a kind (dense, or with experts) is the same code, so a model of one layer of each kind is
+exported and its layer repeated with values and parameters renamed: 94 layers cost little more than one. Parameters
+become initialisers with a name, type and shape whose bytes stay in the checkpoint.
 """
 
 from __future__ import annotations
@@ -54,33 +54,73 @@ def trace(architecture: Architecture, *, output: Output = "logits", max_context:
     Returns:
         A model whose initialisers are external tensors at `CHECKPOINT`, without bytes.
     """
-    template = export_whole(dataclasses.replace(architecture, num_hidden_layers=1), output, max_context)
-    before, layer, after = (list(nodes) for _, nodes in groupby(template, _is_in_layer))
-    entering, leaving = before[-1].outputs[0], layer[-1].outputs[0]
-
+    templates = {
+        experts: _Template.of(_one_layer(architecture, experts=experts), output, max_context)
+        for experts in dict.fromkeys(architecture.has_experts(index) for index in range(architecture.num_hidden_layers))
+    }
+    ends = next(iter(templates.values()))  # what is around the layers is the same in all of them
     inputs, cache_dims = _step_inputs(), _cache_dims(architecture)
     graph = ir.Graph(
         inputs, [], nodes=[], opset_imports={"": schemas.OPSET, schemas.DOMAIN: schemas.VERSION}, name="qwen3"
     )
-    *step, template_cache = template.inputs
-    values = dict(zip(step, inputs, strict=True))
-    _append(graph, before, values)
+    values = dict(zip(ends.step, inputs, strict=True))
+    _append(graph, ends.before, values)
+    hidden = values[ends.entering]
     new_caches = []
     for index in range(architecture.num_hidden_layers):
+        template = templates[architecture.has_experts(index)]
         cache = _input(f"kv.{index}", ir.DataType.FLOAT, cache_dims)
         graph.inputs.append(cache)
-        local = {**values, template_cache: cache}
-        _append(graph, layer, local, index)
-        values[entering] = local[leaving]
-        new_cache = local[template.outputs[1]]
+        local = {**dict(zip(template.step, inputs, strict=True)), template.cache: cache, template.entering: hidden}
+        _append(graph, template.layer, local, index)
+        hidden = local[template.leaving]
+        new_cache = local[template.new_cache]
         new_cache.name = f"kv_out.{index}"
         new_caches.append(new_cache)
-    values[leaving] = values[entering]
-    _append(graph, after, values)
-    result = values[template.outputs[0]]
+    values[ends.leaving] = hidden
+    _append(graph, ends.after, values)
+    result = values[ends.result]
     result.name = output
     graph.outputs.extend([result, *new_caches])
     return ir.Model(graph, ir_version=11, producer_name="qwen3-compile")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Template:
+    """The exported graph of a model of one layer, cut at that layer.
+
+    Attributes:
+        step: its inputs but for the cache.
+        cache: the cache of the layer.
+        before: nodes in front of the layer; likewise `layer` and `after`.
+        entering: hidden states in front of the layer.
+        leaving: hidden states behind it.
+        result: logits or hidden states of the model.
+        new_cache: the cache with this step's keys and values.
+    """
+
+    step: tuple[ir.Value, ...]
+    cache: ir.Value
+    before: tuple[ir.Node, ...]
+    layer: tuple[ir.Node, ...]
+    after: tuple[ir.Node, ...]
+    entering: ir.Value
+    leaving: ir.Value
+    result: ir.Value
+    new_cache: ir.Value
+
+    @classmethod
+    def of(cls, architecture: Architecture, output: Output, max_context: int) -> _Template:
+        graph = export_whole(architecture, output, max_context)
+        before, layer, after = (tuple(nodes) for _, nodes in groupby(graph, _is_in_layer))
+        *step, cache = graph.inputs
+        ends = before[-1].outputs[0], layer[-1].outputs[0], *graph.outputs
+        return cls(tuple(step), cache, before, layer, after, *ends)
+
+
+def _one_layer(architecture: Architecture, *, experts: bool) -> Architecture:
+    """The model with one layer of a kind."""
+    return dataclasses.replace(architecture, num_hidden_layers=1, dense_layers=() if experts else (0,))
 
 
 def export_whole(architecture: Architecture, output: Output, max_context: int) -> ir.Graph:

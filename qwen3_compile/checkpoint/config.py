@@ -10,7 +10,7 @@ from qwen3_compile.checkpoint.float8 import check_quantization
 from qwen3_compile.checkpoint.json_file import read_json_object
 from qwen3_compile.checkpoint.rope_config import read_rope
 from qwen3_compile.errors import CheckpointError
-from qwen3_graphs.architecture import Architecture
+from qwen3_graphs.architecture import Architecture, layers_without_experts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,11 +26,12 @@ _UNSUPPORTED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ("hidden_act", ("silu",), "another activation than silu"),
     ("use_sliding_window", (False, None), "sliding-window attention"),
     ("shared_expert_intermediate_size", (0, None), "shared experts"),
-    ("mlp_only_layers", ([], None), "a mixture of experts in only some layers"),
-    ("decoder_sparse_step", (1,), "a mixture of experts in only some layers"),
     ("dual_chunk_attention_config", (None,), "dual chunk attention"),
     ("partial_rotary_factor", (1, None), "rotary embedding of a part of each head"),
 )
+
+
+_SPEC_KEYS = {"dense_layers": "layers without experts (mlp_only_layers, decoder_sparse_step)"}
 
 
 def read_architecture(path: Path) -> Architecture:
@@ -83,8 +84,12 @@ def _with_experts(dense: Architecture, config: Section) -> Architecture:
     chosen = config.integer("num_experts_per_tok")
     if chosen > experts:
         raise CheckpointError(f"{config.where}: num_experts_per_tok {chosen} exceeds num_experts {experts}")
+    without = _layers_without_experts(config, dense.num_hidden_layers)
+    if len(without) == dense.num_hidden_layers:
+        return dense
     return replace(
         dense,
+        dense_layers=without,
         num_experts=experts,
         num_experts_per_tok=chosen,
         moe_intermediate_size=config.integer("moe_intermediate_size"),
@@ -92,12 +97,23 @@ def _with_experts(dense: Architecture, config: Section) -> Architecture:
     )
 
 
+def _layers_without_experts(config: Section, layers: int) -> tuple[int, ...]:
+    listed = config.values.get("mlp_only_layers")
+    listed = [] if listed is None else listed
+    if not isinstance(listed, list) or not all(type(layer) is int and layer >= 0 for layer in listed):
+        raise CheckpointError(f"{config.where}: mlp_only_layers is {listed!r}, expected a list of layers")
+    return layers_without_experts(layers, listed, config.integer("decoder_sparse_step", default=1))
+
+
 def _refuse_unsupported(config: Section) -> None:
     if (quantization := config.section("quantization_config")) is not None:
         check_quantization(quantization.values, where=config.where)
     for key, off, feature in _UNSUPPORTED:
         if key in config.values and config.values[key] not in off:
-            raise CheckpointError(f"{config.where}: {key} is {config.values[key]!r}: {feature} is not supported")
+            raise CheckpointError(
+                f"{config.where}: {key}: expected {off[0]!r}, found {config.values[key]!r} ({feature}): not "
+                "supported; take a checkpoint that was trained without it"
+            )
     layer_types = config.values.get("layer_types") or []
     if not isinstance(layer_types, list) or any(kind != "full_attention" for kind in layer_types):
         raise CheckpointError(f"{config.where}: layer_types holds another kind than 'full_attention': not supported")
@@ -106,16 +122,18 @@ def _refuse_unsupported(config: Section) -> None:
 def check_expected(found: Architecture, expected: Architecture, *, where: str) -> None:
     """Compare what a checkpoint states with what the spec expects of it.
 
-    How RoPE is scaled is the spec's choice, and the dense width of a mixture of experts is unused: neither is compared.
+    How RoPE is scaled is the spec's choice, and the dense width is unused where every layer has experts: neither is
+    compared.
 
     Raises:
         CheckpointError: one line that names every field that differs.
     """
     ignored = {"yarn", "rope_factor"}
-    if found.is_moe and expected.is_moe:
+    if found.is_moe and expected.is_moe and not (found.dense_layers or expected.dense_layers):
         ignored.add("intermediate_size")
     differences = [
-        f"{field.name}: expected {getattr(expected, field.name)} (spec), found {getattr(found, field.name)}"
+        f"{_SPEC_KEYS.get(field.name, field.name)}: expected {getattr(expected, field.name)} (spec), found "
+        f"{getattr(found, field.name)}"
         for field in fields(Architecture)
         if field.name not in ignored and getattr(expected, field.name) != getattr(found, field.name)
     ]

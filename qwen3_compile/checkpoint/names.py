@@ -45,7 +45,7 @@ def expected_tensors(architecture: Architecture, *, has_head: bool) -> dict[str,
         shapes[layer + "self_attn.q_norm.weight"] = (a.head_dim,)
         shapes[layer + "self_attn.k_norm.weight"] = (a.head_dim,)
         shapes[layer + "post_attention_layernorm.weight"] = (hidden,)
-        if a.is_moe:
+        if a.has_experts(index):
             shapes[layer + "mlp.gate.weight"] = (a.num_experts, hidden)
             for expert in range(a.num_experts):
                 shapes |= _swiglu(f"{layer}mlp.experts.{expert}.", hidden, a.moe_intermediate_size)

@@ -95,7 +95,7 @@ class SyntheticCheckpoint:
 def _identity(architecture: Architecture) -> dict[str, Any]:
     """The architecture's fields; those that came later count only where they are used, so that hashes stay."""
     values = asdict(architecture)
-    later = {"rope_factor": 1.0}
+    later = {"rope_factor": 1.0, "dense_layers": ()}
     if values["yarn"] is not None and values["yarn"]["truncate"]:
         del values["yarn"]["truncate"]
     return {key: value for key, value in values.items() if key not in later or value != later[key]}

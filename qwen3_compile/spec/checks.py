@@ -9,7 +9,7 @@ from qwen3_compile.spec.defaults import ABSENT
 from qwen3_compile.spec.problems import Problem
 from qwen3_compile.spec.schema import INTEGER, RopeScaling
 from qwen3_compile.spec.source import HubSource, SyntheticSource, parse_source
-from qwen3_compile.spec.support import SUPPORT, TENSORRT
+from qwen3_compile.spec.support import SUPPORT, TENSORRT, heads_in_words
 from qwen3_compile.spec.tensorrt_checks import tensorrt_problems
 from qwen3_runtime.request import ANSWER_RESERVE
 
@@ -23,7 +23,10 @@ STOP_SENTENCE_TOKENS = 24  # what the runtime feeds when the thinking budget is 
 
 def cross_problems(spec: Spec) -> list[Problem]:
     """Return every way in which the keys of a spec, each valid alone, do not hold together."""
-    model, execution = (_model, _heads, _experts), (_precision, _support, cuda_problems, tensorrt_problems)
+    model, execution = (
+        (_model, _heads, _experts, _dense_layers),
+        (_precision, _support, _head_dim, cuda_problems, tensorrt_problems),
+    )
     checks = (*model, *execution, _rope_scaling, _context, _step, _chat, _accuracy)
     return [problem for check in checks for problem in check(spec)]
 
@@ -50,6 +53,17 @@ def _heads(spec: Spec) -> Iterator[Problem]:
         )
 
 
+def _head_dim(spec: Spec) -> Iterator[Problem]:
+    accepted, width = SUPPORT.get((spec.target.backend, spec.target.provider)), spec.model.architecture.head_dim
+    if accepted is None or spec.target.attention == "plugin" or width % 2:
+        return  # reported by the checks of targets, plugins and heads
+    allowed = accepted.head_dims_with(spec.precision.kv_cache)
+    if width not in allowed:
+        others = [backend for (backend, _), other in SUPPORT.items() if width in other.head_dims]
+        hint = f" (which backend {' or '.join(dict.fromkeys(others))} does)" if others else ""
+        yield _at("head_dim", f"backend {spec.target.backend} computes {heads_in_words(allowed)}, found {width}{hint}")
+
+
 def _experts(spec: Spec) -> Iterator[Problem]:
     architecture = spec.model.architecture
     keys = ("num_experts", "num_experts_per_tok", "moe_intermediate_size")
@@ -62,6 +76,18 @@ def _experts(spec: Spec) -> Iterator[Problem]:
             "num_experts_per_tok",
             f"expected at most num_experts ({architecture.num_experts}), found {architecture.num_experts_per_tok}",
         )
+
+
+def _dense_layers(spec: Spec) -> Iterator[Problem]:
+    architecture = spec.model.architecture
+    for key in ("mlp_only_layers", "decoder_sparse_step"):
+        if getattr(architecture, key) is not None and not architecture.num_experts:
+            yield _at(key, f"a model without experts has none, found {getattr(architecture, key)}: leave it out")
+    for layer in architecture.mlp_only_layers or []:
+        if layer >= architecture.num_hidden_layers:
+            yield _at("mlp_only_layers", f"expected layers below {architecture.num_hidden_layers}, found {layer}")
+    if architecture.num_experts and len(architecture.dense_layers()) == architecture.num_hidden_layers:
+        yield _at("num_experts", "no layer has experts (mlp_only_layers, decoder_sparse_step): leave experts out")
 
 
 def _precision(spec: Spec) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 from qwen3_compile.spec.json_schema import json_schema
 from qwen3_compile.spec.problems import all_keys, dotted, section_at
 from qwen3_compile.spec.schema import Spec
-from qwen3_compile.spec.support import FIRST_CAPABILITY, SUPPORT
+from qwen3_compile.spec.support import FIRST_CAPABILITY, SUPPORT, Accepted, heads_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,16 +107,21 @@ def _support() -> Iterator[str]:
     yield "## What each target accepts\n"
     matrices = ("weights", "lm_head", "embedding", "group_sizes", "fp8_scales")
     keys = (*matrices, "activations", "activation_quantization", "kv_cache")
-    yield f"| backend | provider | {' | '.join(keys)} |"
-    yield "|---" * (2 + len(keys)) + "|"
+    yield f"| backend | provider | {' | '.join(keys)} | head_dim |"
+    yield "|---" * (3 + len(keys)) + "|"
     for (backend, provider), accepted in SUPPORT.items():
         formats = (getattr(accepted, key) for key in keys)
         yield (
             f"| `{backend}` | `{provider}` | "
             + " | ".join(", ".join(map(str, kinds)) or "null" for kinds in formats)
-            + " |"
+            + f" | {_heads(accepted)} |"
         )
     yield from _capabilities()
+
+
+def _heads(accepted: Accepted) -> str:
+    narrow = accepted.head_dims_fp16_cache
+    return heads_in_words(accepted.head_dims) + (f"; with an fp16 cache {heads_in_words(narrow)}" if narrow else "")
 
 
 def _capabilities() -> Iterator[str]:

@@ -19,7 +19,7 @@ from pydantic import (
 from qwen3_compile.spec.defaults import BACKEND, MAX_BATCH, fill_defaults
 from qwen3_compile.spec.source import normal_source
 from qwen3_graphs.architecture import Architecture as GraphArchitecture
-from qwen3_graphs.architecture import YarnScaling
+from qwen3_graphs.architecture import YarnScaling, layers_without_experts
 from qwen3_graphs.lowered import Limits as GraphLimits
 from qwen3_graphs.lowered import Plugins as GraphPlugins
 from qwen3_graphs.lowered import Precision as GraphPrecision
@@ -49,6 +49,11 @@ def _derived(description: str, default: str) -> Any:  # noqa: ANN401 - stands fo
     return Field(default=None, description=description, json_schema_extra={"x-default": default})
 
 
+def _without_null(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is null: keys that came later change no manifest that does without them."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
 class Section(BaseModel):
     """A mapping of the spec: immutable, strict about types, closed to unknown keys."""
 
@@ -60,7 +65,7 @@ class Architecture(Section):
 
     vocab_size: Count = Field(description="rows of the embedding matrix")
     hidden_size: Count = Field(description="width of the residual stream")
-    intermediate_size: Count = Field(description="width of a dense MLP; unused by a mixture of experts")
+    intermediate_size: Count = Field(description="width of a dense MLP; unused where every layer has experts")
     num_hidden_layers: Count = Field(description="layers")
     num_attention_heads: Count = Field(description="query heads")
     num_key_value_heads: Count = Field(description="key and value heads; divides the query heads")
@@ -73,6 +78,22 @@ class Architecture(Section):
     num_experts_per_tok: int = Field(default=0, ge=0, le=65536, description="experts that each token is routed to")
     moe_intermediate_size: int = Field(default=0, ge=0, le=2**31 - 1, description="width of an expert")
     norm_topk_prob: bool = Field(default=True, description="whether the chosen experts' weights are made to sum to 1")
+    mlp_only_layers: list[Annotated[int, Field(ge=0, le=2**31 - 1)]] | None = Field(
+        default=None, description="layers, from 0, that have a dense MLP instead of experts; null: none"
+    )
+    decoder_sparse_step: Count | None = Field(
+        default=None, description="every so-manieth layer has experts, the others a dense MLP; null: 1, all of them"
+    )
+
+    @model_serializer(mode="wrap")
+    def _given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_null(handler(self))
+
+    def dense_layers(self) -> tuple[int, ...]:
+        """Layers of a mixture of experts that have none."""
+        if not self.num_experts:
+            return ()
+        return layers_without_experts(self.num_hidden_layers, self.mlp_only_layers or (), self.decoder_sparse_step or 1)
 
 
 class Model(Section):
@@ -190,8 +211,7 @@ class RopeScaling(Section):
 
     @model_serializer(mode="wrap")
     def _given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is null: keys that came later change no manifest that does without them."""
-        return {key: value for key, value in handler(self).items() if value is not None}
+        return _without_null(handler(self))
 
 
 class Sampling(Section):
@@ -295,7 +315,10 @@ class Spec(Section):
         kind = given.pop("type")
         yarn = YarnScaling(**given) if kind == "yarn" else None
         factor = given["factor"] if kind == "linear" else 1.0
-        return GraphArchitecture(**self.model.architecture.model_dump(), yarn=yarn, rope_factor=factor)
+        architecture = self.model.architecture
+        dimensions = architecture.model_dump(exclude={"mlp_only_layers", "decoder_sparse_step"})
+        dense = architecture.dense_layers()
+        return GraphArchitecture(**dimensions, yarn=yarn, rope_factor=factor, dense_layers=dense)
 
     def graph_precision(self) -> GraphPrecision:
         """Return the number formats as the graphs package wants them."""

@@ -36,21 +36,18 @@ class Parameters:
 def count_parameters(architecture: Architecture, *, has_head: bool = True) -> Parameters:
     """Count the parameters of a model from its dimensions; an embedding model has no head."""
     a = architecture
+    layers, dense = a.num_hidden_layers, len(a.dense_layers) if a.is_moe else a.num_hidden_layers
     attention = 2 * a.hidden_size * a.head_dim * (a.num_attention_heads + a.num_key_value_heads)
-    small = 2 * a.hidden_size + 2 * a.head_dim
-    if a.is_moe:
-        expert = 3 * a.hidden_size * a.moe_intermediate_size
-        mlp, idle = a.num_experts * expert, (a.num_experts - a.num_experts_per_tok) * expert
-        small += a.num_experts * a.hidden_size
-    else:
-        mlp, idle = 3 * a.hidden_size * a.intermediate_size, 0
+    expert = 3 * a.hidden_size * a.moe_intermediate_size
+    mlps = dense * 3 * a.hidden_size * a.intermediate_size + (layers - dense) * a.num_experts * expert
+    routers = (layers - dense) * a.num_experts * a.hidden_size
     embedding = a.vocab_size * a.hidden_size
     return Parameters(
-        matrices=a.num_hidden_layers * (attention + mlp),
-        idle_experts=a.num_hidden_layers * idle,
+        matrices=layers * attention + mlps,
+        idle_experts=(layers - dense) * (a.num_experts - a.num_experts_per_tok) * expert,
         embedding=embedding,
         head=embedding if has_head and not a.tie_word_embeddings else 0,
-        small=a.num_hidden_layers * small + a.hidden_size,
+        small=layers * (2 * a.hidden_size + 2 * a.head_dim) + routers + a.hidden_size,
     )
 
 

@@ -30,6 +30,8 @@ class Accepted:
         whole_expert_groups: integer experts need a group size that divides their inputs.
         rounded_int8_experts: int8 experts always round their inputs.
         even_int4_outputs: int4 matrices need an even number of outputs.
+        head_dims: widths of a head that its attention computes.
+        head_dims_fp16_cache: the same where keys and values are stored in fp16; None: no others.
     """
 
     weights: tuple[str, ...]
@@ -44,6 +46,12 @@ class Accepted:
     whole_expert_groups: bool = False
     rounded_int8_experts: bool = False
     even_int4_outputs: bool = False
+    head_dims: range = range(2, 4097, 2)  # 4096 is the most that a manifest may say
+    head_dims_fp16_cache: range | None = None
+
+    def head_dims_with(self, kv_cache: str) -> range:
+        """Widths of a head with keys and values stored in a format."""
+        return self.head_dims_fp16_cache if kv_cache == "fp16" and self.head_dims_fp16_cache else self.head_dims
 
 
 _ORT = (*FLOATS, *INTEGERS)
@@ -60,6 +68,9 @@ FIRST_CAPABILITY = {"fp8": "8.9", "int4": "8.0", "bf16": "8.0"}
 # The first that our plugins' kernels are compiled for, and the first on which TensorRT multiplies float32 (the router).
 EXPERTS_CAPABILITY = "8.0"
 
+# Of its own attention: others have no kernel ("not supported by a dedicated kernel"; seen with TensorRT for RTX 1.7).
+_TENSORRT_HEADS = range(16, 257, 8)
+
 SUPPORT: dict[tuple[str, str], Accepted] = {
     ("ort-cpu", "cpu"): Accepted(
         _OURS,
@@ -70,6 +81,7 @@ SUPPORT: dict[tuple[str, str], Accepted] = {
         activation_quantization=("int8", "none"),
         group_sizes=(32, 64, 128, "channel"),
         fp8_scales=("block", "channel"),
+        head_dims=range(2, 1025, 2),
     ),
     ("ort", "cpu"): Accepted(
         _ORT,
@@ -81,6 +93,8 @@ SUPPORT: dict[tuple[str, str], Accepted] = {
         group_sizes=(32, 64, 128),
         whole_expert_groups=True,
         rounded_int8_experts=True,
+        head_dims=range(16, 4097, 16),
+        head_dims_fp16_cache=range(8, 4097, 8),  # positions are turned outside GroupQueryAttention
     ),
     ("ort", "cuda"): Accepted(
         _NVIDIA,
@@ -92,6 +106,7 @@ SUPPORT: dict[tuple[str, str], Accepted] = {
         group_sizes=(32, 64, 128),
         fp8_scales=("block", "channel"),
         whole_expert_groups=True,
+        head_dims=range(16, 4097, 16),
     ),
     ("onnx", "cpu"): Accepted(
         _ORT,
@@ -114,6 +129,7 @@ SUPPORT: dict[tuple[str, str], Accepted] = {
         fp8_scales=("channel", "tensor"),
         capabilities=("7.5", "8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "10.3", "11.0", "12.0", "12.1"),
         even_int4_outputs=True,
+        head_dims=_TENSORRT_HEADS,
     ),
     ("tensorrt-rtx", "cuda"): Accepted(
         _NVIDIA,
@@ -126,8 +142,15 @@ SUPPORT: dict[tuple[str, str], Accepted] = {
         fp8_scales=("channel", "tensor"),
         capabilities=("7.5", "8.0", "8.6", "8.9", "12.0", "12.1"),
         even_int4_outputs=True,
+        head_dims=_TENSORRT_HEADS,
     ),
 }
+
+
+def heads_in_words(widths: range) -> str:
+    """What a table or a message says of widths of a head."""
+    kind = "even numbers" if widths.step == 2 else f"multiples of {widths.step}"
+    return f"{kind} from {widths.start} to {widths[-1]}"
 
 
 def has_formats(capability: str, kinds: Iterable[object]) -> bool:

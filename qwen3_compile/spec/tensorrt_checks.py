@@ -138,8 +138,9 @@ def _whole_groups(spec: Spec) -> Iterator[Problem]:
     inputs = {"hidden_size": architecture.hidden_size}
     if spec.precision.weights in INTEGERS:
         inputs["num_attention_heads * head_dim"] = architecture.num_attention_heads * architecture.head_dim
-        width = "moe_intermediate_size" if architecture.num_experts else "intermediate_size"
-        inputs[width] = getattr(architecture, width)
+        widths = ["moe_intermediate_size"] if architecture.num_experts else []
+        widths += ["intermediate_size"] if not architecture.num_experts or architecture.dense_layers() else []
+        inputs |= {width: getattr(architecture, width) for width in widths}
     for name, size in inputs.items():
         if size % group:
             yield Problem(

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from steps import Paging, schedule
-from twins import DENSE, MOE, ours, twin
+from twins import DENSE, MIXED, MOE, ours, twin
 
 from qwen3_graphs import reference
 from qwen3_graphs.architecture import Architecture, YarnScaling
@@ -25,11 +25,12 @@ YARN = YarnScaling(factor=4.0, original_max_position_embeddings=24)
 def architectures(draw: st.DrawFn) -> Architecture:
     kv_heads, ratio = draw(st.integers(1, 3)), draw(st.integers(1, 8))
     experts = draw(st.sampled_from([0, 4, 7, 16]))
+    layers = draw(st.integers(2, 4))
     return Architecture(
         vocab_size=draw(st.integers(20, 90)),
         hidden_size=draw(st.sampled_from([16, 24, 40])),
         intermediate_size=draw(st.sampled_from([20, 48])),
-        num_hidden_layers=draw(st.integers(2, 4)),
+        num_hidden_layers=layers,
         num_attention_heads=kv_heads * ratio,
         num_key_value_heads=kv_heads,
         head_dim=draw(st.sampled_from([4, 8, 18, 32])),
@@ -41,6 +42,7 @@ def architectures(draw: st.DrawFn) -> Architecture:
         num_experts_per_tok=draw(st.integers(1, 4)) if experts else 0,
         moe_intermediate_size=draw(st.sampled_from([8, 20])) if experts else 0,
         norm_topk_prob=draw(st.booleans()),
+        dense_layers=draw(st.sampled_from([(), (0,), (1,), tuple(range(1, layers))])) if experts else (),
         yarn=draw(st.sampled_from([None, YARN, dataclasses.replace(YARN, attention_factor=1.3, beta_fast=8.0)])),
     )
 
@@ -97,7 +99,7 @@ def test_hidden_output_is_the_last_hidden_state_of_transformers(architecture):
     torch.testing.assert_close(hidden, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("architecture", [DENSE, MOE], ids=["dense", "moe"])
+@pytest.mark.parametrize("architecture", [DENSE, MOE, MIXED], ids=["dense", "moe", "mixed"])
 def test_streamed_reference_equals_transformers_on_packed_sequences(architecture):
     theirs, weights = twin(architecture, 11)
     sequences = [torch.arange(n) * 7 % architecture.vocab_size for n in (13, 1, 30)]

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 import torch
 from steps import Paging, schedule
-from twins import DENSE, MOE, TRACED_CONTEXT, UNTIED, ours, traced, twin
+from twins import DENSE, MIXED, MOE, TRACED_CONTEXT, UNTIED, ours, traced, twin
 
 from qwen3_graphs.architecture import YarnScaling
 from qwen3_graphs.model import Batch
@@ -20,6 +20,7 @@ CASES = {
     "dense": (DENSE, "logits"),
     "untied": (UNTIED, "logits"),
     "moe": (MOE, "logits"),
+    "mixed": (MIXED, "logits"),
     "moe-not-normalised": (dataclasses.replace(MOE, norm_topk_prob=False, num_key_value_heads=4), "logits"),
     "yarn": (dataclasses.replace(DENSE, yarn=YarnScaling(4.0, 16)), "logits"),
     "embedding-model": (DENSE, "hidden"),

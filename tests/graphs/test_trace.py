@@ -13,14 +13,14 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 import pytest
-from twins import DENSE, MOE, TRACED_CONTEXT, UNTIED, traced, twin
+from twins import DENSE, MIXED, MOE, TRACED_CONTEXT, UNTIED, traced, twin
 
 from qwen3_graphs import schemas
 from qwen3_graphs.architecture import Architecture
 from qwen3_graphs.trace import CHECKPOINT, export_whole
 
 
-@pytest.mark.parametrize("architecture", [DENSE, MOE], ids=["dense", "moe"])
+@pytest.mark.parametrize("architecture", [DENSE, MOE, MIXED], ids=["dense", "moe", "mixed"])
 def test_repeating_one_layer_gives_the_graph_of_a_whole_export(architecture):
     assembled, whole = traced(architecture).graph, export_whole(architecture, "logits", TRACED_CONTEXT)
     assert set(assembled.initializers) == set(whole.initializers)

@@ -32,6 +32,8 @@ DENSE = Architecture(
 MOE = dataclasses.replace(
     DENSE, num_experts=8, num_experts_per_tok=3, moe_intermediate_size=12, tie_word_embeddings=False
 )
+# Experts in layer 1 alone.
+MIXED = dataclasses.replace(MOE, num_hidden_layers=5, dense_layers=(0, 2, 3, 4))
 UNTIED = dataclasses.replace(DENSE, tie_word_embeddings=False, num_key_value_heads=1)
 
 TRACED_CONTEXT = 64
@@ -85,6 +87,7 @@ def _config(architecture: Architecture) -> dict[str, Any]:
     shared = {
         field.name: getattr(architecture, field.name)
         for field in dataclasses.fields(architecture)
-        if field.name not in {"yarn", "rope_theta"}
+        if field.name not in {"yarn", "rope_theta", "rope_factor", "dense_layers"}
     }
-    return {**shared, "rope_parameters": rope, "attention_bias": False, "decoder_sparse_step": 1, "mlp_only_layers": []}
+    sparse = {"decoder_sparse_step": 1, "mlp_only_layers": list(architecture.dense_layers)}
+    return {**shared, "rope_parameters": rope, "attention_bias": False, **sparse}

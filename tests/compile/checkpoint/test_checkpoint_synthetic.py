@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import tracemalloc
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import NormalDist
 
@@ -145,3 +146,12 @@ def test_logits_stay_alive_through_a_deep_stack(dense_architecture):
     assert 1 < last / first < 10
     assert 0.1 < output.logits.std() < 1
     assert (output.logits[0, -1] - output.logits[1, -1]).abs().max() > 1e-3
+
+
+def test_the_identity_of_weights_made_before_stays(dense_architecture):
+    """The hash in manifests: of generator, seed and those fields that a model of the first version had."""
+    later = {"rope_factor", "dense_layers"}
+    fields = {key: value for key, value in asdict(dense_architecture).items() if key not in later}
+    identity = json.dumps({"generator": 1, "seed": 3, "architecture": fields}, sort_keys=True)
+    (file,) = open_checkpoint("synthetic://3", base_dir=Path(), expected=dense_architecture).files()
+    assert file.sha256 == hashlib.sha256(identity.encode()).hexdigest()

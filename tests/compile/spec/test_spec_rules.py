@@ -247,6 +247,40 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
             "model.architecture.num_experts_per_tok",
             "at most num_experts (8), found 9",
         ),
+        (["model.architecture.mlp_only_layers=[0]"], "model.architecture.mlp_only_layers", "without experts has none"),
+        (["model.architecture.decoder_sparse_step=2"], "model.architecture.decoder_sparse_step", "leave it out"),
+        (
+            [*MOE, "model.architecture.mlp_only_layers=[2]"],
+            "model.architecture.mlp_only_layers",
+            "expected layers below 2, found 2",
+        ),
+        ([*MOE, "model.architecture.mlp_only_layers=[0, 1]"], "model.architecture.num_experts", "no layer has experts"),
+        ([*MOE, "model.architecture.decoder_sparse_step=3"], "model.architecture.num_experts", "no layer has experts"),
+        (
+            ["target.backend=ort", "model.architecture.head_dim=24"],
+            "model.architecture.head_dim",
+            "backend ort computes multiples of 16 from 16 to 4096, found 24 (which backend ort-cpu or onnx or tensorrt",
+        ),
+        (
+            ["target.backend=ort", "precision.kv_cache=fp16", "model.architecture.head_dim=12"],
+            "model.architecture.head_dim",
+            "multiples of 8 from 8 to 4096, found 12",
+        ),
+        (
+            ["model.architecture.head_dim=1026"],
+            "model.architecture.head_dim",
+            "even numbers from 2 to 1024, found 1026",
+        ),
+        (
+            ["target.backend=tensorrt-rtx", "model.architecture.head_dim=264", "precision.group_size=32"],
+            "model.architecture.head_dim",
+            "multiples of 8 from 16 to 256, found 264",
+        ),
+        (
+            ["target={backend: ort, provider: cuda}", "precision.weights=fp16", "model.architecture.head_dim=40"],
+            "model.architecture.head_dim",
+            "backend ort computes multiples of 16",
+        ),
         (["limits.max_context=4097"], "limits.max_context", "at most max_position_embeddings (4096)"),
         (["limits.max_context=4097", YARN], "limits.max_context", "(4096), found 4097"),
         (
@@ -317,6 +351,15 @@ def test_a_scaling_reaches_the_graph_as_it_is_given():
     assert given.graph_architecture().yarn == YarnScaling(2.0, 2048, 1.5, 24.0, 2.0, truncate=False)
     assert spec("rope_scaling={type: linear, factor: 3}").graph_architecture().rope_factor == 3.0
     assert spec("rope_scaling={type: default}").graph_architecture() == spec().graph_architecture()
+
+
+def test_dense_layers_reach_the_graph_and_unused_keys_no_manifest():
+    every_second = spec(*MOE, "model.architecture.num_hidden_layers=5", "model.architecture.decoder_sparse_step=2")
+    assert every_second.graph_architecture().dense_layers == (0, 2, 4)
+    listed = spec(*MOE, "model.architecture.mlp_only_layers=[1]")
+    assert listed.graph_architecture().dense_layers == (1,)
+    assert listed.resolved()["model"]["architecture"]["mlp_only_layers"] == [1]
+    assert spec(*MOE).resolved()["model"]["architecture"].keys().isdisjoint({"mlp_only_layers", "decoder_sparse_step"})
 
 
 def test_keys_of_a_scaling_that_are_left_out_are_in_no_manifest():

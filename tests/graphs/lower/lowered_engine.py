@@ -56,6 +56,8 @@ MOE = Architecture(
     moe_intermediate_size=128,
 )
 
+# A layer with experts between dense ones.
+MIXED = replace(MOE, num_hidden_layers=3, intermediate_size=104, dense_layers=(0, 2))
 # One layer: behind another one, the noise of int8 activations may turn a router's close call.
 SHALLOW = replace(MOE, num_hidden_layers=1)
 UNNORMALISED = replace(SHALLOW, norm_topk_prob=False)

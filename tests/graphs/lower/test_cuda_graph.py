@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 INT4, INT8, FP8 = WeightFormat("int4", 64), WeightFormat("int8", 32), WeightFormat("fp8", 128)
 THIN = replace(DENSE, num_hidden_layers=1)
 TIED = replace(THIN, tie_word_embeddings=True)
+SPARSE = replace(SHALLOW, num_hidden_layers=2, intermediate_size=104, dense_layers=(1,))
 HALF = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 
 # The eager model computes in float32, the evaluator in float64; measured up to 1e-6.
@@ -70,6 +71,8 @@ CASES: list[tuple[str, Architecture, Precision]] = [
         ("fp8-channel", THIN, {"weights": WeightFormat("fp8"), "lm_head": WeightFormat("fp8")}),
         ("moe", SHALLOW, {}),
         ("moe-int4", SHALLOW, {"weights": INT4}),
+        ("mixed", SPARSE, {}),
+        ("mixed-int4", SPARSE, {"weights": INT4}),
         ("moe-int8", SHALLOW, {"weights": WeightFormat("int8", 128)}),
     )
 ]

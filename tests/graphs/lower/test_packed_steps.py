@@ -14,6 +14,7 @@ from lowered_engine import (
     DENSE,
     FLOAT,
     LIMITS,
+    MIXED,
     MOE,
     ODD,
     SHALLOW,
@@ -90,8 +91,8 @@ def error(
 @pytest.mark.parametrize("block_size", [1, 7, 16, 64])
 @pytest.mark.parametrize(
     "architecture",
-    [DENSE, TIED, YARN, MOE, UNNORMALISED, ODD],
-    ids=["untied", "tied", "yarn", "moe", "not-normalised", "odd"],
+    [DENSE, TIED, YARN, MOE, MIXED, UNNORMALISED, ODD],
+    ids=["untied", "tied", "yarn", "moe", "mixed", "not-normalised", "odd"],
 )
 def test_any_schedule_over_permuted_blocks(architecture: Architecture, block_size: int) -> None:
     """Prefills, chunks, decodes and idle sequences in one step, in every mix."""
@@ -100,7 +101,7 @@ def test_any_schedule_over_permuted_blocks(architecture: Architecture, block_siz
         assert error(engine, block_size=block_size, seed=seed, largest_chunk=chunk) < HALF_CACHE
 
 
-@pytest.mark.parametrize("architecture", [DENSE, TIED, MOE, ODD], ids=["untied", "tied", "moe", "odd"])
+@pytest.mark.parametrize("architecture", [DENSE, TIED, MOE, MIXED, ODD], ids=["untied", "tied", "moe", "mixed", "odd"])
 @pytest.mark.parametrize("fmt", FLOATS + FLOAT8 + INTEGERS, ids=name)
 def test_each_format_computes_with_the_values_it_stores(architecture: Architecture, fmt: WeightFormat) -> None:
     assert error(packed_engine(architecture, formats(fmt), precise=True)) < HALF_CACHE

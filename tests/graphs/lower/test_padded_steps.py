@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lowered_engine import (
     CONTEXT,
     DENSE,
+    MIXED,
     MOE,
     UNNORMALISED,
     Engine,
@@ -32,7 +33,7 @@ def target(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module", params=[DENSE, MOE], ids=["dense", "moe"])
+@pytest.fixture(scope="module", params=[DENSE, MOE, MIXED], ids=["dense", "moe", "mixed"])
 def opened(request: pytest.FixtureRequest, target: str) -> Engine:
     return engine(request.param, target, precision())
 

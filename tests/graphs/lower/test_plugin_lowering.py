@@ -51,6 +51,12 @@ def test_experts_in_every_format(weights, normalised):
     assert _error(opened(architecture, precision("fp16", weights), BOTH)) < 2e-2
 
 
+@pytest.mark.parametrize("weights", [WeightFormat("fp16"), WeightFormat("int4", 32)])
+def test_experts_before_a_dense_layer(weights):
+    architecture = replace(EXPERTS, num_hidden_layers=2, intermediate_size=96, dense_layers=(1,))
+    assert _error(opened(architecture, precision("fp16", weights), BOTH)) < TOLERANCE["fp16"]
+
+
 def test_experts_in_bfloat16():
     shallow = replace(EXPERTS, num_hidden_layers=1)  # behind another layer, rounding may turn a router's close call
     assert _error(opened(shallow, precision("bf16", WeightFormat("int4", 32)), BOTH)) < TOLERANCE["bf16"]

@@ -11,7 +11,7 @@ import torch
 from conversation import SEQUENCES, Conversation
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lowered_engine import CONTEXT, DENSE, SHALLOW, UNNORMALISED, Engine, eager, reference, relative_error
+from lowered_engine import CONTEXT, DENSE, MIXED, SHALLOW, UNNORMALISED, Engine, eager, reference, relative_error
 from tensorrt_engine import executed, precision
 
 from qwen3_graphs.architecture import YarnScaling
@@ -27,7 +27,7 @@ def activations(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module", params=[DENSE, SHALLOW], ids=["dense", "moe"])
+@pytest.fixture(scope="module", params=[DENSE, SHALLOW, MIXED], ids=["dense", "moe", "mixed"])
 def opened(request: pytest.FixtureRequest, activations: str) -> Engine:
     return executed(request.param, precision(activations))
 

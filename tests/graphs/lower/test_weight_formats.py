@@ -11,6 +11,7 @@ from lowered_engine import (
     DENSE,
     FLOAT,
     LIMITS,
+    MIXED,
     MOE,
     ODD,
     SHALLOW,
@@ -70,7 +71,7 @@ def name(fmt: WeightFormat) -> str:
 
 
 @pytest.mark.parametrize("target", ["ort", "onnx"])
-@pytest.mark.parametrize("architecture", [DENSE, TIED, MOE], ids=["untied", "tied", "moe"])
+@pytest.mark.parametrize("architecture", [DENSE, TIED, MOE, MIXED], ids=["untied", "tied", "moe", "mixed"])
 @pytest.mark.parametrize("fmt", FORMATS, ids=name)
 def test_each_format(target: str, architecture: Architecture, fmt: WeightFormat) -> None:
     limit = STORED

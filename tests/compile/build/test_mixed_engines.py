@@ -1,0 +1,68 @@
+"""Engines of a mixture of experts with dense layers, for every target that builds here, judged by transformers."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from qwen3_runtime import Engine
+
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "norm_topk_prob": True}
+LAYERS = {"num_hidden_layers": 4, "mlp_only_layers": [2], "decoder_sparse_step": 2}  # experts in layers 1 and 3
+PROMPT = np.random.default_rng(0).integers(0, 256, 20).tolist()
+
+
+@pytest.fixture(scope="module")
+def mixed(checkpoints, tmp_path_factory):
+    """A random model of transformers' own, its folder, and its greedy tokens after `PROMPT`."""
+    from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    folder = tmp_path_factory.mktemp("mixed")
+    values = json.loads((checkpoints / "moe" / "config.json").read_text()) | LAYERS
+    torch.manual_seed(5)
+    model = Qwen3MoeForCausalLM(Qwen3MoeConfig(**values))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(1.0, 0.1) if "norm" in name else parameter.normal_(0.0, 0.15)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((checkpoints / "moe" / name).read_bytes())
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tokens = model.generate(torch.tensor([PROMPT]), max_new_tokens=8, do_sample=False, eos_token_id=None)[0, 20:]
+    return folder, tokens.tolist()
+
+
+@pytest.fixture
+def model_section(spec_of, mixed):
+    section = json.loads(spec_of(mixed[0], "moe"))["model"]
+    return section | {"architecture": section["architecture"] | EXPERTS | LAYERS}
+
+
+@pytest.mark.parametrize("backend", ["ort-cpu", "ort", "onnx"])
+def test_an_engine_computes_what_transformers_does(make, mixed, model_section, backend):
+    folder, expected = mixed
+    sections = {"precision": {"weights": "fp32"}, "target": {"backend": backend}, "accuracy": {"max_kl": 1e-5}}
+    info, _ = make("moe", source=folder, model=model_section, **sections)
+    with Engine.open(info.path) as engine:
+        found = engine.complete(PROMPT, max_tokens=8, temperature=0.0).tokens
+    assert found
+    assert list(found) == expected[: len(found)]
+
+
+@pytest.mark.parametrize("target", [{}, {"moe": "plugin"}])
+def test_tensorrt_plans_it(make, mixed, model_section, target):
+    precision = {"weights": "int4", "group_size": 32, "lm_head": "fp16"}
+    target = {"backend": "tensorrt-rtx", "compute_capabilities": ["8.9"]} | target
+    info, _ = make("moe", source=mixed[0], model=model_section, precision=precision, target=target)
+    assert info.plan is not None
+    assert info.accuracy is not None
+
+
+@pytest.mark.parametrize(("weights", "most"), [("int8", 0.02), ("int4", 0.5)])
+def test_quantised_layers_of_both_kinds(make, mixed, model_section, weights, most):
+    precision = {"weights": weights, "group_size": 32}
+    info, _ = make("moe", source=mixed[0], model=model_section, precision=precision)
+    assert info.accuracy.summary.mean_kl < most
