@@ -63,7 +63,7 @@ def run(command: click.Command, arguments: Sequence[str], environment: Mapping[s
 
 def _report(error: Exception, message: str, code: int, *, verbose: bool) -> int:
     if verbose:
-        traceback.print_exception(error)
+        sys.stderr.write(harmless("".join(traceback.format_exception(error))))
     for line in message.rstrip("\n").split("\n") if message else [type(error).__name__]:
         sys.stderr.write(f"error: {harmless(line)}\n")
     return code
