@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qwen3_compile.errors import CompileError
 from qwen3_runtime.directory import read_engine_directory, read_signatures
+from qwen3_runtime.installation import install_command
 from qwen3_runtime.signatures import SIGNATURES, Signature, key_id, serialize_signatures
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def _private_key(path: Path, passphrase: str | None) -> Ed25519PrivateKey:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
     except ImportError:
-        raise CompileError("signing needs the package cryptography: pip install 'cryptography>=44'") from None
+        raise CompileError(f"signing needs the package cryptography: {install_command('sign')}") from None
     expected = "expected an Ed25519 private key in PEM, as `openssl genpkey -algorithm ed25519` writes it"
     try:
         key = load_pem_private_key(path.read_bytes(), None if passphrase is None else passphrase.encode())

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qwen3_runtime.errors import EngineError
+from qwen3_runtime.installation import install_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -126,7 +127,7 @@ def _public_key(path: KeyFile) -> Any:  # noqa: ANN401 - Ed25519PublicKey, of a 
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
     except ImportError:
-        raise EngineError("trusted_keys needs the package cryptography: pip install 'cryptography>=44'") from None
+        raise EngineError(f"trusted_keys needs the package cryptography: {install_command('sign')}") from None
     try:
         key = load_pem_public_key(Path(path).read_bytes())
     except OSError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_plugins.tensorrt import log
 from qwen3_runtime.errors import EngineError
+from qwen3_runtime.installation import install_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -80,7 +81,7 @@ def import_bindings(target: str, *, plugins: bool = False) -> tuple[Any, Any]:
         missing = getattr(error, "name", None) or name
         raise EngineError(
             f"the engine needs the Python module {missing}, which does not import here ({first_line(str(error))}): "
-            f"pip install {'cuda-bindings' if missing.startswith('cuda') else target}"
+            + ("pip install tensorrt" if missing == target == "tensorrt" else install_command("tensorrt"))
         ) from None
     except PluginError as error:
         raise EngineError(f"the engine needs our plugins: {error}") from None
