@@ -19,6 +19,17 @@ from qwen3_compile.errors import CompileError
 _CONTENT, _HASH = "content", "sha256"
 _LAYOUT = "v1"  # of the cache's folders; entries of another one are never read
 _DAY = 86400.0
+UNUSED_DAYS = 30  # after which an entry is taken for out of use
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A kept result: its stage and key, its bytes, and when a build last used it, in seconds since 1970."""
+
+    stage: str
+    key: str
+    bytes: int
+    used: float
 
 
 @dataclass(frozen=True)
@@ -82,17 +93,24 @@ class Cache:
         finally:
             shutil.rmtree(waiting, ignore_errors=True)
 
+    def entries(self) -> list[Entry]:
+        """Every result, by stage and key."""
+        return [Entry(entry.parent.name, entry.name, _bytes(entry), entry.stat().st_mtime) for entry in self._folders()]
+
     def prune(self, days: float) -> int:
         """Remove entries that no build has used for so many days; returns the bytes freed."""
-        freed = 0
-        if self.root is None:
-            return freed
         oldest = time.time() - days * _DAY
-        for entry in sorted((self.root / _LAYOUT).glob("*/*")):
-            if entry.stat().st_mtime < oldest:
-                freed += sum(path.stat().st_size for path in entry.iterdir())
-                shutil.rmtree(entry, ignore_errors=True)
+        return sum(_remove(entry) for entry in self._folders() if entry.stat().st_mtime < oldest)
+
+    def clear(self) -> int:
+        """Remove every entry; returns the bytes freed."""
+        freed = sum(_remove(entry) for entry in self._folders())
+        if self.root is not None:
+            shutil.rmtree(self.root / _LAYOUT, ignore_errors=True)
         return freed
+
+    def _folders(self) -> list[Path]:
+        return [] if self.root is None else sorted(path for path in (self.root / _LAYOUT).glob("*/*") if path.is_dir())
 
     def _entry(self, stage: str, key: str) -> Path | None:
         return None if self.root is None else self.root / _LAYOUT / stage / key
@@ -104,3 +122,13 @@ def _touch(entry: Path) -> None:
         os.utime(entry)
     except OSError:
         return
+
+
+def _bytes(entry: Path) -> int:
+    return sum(path.stat().st_size for path in entry.iterdir())
+
+
+def _remove(entry: Path) -> int:
+    size = _bytes(entry)
+    shutil.rmtree(entry, ignore_errors=True)
+    return size

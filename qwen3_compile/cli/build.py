@@ -12,12 +12,13 @@ import click
 
 from qwen3_compile import places
 from qwen3_compile.build import EngineInfo, build
-from qwen3_compile.build.cache import Cache
+from qwen3_compile.build.cache import UNUSED_DAYS, Cache
 from qwen3_compile.build.estimate import estimate
 from qwen3_compile.cli.building import clean_up_when_terminated, shown_progress
 from qwen3_compile.cli.estimates import show_estimate
 from qwen3_compile.cli.options import JSON
 from qwen3_compile.cli.output import print_json, remark, warn
+from qwen3_compile.cli.quantities import size
 from qwen3_compile.engine.recorded import recorded_spec
 from qwen3_compile.resolve import resolve
 from qwen3_compile.spec.cautions import cautions
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
     from qwen3_compile.spec import Spec
     from qwen3_runtime.manifest import Manifest
-
-_UNUSED_DAYS = 30
 
 
 @click.command()
@@ -47,7 +46,7 @@ _UNUSED_DAYS = 30
 @click.option("--no-validate", is_flag=True, help="Do not compare with PyTorch; the engine is marked as not verified.")
 @click.option("--no-cache", is_flag=True, help="Neither use nor keep results of other builds.")
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Default ~/.cache/qwen3-compile.")
-@click.option("--prune-cache", is_flag=True, help=f"Then remove what no build has used for {_UNUSED_DAYS} days.")
+@click.option("--prune-cache", is_flag=True, help=f"Then remove what no build has used for {UNUSED_DAYS} days.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each processor.")
 @click.option("--dry-run", is_flag=True, help="Only say what the build would take: download, disk, memory, time.")
 @JSON
@@ -95,7 +94,8 @@ def command(
             threads=threads,
         )
     if prune_cache:
-        remark(f"cache: {Cache(cache).prune(_UNUSED_DAYS) / 1e6:.1f} MB removed")
+        freed = size(Cache(cache).prune(UNUSED_DAYS))
+        remark(f"cache: {freed} freed; `qwen3-compile cache prune` does it without a build")
     if as_json:
         print_json(_summary(info))
     _tell(info, engine)
@@ -144,9 +144,9 @@ def _summary(info: EngineInfo) -> dict[str, Any]:
 
 
 def _tell(info: EngineInfo, locked: Path | None) -> None:
-    size = sum(entry["size"] for entry in info.manifest["files"].values())
+    total = sum(entry["size"] for entry in info.manifest["files"].values())
     state = "verified" if info.manifest["verified"] else "NOT VERIFIED"
-    remark(f"{info.path}: {state}, {size / 1e6:.1f} MB")
+    remark(f"{info.path}: {state}, {total / 1e6:.1f} MB")
     if not info.manifest["verified"]:
         warn("this engine was not compared with PyTorch; build it without --no-validate to verify it")
     for warning in info.plan.warnings if info.plan else ():

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qwen3_compile.cli.quantities import duration, size
 from qwen3_compile.terminal import aligned, write
 
 if TYPE_CHECKING:
     from qwen3_compile.build.estimate import Estimate
-
-_DIGITS = 999.5
 
 
 def show_estimate(found: Estimate) -> None:
@@ -28,19 +27,3 @@ def show_estimate(found: Estimate) -> None:
         ("KV cache", f"{size(found.kv_cache_bytes_per_sequence)} a sequence of {found.max_context:,} tokens"),
     ]
     write("".join(f"{line}\n" for line in aligned(rows)))
-
-
-def size(count: float) -> str:
-    """Bytes as people write them, in powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < _DIGITS:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
