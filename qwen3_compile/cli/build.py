@@ -15,8 +15,9 @@ from qwen3_compile.build import EngineInfo, build
 from qwen3_compile.build.cache import UNUSED_DAYS, Cache
 from qwen3_compile.build.estimate import estimate
 from qwen3_compile.cli.building import clean_up_when_terminated, shown_progress
+from qwen3_compile.cli.completion import Model
 from qwen3_compile.cli.estimates import show_estimate
-from qwen3_compile.cli.options import JSON
+from qwen3_compile.cli.options import JSON, OVERRIDES
 from qwen3_compile.cli.output import print_json, remark, warn
 from qwen3_compile.cli.quantities import size
 from qwen3_compile.engine.recorded import recorded_spec
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("spec", metavar="MODEL", required=False)
+@click.argument("spec", metavar="MODEL", type=Model(), required=False)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Engine directory; default build/<name>.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one key; repeatable.")
+@OVERRIDES
 @click.option(
     "--locked",
     "engine",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from qwen3_compile.cli.completion import EnginePath
 from qwen3_compile.cli.inspect import describe
 from qwen3_compile.cli.options import JSON, STRICT
 from qwen3_compile.cli.output import print_json
@@ -17,14 +17,14 @@ from qwen3_runtime.directory import read_engine_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
-ENGINE = click.Path(path_type=Path)
 NOTHING = "-"
 
 
 @click.command()
-@click.argument("first", metavar="A", type=ENGINE)
-@click.argument("second", metavar="B", type=ENGINE)
+@click.argument("first", metavar="A", type=EnginePath())
+@click.argument("second", metavar="B", type=EnginePath())
 @STRICT
 @JSON
 def command(first: Path, second: Path, strict: bool, as_json: bool) -> None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-ENGINE = click.argument("engine", type=click.Path(path_type=Path))
-MODEL_OR_ENGINE = click.argument("engine", metavar="ENGINE|MODEL")
+from qwen3_compile.cli.completion import EngineOrModel, EnginePath, Override
+
+ENGINE = click.argument("engine", type=EnginePath())
+MODEL_OR_ENGINE = click.argument("engine", metavar="ENGINE|MODEL", type=EngineOrModel())
+OVERRIDES = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    type=Override(),
+    metavar="KEY.PATH=VALUE",
+    help="Override one key; repeatable.",
+)
 THREADS = click.option(
     "--threads", type=click.IntRange(1, 1024), help="Threads of the session [default: one for each core]."
 )

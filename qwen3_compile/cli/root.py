@@ -48,7 +48,12 @@ class LazyGroup(click.Group):
             near = get_close_matches(cmd_name, COMMANDS, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
             raise click.UsageError(f"no command {cmd_name!r}; {hint}", ctx)
-        command = import_module(f"qwen3_compile.cli.{cmd_name}").command
+        try:
+            command = import_module(f"qwen3_compile.cli.{cmd_name}").command
+        except ModuleNotFoundError:
+            if ctx.resilient_parsing:
+                return None
+            raise
         if not isinstance(command, click.Command):
             raise TypeError(f"qwen3_compile.cli.{cmd_name}.command is not a click command")
         return with_verbosity(command)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from ruamel.yaml import YAML
 
-from qwen3_compile.cli.options import JSON
+from qwen3_compile.cli.completion import Model
+from qwen3_compile.cli.options import JSON, OVERRIDES
 from qwen3_compile.cli.output import print_json, remark, warn
 from qwen3_compile.errors import SpecError
 from qwen3_compile.resolve import resolve
@@ -24,10 +25,6 @@ from qwen3_compile.terminal import aligned, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-OVERRIDE = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one key; repeatable."
-)
 
 
 @click.group()
@@ -59,8 +56,8 @@ def list_specs(as_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("spec", metavar="MODEL")
-@OVERRIDE
+@click.argument("spec", metavar="MODEL", type=Model())
+@OVERRIDES
 @JSON
 def show_spec(spec: str, overrides: Sequence[str], as_json: bool) -> None:
     """Show the spec that `build MODEL` compiles, every default filled in."""
@@ -72,8 +69,8 @@ def show_spec(spec: str, overrides: Sequence[str], as_json: bool) -> None:
 
 
 @command.command("check")
-@click.argument("specs", metavar="MODEL...", nargs=-1, required=True)
-@OVERRIDE
+@click.argument("specs", metavar="MODEL...", type=Model(), nargs=-1, required=True)
+@OVERRIDES
 def check_specs(specs: Sequence[str], overrides: Sequence[str]) -> None:
     """Check specs; every error of every spec is printed."""
     errors = []
@@ -90,7 +87,7 @@ def check_specs(specs: Sequence[str], overrides: Sequence[str]) -> None:
 
 
 @command.command("init")
-@click.argument("source", metavar="SOURCE")
+@click.argument("source", metavar="SOURCE", type=Model())
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write; default stdout.")
 def init_spec(source: str, output: Path | None) -> None:
     """Write a spec for SOURCE to edit: a checkpoint folder, org/name of the hub, or the name of a shipped spec.

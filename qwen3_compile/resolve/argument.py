@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwen3_compile.errors import CheckpointError, SpecError
 from qwen3_compile.spec import find_spec, load_spec, parse_spec, shipped_specs, spec_from_mapping
+from qwen3_compile.spec.shipped import shipped_repositories
 from qwen3_compile.spec.source import FolderSource, HubSource, parse_source
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def resolve(argument: str, overrides: Sequence[str] = (), *, cache_dir: Path | N
         return Resolved(load_spec(_spec_file(argument), overrides))
     source = FolderSource(folder) if folder.is_dir() else _hub_source(argument)
     if isinstance(source, HubSource) and (stem := _shipped_for(source.repo)):
-        canonical = _repositories()[stem]
+        canonical = shipped_repositories()[stem]
         own = [f"model.source=hf://{canonical}@{source.revision}"]
         return Resolved(load_spec(shipped_specs()[stem], [*own, *overrides]), f"the shipped spec {stem}")
     if isinstance(source, FolderSource):
@@ -151,19 +151,12 @@ def _hub_source(argument: str) -> HubSource | None:
     return source if isinstance(source, HubSource) else None
 
 
-@cache
-def _repositories() -> dict[str, str]:
-    """The repository of each shipped spec that has one, by the spec's name."""
-    sources = {stem: parse_source(load_spec(path).model.source) for stem, path in shipped_specs().items()}
-    return {stem: source.repo for stem, source in sources.items() if isinstance(source, HubSource)}
-
-
 def _shipped_for(repo: str) -> str | None:
-    return next((stem for stem, known in _repositories().items() if known.lower() == repo.lower()), None)
+    return next((stem for stem, known in shipped_repositories().items() if known.lower() == repo.lower()), None)
 
 
 def _suggestion(argument: str) -> str:
-    known = {name.lower(): name for name in (*shipped_specs(), *_repositories().values())}
+    known = {name.lower(): name for name in (*shipped_specs(), *shipped_repositories().values())}
     name = argument.partition("@")[0].removeprefix("hf://").lower()
     near = get_close_matches(name, known, n=1, cutoff=0.75)
     return f"; did you mean {known[near[0]]}?" if near else ""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from pathlib import Path
 
 from qwen3_compile.errors import SpecError
 
+_REPOSITORY = re.compile(r"^  source: hf://([\w./-]+)@", re.MULTILINE)  # as every shipped spec is written
 _PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGED = _PACKAGE / "specs"  # where a wheel has them; in a source tree they lie beside the package
 
@@ -17,6 +19,12 @@ def shipped_specs() -> dict[str, Path]:
         if folder.is_dir():
             return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     return {}
+
+
+def shipped_repositories() -> dict[str, str]:
+    """Return the hub's repository of each shipped spec that has one, by the spec's name; no spec is parsed."""
+    found = {name: _REPOSITORY.search(path.read_text(encoding="utf-8")) for name, path in shipped_specs().items()}
+    return {name: match[1] for name, match in found.items() if match is not None}
 
 
 def find_spec(name: str) -> Path:
