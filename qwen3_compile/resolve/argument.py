@@ -126,8 +126,8 @@ def _twin(identity: Identity) -> str | None:
 
 
 def _dimensions(architecture: Architecture) -> Architecture:
-    """What weights have: a spec may scale RoPE otherwise, and a mixture of experts has no dense layer."""
-    width = 1 if architecture.is_moe else architecture.intermediate_size
+    """What weights have: a spec may scale RoPE otherwise, and a mixture of experts may have no dense layer."""
+    width = 1 if architecture.is_moe and not architecture.dense_layers else architecture.intermediate_size
     return replace(architecture, yarn=None, rope_factor=1.0, intermediate_size=width)
 
 

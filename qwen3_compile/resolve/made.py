@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.spec.schema import Architecture
 from qwen3_compile.spec.size import parameter_counts
@@ -49,14 +50,24 @@ def _lines(identity: Identity, source: str) -> Iterator[str]:
     also = "; a reranker's files say the same: write reranker if it is one" if identity.task == "chat" else ""
     yield _noted(f"  task: {identity.task}", "files", f"{identity.task_from}{also}")
     yield "  architecture:"
-    for key in Architecture.model_fields:
-        if identity.architecture.is_moe or key not in _EXPERTS:
-            yield _noted(f"    {key}: {json.dumps(getattr(identity.architecture, key))}", "config")
+    for key, value in _dimensions(identity):
+        yield _noted(f"    {key}: {json.dumps(value)}", "config")
     yield from _precision(identity)
     yield from ("target:", _noted("  backend: ort-cpu", "default"))
     yield from _limits(identity)
     yield from _chat(identity)
     yield from _accuracy(identity)
+
+
+def _dimensions(identity: Identity) -> Iterator[tuple[str, Any]]:
+    """What the checkpoint states; of layers without experts, however it says which they are, their list."""
+    a = identity.architecture
+    stated = asdict(a)
+    for key in Architecture.model_fields:
+        if key in stated and (a.is_moe or key not in _EXPERTS):
+            yield key, stated[key]
+    if a.dense_layers:
+        yield "mlp_only_layers", list(a.dense_layers)
 
 
 def _precision(identity: Identity) -> Iterator[str]:
@@ -79,8 +90,9 @@ def _precision(identity: Identity) -> Iterator[str]:
 
 def _has_groups(identity: Identity) -> bool:
     a = identity.architecture
-    mlp = a.moe_intermediate_size if a.is_moe else a.intermediate_size
-    return all(width % _GROUP == 0 for width in (a.hidden_size, a.num_attention_heads * a.head_dim, mlp))
+    mlps = [a.moe_intermediate_size] if a.is_moe else []
+    mlps += [a.intermediate_size] if a.dense_layers or not a.is_moe else []
+    return all(width % _GROUP == 0 for width in (a.hidden_size, a.num_attention_heads * a.head_dim, *mlps))
 
 
 def _limits(identity: Identity) -> Iterator[str]:

@@ -12,7 +12,8 @@ import pytest
 from qwen3_compile.cli import main
 from qwen3_compile.errors import CheckpointError, CompileError, SpecError
 from qwen3_compile.resolve import resolve
-from qwen3_compile.spec import HubSource, load_spec, parse_source, shipped_specs
+from qwen3_compile.resolve.identity import identify
+from qwen3_compile.spec import FolderSource, HubSource, load_spec, parse_source, shipped_specs
 from qwen3_compile.spec.checks import cross_problems
 
 ROOT = Path(__file__).parents[3]
@@ -151,6 +152,7 @@ def test_a_spec_that_init_writes_states_all_of_config_json_and_builds_the_same(c
     assert written.resolved() | {"model": None} == direct.resolved() | {"model": None}
     assert written.model.architecture == direct.model.architecture
     assert not cross_problems(written)
+    assert written.graph_architecture() == identify(FolderSource(folder)).architecture
     config = json.loads((folder / "config.json").read_text())
     for key, value in written.model.architecture.model_dump().items():
         assert value == config.get(key, {"norm_topk_prob": True}.get(key, 0))
@@ -161,6 +163,14 @@ def test_a_spec_that_init_writes_states_all_of_config_json_and_builds_the_same(c
     assert main(["specs", "init", folder.name, "-o", "specs/mine.yaml"]) == 1
     assert "exists" in capsys.readouterr().err
     assert Path("specs/mine.yaml").read_text() == text
+
+
+def test_layers_without_experts_reach_the_spec(checkpoint):
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+    folder = checkpoint(model_type="qwen3_moe", decoder_sparse_step=2, mlp_only_layers=[1], **experts)
+    spec = resolve(str(folder)).spec
+    assert spec.graph_architecture() == identify(FolderSource(folder)).architecture
+    assert spec.graph_architecture().dense_layers == (0, 1, 2, 4)
 
 
 def test_init_of_a_release_is_its_shipped_spec(capsys):
