@@ -96,6 +96,7 @@ def build(
     if locked is not None:
         check_tools(locked, tools)
         check_spec(locked, _as_locked(spec, locked))
+    progress.expect(expected_stages(spec, validate=validate))
     progress.begin("checkpoint")
     checkpoint, text = _opened(spec, locked, capabilities)
     found = [*checkpoint.notes, *scaling_note(spec, checkpoint.architecture)]
@@ -166,6 +167,15 @@ def build(
         differing = check_outcome(locked, files) if locked is not None else []
     forget_failed(out_dir)
     return EngineInfo(out_dir, document, accuracy, tuple(differing), plan)
+
+
+def expected_stages(spec: Spec, *, validate: bool) -> list[str]:
+    """The stages of a build, in order; each begins even where its result is in the cache."""
+    is_tensorrt = spec.target.backend in TENSORRT
+    calibrates = is_tensorrt and spec.precision.activation_quantization != "none"
+    optional = {"calibrate": calibrates, "plan": is_tensorrt, "validate": validate}
+    order = ("checkpoint", "trace", "lower", "calibrate", "pack", "plan", "validate")
+    return [stage for stage in order if optional.get(stage, True)]
 
 
 def _opened(spec: Spec, locked: Manifest | None, capabilities: Sequence[str] | None) -> tuple[Checkpoint, TextAssets]:

@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 from qwen3_compile.terminal import Screen, harmless
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
     from rich.progress import TaskID
 
+_WIDE = 60  # columns from which on there is room for a rate
+
 
 class Progress(Protocol):
     """Receives the course of a build. Stages follow one another; only the latest one advances."""
+
+    def expect(self, stages: Sequence[str]) -> None:
+        """These stages will follow, in this order; told once, before the first."""
 
     def begin(self, stage: str, total: int | None = None) -> None:
         """A stage starts; `total` bytes are to be worked through, where that is known."""
@@ -34,6 +40,9 @@ class Progress(Protocol):
 class Silent:
     """Tells nothing."""
 
+    def expect(self, stages: Sequence[str]) -> None:
+        """Ignore it."""
+
     def begin(self, stage: str, total: int | None = None) -> None:
         """Ignore it."""
 
@@ -47,10 +56,27 @@ class Silent:
         """Ignore it."""
 
 
-class Lines:
+class _Numbered:
+    """Puts `[2/5]` before the name of a stage, where it is known how many there are."""
+
+    def __init__(self) -> None:
+        self._expected: Sequence[str] = ()
+
+    def expect(self, stages: Sequence[str]) -> None:
+        """Remember how many there are."""
+        self._expected = tuple(stages)
+
+    def _numbered(self, stage: str) -> str:
+        if stage not in self._expected:
+            return stage
+        return f"[{self._expected.index(stage) + 1}/{len(self._expected)}] {stage}"
+
+
+class Lines(_Numbered):
     """One line when a stage ends, and in a long one a line every few seconds."""
 
     def __init__(self, stream: TextIO | None = None, *, interval: float = 10.0) -> None:
+        super().__init__()
         self._stream = stream or sys.stderr
         self._interval = interval
         self._stage = ""
@@ -60,7 +86,7 @@ class Lines:
 
     def begin(self, stage: str, total: int | None = None) -> None:
         """Start the stage's clock."""
-        self._stage, self._total, self._done = stage, total, 0
+        self._stage, self._total, self._done = self._numbered(stage), total, 0
         self._started = self._told = time.monotonic()
 
     def advance(self, count: int, what: str = "") -> None:
@@ -89,27 +115,34 @@ class Lines:
         print(f"{self._stage}: {harmless(text)}", file=self._stream, flush=True)
 
 
-class Bars:
-    """A live bar for each stage, with rate and time to go; use as a context."""
+class Bars(_Numbered):
+    """A live bar for each stage, with rate and time to go; use as a context.
+
+    Stage and clock keep their places however narrow the terminal: the note behind them is cut, and the bar is short.
+    """
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Live
         from rich.progress import TransferSpeedColumn as Speed
+        from rich.table import Column
 
-        text = TextColumn("{task.description:<12}"), TextColumn("{task.fields[note]}", style="dim", markup=False)
+        super().__init__()
+
+        def whole() -> Column:
+            return Column(no_wrap=True)
+
+        stage = TextColumn("{task.description:<16}", markup=False, table_column=whole())
+        cut = Column(ratio=2, no_wrap=True, overflow="ellipsis")
+        note = TextColumn("{task.fields[note]}", style="dim", markup=False, table_column=cut)
         console = Screen(stderr=True, soft_wrap=False)
-        self._plain = Live(text[0], TimeElapsedColumn(), text[1], console=console, transient=True)
-        self._bytes = Live(
-            text[0],
-            BarColumn(),
-            DownloadColumn(),
-            Speed(),
-            TimeRemainingColumn(),
-            text[1],
-            console=console,
-            transient=True,
-        )
+        bar = BarColumn(bar_width=None, table_column=Column(ratio=1))
+        share = TaskProgressColumn(table_column=whole())
+        left = TimeRemainingColumn(table_column=whole())
+        speed = [Speed(table_column=whole())] if console.width >= _WIDE else []
+        elapsed = TimeElapsedColumn(table_column=whole())
+        self._plain = Live(stage, elapsed, note, console=console, transient=True, expand=True)
+        self._bytes = Live(stage, left, share, bar, *speed, note, console=console, transient=True, expand=True)
         self._live: Live | None = None
         self._task: TaskID | None = None
         self._stage = ""
@@ -127,9 +160,9 @@ class Bars:
     def begin(self, stage: str, total: int | None = None) -> None:
         """Show the stage's bar, or a clock where no total is known."""
         self._stop()
-        self._stage, self._started = stage, time.monotonic()
+        self._stage, self._started = self._numbered(stage), time.monotonic()
         self._live = self._plain if total is None else self._bytes
-        self._task = self._live.add_task(stage, total=total, note="")
+        self._task = self._live.add_task(self._stage, total=total, note="")
         self._live.start()
 
     def advance(self, count: int, what: str = "") -> None:
@@ -146,7 +179,7 @@ class Bars:
         """Replace the bar by one line."""
         self._stop()
         took = time.monotonic() - self._started
-        self._plain.console.print(f"{self._stage:<12} {took:6.1f} s  {outcome}", soft_wrap=True)
+        self._plain.console.print(f"{self._stage:<16} {took:6.1f} s  {outcome}", soft_wrap=True)
 
     def _stop(self) -> None:
         if self._live is not None and self._task is not None:

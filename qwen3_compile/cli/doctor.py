@@ -11,6 +11,7 @@ import shutil
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.text import Text
@@ -20,6 +21,9 @@ from qwen3_compile.cli.output import print_json
 from qwen3_compile.machine import cpu_flags
 from qwen3_compile.terminal import Screen, harmless
 from qwen3_runtime.installation import install_command
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # Distribution, what it is for, and the extra that brings it.
 PACKAGES = (
@@ -57,7 +61,7 @@ def command(as_json: bool) -> None:
 
 def diagnose() -> list[Finding]:
     """Look at the interpreter, the machine and the installed packages; only onnxruntime and TensorRT are imported."""
-    return [
+    findings = [
         _python(),
         *_machine(),
         *(_package(*package) for package in PACKAGES),
@@ -65,6 +69,29 @@ def diagnose() -> list[Finding]:
         _operators(),
         *_tensorrt(),
         _gpu(),
+    ]
+    return [*findings, *verdict({finding.topic: finding.good for finding in findings})]
+
+
+def verdict(good: Mapping[str, bool]) -> list[Finding]:
+    """What the findings come to: targets that can be built for here, and those whose engines run here."""
+    cpu, gpu = good.get("onnxruntime", False), good["NVIDIA GPU"]
+    runs = {
+        "ort-cpu": cpu and good["ort-cpu operators"],
+        "ort": cpu,
+        "onnx": cpu,
+        "tensorrt-rtx": good["tensorrt-rtx"] and gpu,
+        "tensorrt": good["tensorrt"] and gpu,
+    }
+    compiler = cpu and good["torch"] and good["onnx"]  # a build is validated with ONNX Runtime
+    builds = runs | {"tensorrt-rtx": good["tensorrt-rtx"]}
+    lists = {
+        "can build for": [target for target, possible in builds.items() if possible and compiler],
+        "can run": [target for target, possible in runs.items() if possible],
+    }
+    return [
+        Finding(topic, ", ".join(targets) or "nothing", bool(targets), "see above what is missing")
+        for topic, targets in lists.items()
     ]
 
 
