@@ -1,13 +1,32 @@
-"""The compiler: from a YAML spec to a verified engine."""
+"""The compiler: from a YAML spec to a verified engine.
+
+What is named here is the Python API of the compiler; everything else may change. It is imported when it is first used:
+`import qwen3_compile` alone costs nothing.
+"""
 
 from importlib import import_module
+from typing import Any
 
-__all__ = ["__version__"]
+# Names and modules only: the cache's keys follow the imports of every module, and of the packages around it.
+_API = {
+    "AccuracyError": "errors",
+    "CompileError": "errors",
+    "EngineInfo": "build.orchestrate",
+    "Progress": "build.progress",
+    "Spec": "spec",
+    "compile_engine": "api",
+    "load_spec": "spec",
+}
+__all__ = [*_API, "__version__"]  # noqa: PLE0604 - names all of them
 
-__version__: str
 
-
-def __getattr__(name: str) -> str:
-    if name == "__version__":  # the runtime's, looked up late: what is cached by code does not depend on all of it
-        return str(import_module("qwen3_runtime").__version__)
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever is named
+    if name == "__version__":
+        return import_module("qwen3_runtime").__version__
+    if name in _API:
+        return getattr(import_module(f"{__name__}.{_API[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
