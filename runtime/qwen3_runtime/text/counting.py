@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MAX_NESTING = 100
 """Nodes of a template's syntax within each other; released templates have up to 20."""
 
-COUNT, WEIGH, ITEMS = "count these", "weigh this", "items of this"
+COUNT, WEIGH, READ, ITEMS = "count these", "weigh this", "read this", "items of this"
 """Names of the meter's filters, which a template cannot spell."""
 
 
@@ -61,7 +61,7 @@ class _Counting(NodeTransformer):
     def visit_Output(self, node: nodes.Output) -> nodes.Node:
         self.generic_visit(node)
         node.nodes = [
-            child if isinstance(child, nodes.TemplateData | nodes.Const) else _filter(child, WEIGH)
+            child if isinstance(child, nodes.TemplateData | nodes.Const) else _filter(child, READ)
             for child in node.nodes
         ]
         return node
@@ -76,7 +76,7 @@ class _Counting(NodeTransformer):
         sides: list[Any] = [node, *node.ops]
         for side in sides:
             if not isinstance(side.expr, nodes.Const):
-                side.expr = _filter(side.expr, WEIGH)
+                side.expr = _filter(side.expr, READ)
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:

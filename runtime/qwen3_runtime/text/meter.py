@@ -8,11 +8,12 @@ never given back, so they bound what is held as well as what is done.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import ItemsView, KeysView, Mapping, ValuesView
 from contextvars import ContextVar
 from typing import Any
 
 from jinja2.exceptions import SecurityError
+from jinja2.utils import Namespace
 
 # Of one rendering: what any template may use, and what each value and character of the messages and tools adds.
 STEPS, STEPS_A_VALUE = 1_000_000, 1_000
@@ -25,7 +26,7 @@ MAX_BITS = 16_384
 """Of an integer."""
 
 _SHORT = 64  # characters, or values of a list, that are looked at in one step
-_CONTAINERS = (list, tuple, dict, set, frozenset)
+_CONTAINERS = (list, tuple, dict, set, frozenset, KeysView, ValuesView, ItemsView)
 _SIZED = (str, bytes, range, *_CONTAINERS)
 
 
@@ -56,7 +57,9 @@ class Meter:
         if self._steps < 0:
             raise SecurityError(f"it takes more than {self._most_steps} steps, which is all that is allowed")
         if self._characters < 0:
-            raise SecurityError(f"it makes more than {self._most_characters} characters, which is all that is allowed")
+            raise SecurityError(
+                f"it makes or reads more than {self._most_characters} characters, which is all that is allowed"
+            )
 
     def expect(self, characters: int) -> None:
         """Refuse a value before it is made, if it can be longer than what is left.
@@ -65,7 +68,9 @@ class Meter:
             SecurityError: it can.
         """
         if characters > self._characters:
-            raise SecurityError(f"it makes more than {self._most_characters} characters, which is all that is allowed")
+            raise SecurityError(
+                f"it makes or reads more than {self._most_characters} characters, which is all that is allowed"
+            )
 
     def look_at(self, value: object) -> None:
         """Count that a value is read, without what lies inside it."""
@@ -73,18 +78,29 @@ class Meter:
         self.spend(1 + length // _SHORT)
 
     def weigh(self, value: object) -> int:
-        """Count a value that was made.
+        """Count a value that was made. What a list or a mapping holds was counted when that was made.
 
         Returns:
             Characters, values and digits in it, each as often as it is reached.
 
         Raises:
-            SecurityError: it is too deep, its integers are too long, or the allowance is used up.
+            SecurityError: it is too deep, its integers are too long, its text would be longer than what is left, or
+                the allowance is used up.
         """
         if isinstance(value, str):
             self.spend(1, len(value))
             return len(value)
-        return self._weigh(value, MAX_DEPTH)
+        size = self._weigh(value, MAX_DEPTH)
+        self.expect(size)
+        return size
+
+    def read(self, value: object) -> None:
+        """Count a value of which everything is read: one that is printed, compared or sorted.
+
+        Raises:
+            SecurityError: as `weigh`.
+        """
+        self.spend(1, self._weigh(value, MAX_DEPTH))
 
     def _weigh(self, value: object, depth: int) -> int:
         if isinstance(value, str):
@@ -94,6 +110,8 @@ class Meter:
             if value.bit_length() > MAX_BITS:
                 raise SecurityError(f"it makes an integer of more than {MAX_BITS} bits")
             return 1 + value.bit_length() // 3
+        if isinstance(value, Namespace):  # whose text is that of its attributes
+            value = object.__getattribute__(value, "_Namespace__attrs")
         if not isinstance(value, _CONTAINERS):
             return 16
         known = self._known.get(id(value))

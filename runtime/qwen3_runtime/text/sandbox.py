@@ -6,7 +6,8 @@ Jinja2's own sandbox keeps a template away from the interpreter, but not from ti
 * filters and methods count what they are given and what they make; those that pad, repeat or join are asked before
   they start, and lazy ones are carried out at once, so that no chain of them is left to unwind;
 * operators are asked before they make something longer than both sides;
-* texts, lists and mappings that are made, stored, compared or printed are counted;
+* texts, lists and mappings are counted where they are made or stored, and all that they hold where they are compared
+  or printed, or given to a filter or a test that may look at everything;
 * a source that nests too deep for the compilers behind it is refused before they see it.
 """
 
@@ -23,7 +24,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.runtime import LoopContext
 from jinja2.utils import _PassArg
 
-from qwen3_runtime.text.counting import COUNT, ITEMS, WEIGH, check_nesting, count_syntax
+from qwen3_runtime.text.counting import COUNT, ITEMS, READ, WEIGH, check_nesting, count_syntax
 from qwen3_runtime.text.meter import MAX_BITS, METER, breadth, check_widths
 
 if TYPE_CHECKING:
@@ -41,6 +42,15 @@ _ITERATING_FILTERS = frozenset(
     [
         *("batch", "dictsort", "groupby", "join", "list", "map", "max", "min", "reject", "rejectattr", "reverse"),
         *("select", "selectattr", "slice", "sort", "sum", "unique"),
+    ]
+)
+# These look at a list or a mapping, but not into what it holds.
+_SHALLOW = frozenset(
+    [
+        *("attr", "batch", "count", "d", "default", "first", "items", "last", "length", "list", "map", "random"),
+        *("reject", "rejectattr", "reverse", "select", "selectattr", "slice"),
+        *("boolean", "callable", "defined", "false", "float", "integer", "iterable", "mapping", "none", "number"),
+        *("sameas", "sequence", "string", "true", "undefined"),
     ]
 )
 _STRETCHING_METHODS = frozenset(["center", "expandtabs", "join", "ljust", "replace", "rjust", "zfill"])
@@ -82,7 +92,7 @@ class ChatSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
             self.filters[name] = _counted(name, function)
         for name, function in [*self.tests.items()]:
             self.tests[name] = _counted(name, function)
-        self.filters |= {COUNT: _count, WEIGH: _weigh, ITEMS: _items}
+        self.filters |= {COUNT: _count, WEIGH: _weigh, READ: _read, ITEMS: _items}
 
     def _generate(self, source: nodes.Template, *arguments: Any, **options: Any) -> str:  # noqa: ANN401 - jinja2's
         check_nesting(source)
@@ -105,6 +115,12 @@ class ChatSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         meter.weigh(made)
         return made
 
+    def getitem(self, obj: Any, argument: Any) -> Any:  # noqa: ANN401 - any value
+        """An item of a list, or of a mapping, which compares a key with its own."""
+        if isinstance(argument, str):
+            METER.get().look_at(argument)
+        return super().getitem(obj, argument)
+
     def call(self, context: Context, called: Any, /, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any value
         """Call a function, a method or a macro."""
         meter = METER.get()
@@ -114,6 +130,8 @@ class ChatSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         if isinstance(called, LoopContext):  # a recursive loop, whose items nobody else counts
             args = (_items_of(args[0], 0), *args[1:]) if args else args
         owner = getattr(called, "__self__", None)
+        if isinstance(owner, LoopContext):  # `changed` compares
+            meter.read(args)
         if owner is not None and type(owner).__module__ in ("builtins", "markupsafe"):
             _check_method(owner, called.__name__, args, kwargs)
         made = _carried_out(super().call(context, called, *args, **kwargs))
@@ -143,6 +161,8 @@ def _check_method(owner: Any, name: str, args: tuple[Any, ...], kwargs: dict[str
     if name not in allowed:
         raise SecurityError(f"the method {name} of {type(owner).__name__} is not for chat templates")
     meter.look_at(owner)
+    if isinstance(owner, list | tuple) and name in ("count", "index"):
+        meter.read(owner)
     if isinstance(owner, str) and name in _STRETCHING_METHODS:
         _expect_stretched(owner, (*args, *kwargs.values()))
 
@@ -177,6 +197,8 @@ def _counted(name: str, function: Any) -> Callable[..., Any]:  # noqa: ANN401 - 
         meter = METER.get()
         for value in args:
             meter.look_at(value)
+            if name not in _SHALLOW and not isinstance(value, str):
+                meter.read(value)
         if name in _ITERATING_FILTERS and args and hasattr(args[0], "__len__"):
             meter.spend(len(args[0]))
         others = (*args[1:], *kwargs.values())
@@ -222,6 +244,12 @@ def _count(_: Context, steps: int, characters: int) -> None:
 @pass_context
 def _weigh(_: Context, value: Any) -> Any:  # noqa: ANN401 - any value
     METER.get().weigh(value)
+    return value
+
+
+@pass_context
+def _read(_: Context, value: Any) -> Any:  # noqa: ANN401 - any value
+    METER.get().read(value)
     return value
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 
 LOOP = "{% for i in range(90000) %}"
+LONG = "{% set a = ['x' * 1000000] * 20 %}{% set b = ['x' * 1000000] * 20 %}"
 CODE = {
     "chained lazy filters": "{% set ns = namespace(x=[1]) %}" + LOOP + "{% set ns.x = ns.x | batch(1) %}{% endfor %}{{ ns.x | list }}",
     "chained map": "{% set ns = namespace(x=[1]) %}" + LOOP + "{% set ns.x = ns.x | map('int') %}{% endfor %}{{ ns.x | list }}{{ 1 / 0 }}",
@@ -78,6 +79,20 @@ CODE = {
     "bytes": "{{ (5).to_bytes(10000000000, 'big') }}",
     "lipsum": "{{ lipsum(n=1000000) }}",
     "range": "{{ range(10 ** 9) | list }}",
+    "printed list of long texts": "{{ ['x' * 1000000] * 1000 }}",
+    "joined lists of long texts": "{{ ([['x' * 1000000]] * 1000) | join }}",
+    "list of long texts beside a text": "{{ ['x' * 1000000] * 1000 ~ '' }}",
+    "upper case of a list of long texts": "{{ (['x' * 1000000] * 1000) | upper }}",
+    "list of long texts counted by words": "{% set a = ['x' * 1000000] * 50 %}" + LOOP + "{% if a | wordcount %}{% endif %}{% endfor %}",
+    "printed messages": LOOP + "{{ messages }}" * 10 + "{% endfor %}",
+    "printed view of a mapping": "{% set a = {1: ['x' * 1000000] * 30} %}" + LOOP + "{{ a.values() }}{% endfor %}",
+    "printed namespace": "{% set ns = namespace(a=['x' * 1000000] * 30) %}" + LOOP + "{{ ns }}{% endfor %}",
+    "comparisons of lists of long texts": LONG + LOOP + "{% if a == b %}{% endif %}{% endfor %}",
+    "tests of lists of long texts": LONG + LOOP + "{% if a is eq b %}{% endif %}{% endfor %}",
+    "counts in lists of long texts": LONG + LOOP + "{% if a.count(b[0]) %}{% endif %}{% endfor %}",
+    "changes of lists of long texts": LONG + LOOP + "{% if loop.changed([a, b][i % 2]) %}{% endif %}{% endfor %}",
+    "sorted lists of long texts": LONG + LOOP + "{% set c = a | sort %}{% endfor %}",
+    "long keys": "{% set k = 'x' * 9000000 %}{% set l = k ~ '' %}{% set a = {k: 1} %}" + LOOP + "{% if a[l] %}{% endif %}{% endfor %}",
     "sum of lists": "{{ ([[1] * 1000] * 5000) | sum(start=[]) | length }}",
     "growing list": "{% set ns = namespace(x=[]) %}" + LOOP + "{% set ns.x = ns.x + [i] %}{% endfor %}",
     "growing text": "{% set ns = namespace(x='') %}" + LOOP + "{% set ns.x = ns.x ~ 'xxxxxxxx' %}{% endfor %}{% for i in range(9000) %}{{ ns.x }}{% endfor %}",
