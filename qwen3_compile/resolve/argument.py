@@ -81,6 +81,12 @@ def identified(argument: str, *, cache_dir: Path | None = None) -> Identity:
         return identify(FolderSource(folder))
     if hub is None:
         raise SpecError(f"{argument}: neither a checkpoint folder nor org/name of the hub{_suggestion(argument)}")
+    if not argument.startswith("hf://") and folder.parent.is_dir():
+        # A misspelt path is nobody's business on the hub.
+        raise SpecError(
+            f"{argument}: no such file or folder; {folder.parent} is a folder here, so name a repository of the hub "
+            f"hf://{argument}"
+        )
     try:
         return identify(hub, cache_dir=cache_dir)
     except CheckpointError as error:

@@ -190,6 +190,17 @@ def test_an_unknown_repository_is_looked_at_without_its_weights(serve_hub, tmp_p
     assert "no such revision" in failure("test/tiny@other")
 
 
+def test_a_misspelt_path_is_not_sent_to_the_hub(serve_hub, tmp_path):
+    hub = serve_hub({"config.json": b"{}"})
+    (tmp_path / "test").mkdir()
+    assert "name a repository of the hub hf://test/tiny" in failure("test/tiny", SpecError)
+    assert hub.served == []
+    failure("hf://test/tiny")
+    assert hub.served
+    (tmp_path / "Qwen").mkdir()
+    assert resolve("Qwen/Qwen3-0.6B").spec.name == "qwen3-0.6b"
+
+
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
