@@ -10,6 +10,7 @@ from qwen3_runtime.admission import Model
 from qwen3_runtime.arguments import integer, items, kind, shown, switch
 from qwen3_runtime.errors import EngineError, RequestError
 from qwen3_runtime.text import ChatTemplate, Tokenizer
+from qwen3_runtime.text.tokenizer import CONFIG, TOKENIZER
 
 if TYPE_CHECKING:
     from qwen3_runtime.manifest import Contract, Manifest
@@ -85,13 +86,18 @@ def checked_keys(trusted_keys: object) -> Any:  # noqa: ANN401 - what stands in 
 
 
 def open_model(directory: Path, manifest: Manifest, max_context: int) -> Model:
-    """Everything of an engine but what executes it.
+    """Everything of an engine but what executes it. Files that the manifest does not list are not read.
 
     Raises:
         EngineError: a file, or the manifest's sampling, is damaged.
     """
-    tokenizer = Tokenizer.open(directory) if "tokenizer.json" in manifest.files else None
-    template = None if tokenizer is None else ChatTemplate.open(directory, tokenizer.named_tokens)
+    files = manifest.files
+    if TOKENIZER in files and CONFIG not in files:
+        raise EngineError(
+            f"{directory}: manifest.json lists {TOKENIZER} but not {CONFIG}; the engine is incomplete, build it again"
+        )
+    tokenizer = Tokenizer.open(directory) if TOKENIZER in files else None
+    template = None if tokenizer is None else ChatTemplate.open(directory, tokenizer.named_tokens, files=files)
     model = Model(manifest, tokenizer, template, max_context)
     _ = model.default_sampling  # so that a bad manifest fails here and not in the first request
     return model

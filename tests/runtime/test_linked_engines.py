@@ -6,16 +6,18 @@ import hashlib
 import json
 import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from built_engine import GREEDY, build_engine, prompts
+from built_engine import GREEDY, build_engine, prompts, rewrite
 
 from qwen3_runtime import Engine, EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+TINY = Path(__file__).parents[2] / "examples/tiny/dense"
 
 
 def in_hub_cache(engine: Path, place: Path) -> Path:
@@ -131,3 +133,22 @@ def test_an_unlisted_file_is_not_read(engine: Path, tmp_path: Path) -> None:
     (copy / "tokenizer.json").write_text("damaged")
     with Engine.open(copy, strict=False, threads=1) as opened:
         assert opened.tokenizer is None
+
+
+def test_an_unlisted_chat_template_or_configuration_is_not_read(engine: Path, tmp_path: Path) -> None:
+    """Nobody hashed them, and nobody signed them."""
+    copy = with_strangers(engine, tmp_path)
+    rewrite(copy, "tokenizer.json", (TINY / "tokenizer.json").read_bytes())
+    config = json.loads((TINY / "tokenizer_config.json").read_text()) | {"chat_template": "listed"}
+    (copy / "chat_template.jinja").write_text("a stranger's")
+    (copy / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(EngineError, match=r"manifest\.json lists tokenizer\.json but not tokenizer_config\.json"):
+        Engine.open(copy, strict=False, threads=1)
+    rewrite(copy, "tokenizer_config.json", json.dumps(config).encode())
+    with Engine.open(copy, strict=False, threads=1) as opened:
+        assert opened.template is not None
+        assert opened.template.source == "listed"
+    rewrite(copy, "chat_template.jinja", b"listed too")
+    with Engine.open(copy, strict=False, threads=1) as opened:
+        assert opened.template is not None
+        assert opened.template.source == "listed too"

@@ -15,13 +15,15 @@ from qwen3_runtime.errors import EngineError, RequestError
 from qwen3_runtime.text.messages import checked_messages, checked_tools, plain_object
 from qwen3_runtime.text.meter import METER, Meter
 from qwen3_runtime.text.sandbox import ChatSandbox
-from qwen3_runtime.text.tokenizer import read_config
+from qwen3_runtime.text.tokenizer import CONFIG, read_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from jinja2.parser import Parser
+
+TEMPLATE = "chat_template.jinja"
 
 # The released templates have 2 to 10 kB; a template is code from a checkpoint that somebody else made.
 MAX_TEMPLATE_CHARACTERS = 65_536
@@ -61,7 +63,13 @@ class ChatTemplate:
         self._parse_arguments = {name: "arguments is string" not in source for name, source in sources.items()}
 
     @classmethod
-    def open(cls, directory: Path, named_tokens: Mapping[str, str] | None = None) -> ChatTemplate | None:
+    def open(
+        cls,
+        directory: Path,
+        named_tokens: Mapping[str, str] | None = None,
+        *,
+        files: Collection[str] | None = None,
+    ) -> ChatTemplate | None:
         """The template of an engine or checkpoint directory, or None if it has none (a base model).
 
         `chat_template.jinja` goes before `chat_template` in `tokenizer_config.json`, which is a string or a list
@@ -70,11 +78,12 @@ class ChatTemplate:
         Args:
             directory: holds `tokenizer_config.json` and perhaps `chat_template.jinja`.
             named_tokens: `Tokenizer.named_tokens`, which templates may print.
+            files: names of those that count; None for all that are there.
 
         Raises:
             EngineError: the template is damaged or too large.
         """
-        sources = _sources(directory)
+        sources = _sources(directory, has_file=files is None or TEMPLATE in files)
         return cls(sources, named_tokens) if sources else None
 
     def render(
@@ -116,14 +125,14 @@ class ChatTemplate:
             METER.reset(running)
 
 
-def _sources(directory: Path) -> dict[str, str]:
-    file = directory / "chat_template.jinja"
-    if file.is_file():
+def _sources(directory: Path, *, has_file: bool) -> dict[str, str]:
+    file = directory / TEMPLATE
+    if has_file and file.is_file():
         try:
             return {"default": file.read_text(encoding="utf-8")}
         except (OSError, ValueError) as error:
             raise EngineError(f"{file}: expected UTF-8 text, found {error}") from error
-    where = directory / "tokenizer_config.json"
+    where = directory / CONFIG
     declared = read_config(directory).get("chat_template")
     if declared is None:
         return {}

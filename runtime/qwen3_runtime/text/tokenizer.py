@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
+
 
 class Tokenizer:
     """A byte-level BPE tokenizer as released: `tokenizer.json` with `tokenizer_config.json`.
@@ -45,7 +47,7 @@ class Tokenizer:
         Raises:
             EngineError: a file is missing or damaged, or the tokenizer is not byte-level.
         """
-        return cls(_read_backend(directory / "tokenizer.json"), read_config(directory))
+        return cls(_read_backend(directory / TOKENIZER), read_config(directory))
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """The ids of `text`, in which special tokens such as `<|im_start|>` are recognised, as transformers does.
@@ -87,7 +89,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     Raises:
         EngineError: the file is missing or not a JSON object.
     """
-    path = directory / "tokenizer_config.json"
+    path = directory / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
