@@ -112,9 +112,7 @@ def items(name: str, value: object, expected: str) -> list[Any]:
     Raises:
         RequestError: it is something else.
     """
-    if isinstance(value, str | bytes | bytearray | memoryview | Mapping | AbstractSet) or not isinstance(
-        value, Iterable
-    ):
+    if isinstance(value, _NO_LIST) or not isinstance(value, Iterable):
         raise RequestError(f"{name}: expected {expected}, found {kind(value)}")
     try:
         return list(value)
