@@ -16,6 +16,7 @@ import binascii
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ SIGNATURES = "manifest.sig"
 MAX_SIGNATURE_BYTES = 64 << 10
 SCHEMA_VERSION = 1
 SIGNATURE_BYTES = 64
+_KEY_ID = re.compile(r"[0-9a-f]{64}")
 
 KeyFile = str | os.PathLike[str]
 
@@ -64,7 +66,7 @@ def parse_signatures(raw: bytes, where: str = SIGNATURES) -> tuple[Signature, ..
         )
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
         raise EngineError(damaged) from None
-    if any(len(signature.value) != SIGNATURE_BYTES for signature in found):
+    if not all(len(entry.value) == SIGNATURE_BYTES and _KEY_ID.fullmatch(entry.key_id) for entry in found):
         raise EngineError(damaged)
     return found
 

@@ -187,6 +187,7 @@ def test_a_damaged_engine_is_not_signed(engine: Path, keys: dict[str, tuple[Path
      b'{"schema_version": true, "signatures": []}', b'{"schema_version": 1, "signatures": [{"key_id": "a"}]}',
      b'{"schema_version": 1, "signatures": [{"key_id": "a", "signature": "AAAA"}]}',
      b'{"schema_version": 1, "signatures": [{"key_id": "a", "signature": 5}]}',
+     b'{"schema_version": 1, "signatures": [{"key_id": "\\u001b[2J", "signature": "' + b"A" * 86 + b'=="}]}',
      b'{"schema_version": 1, "signatures": 7}'],
 )  # fmt: skip
 def test_a_damaged_signature_file_is_one_line(content: bytes) -> None:
