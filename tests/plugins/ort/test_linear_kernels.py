@@ -173,6 +173,16 @@ def test_silu_far_from_zero(instructions: str) -> None:
             np.testing.assert_allclose(result, silu(a) * b, rtol=2e-3, atol=1e-5 * size * size)
 
 
+@pytest.mark.parametrize(("fmt", "group_size"), INTEGER)
+@instructions
+def test_nan_in_every_lane_of_a_vector_gives_nan(fmt: str, group_size: int, instructions: str) -> None:
+    """Its codes, the least integer, wrap when they are added up: UndefinedBehaviorSanitizer looks at how."""
+    matrix = random_matrix(np.random.default_rng(8), fmt, group_size, 48, 256)
+    x = np.ones((2, 256), np.float32)
+    x[:, :16] = np.nan
+    assert np.isnan(linear(matrix, x, instructions=instructions)).all()
+
+
 @instructions
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("fmt", "group_size"), [("int4", 32), ("int8", 0), ("fp32", 0)])

@@ -19,16 +19,13 @@ class Attention {
   static constexpr Port kOutputs[] = {{"out", Element::f32}};
 
   explicit Attention(const Attributes& attributes)
-      : heads_(attributes.integer("num_heads")),
-        kv_heads_(attributes.integer("kv_num_heads")),
-        head_dim_(attributes.integer("head_dim")),
-        epsilon_(attributes.real("epsilon", 1e-6f)) {
-    if (head_dim_ <= 0 || head_dim_ % 2 != 0 || head_dim_ > attention::kMostHeadDim)
-      throw Refused("head_dim is " + std::to_string(head_dim_) + ", expected an even number up to " +
-                    std::to_string(attention::kMostHeadDim));
-    if (heads_ <= 0 || kv_heads_ <= 0 || heads_ % kv_heads_ != 0)
-      throw Refused("num_heads " + std::to_string(heads_) + " is not a multiple of kv_num_heads " +
-                    std::to_string(kv_heads_));
+      : heads_(attributes.integer(limits::kHeads)),
+        kv_heads_(attributes.integer(limits::kKvHeads)),
+        head_dim_(attributes.integer(limits::kHeadDim)),
+        epsilon_(attributes.real(limits::kEpsilon, 1e-6f)) {
+    attention::check_heads(heads_, kv_heads_, head_dim_);
+    attributes.require_fed(kKv, kInputs[kKv].name);
+    attributes.require_fed(kKvScales, kInputs[kKvScales].name);
   }
 
   void compute(Context& context) const {
@@ -59,8 +56,7 @@ class Attention {
     step.positions = cosine.shape[0];
     step.heads = heads_;
     step.epsilon = epsilon_;
-    const std::string fault = attention::find_fault(step);
-    if (!fault.empty()) throw Refused(fault);
+    attention::check(step);
     step.out = context.output(0, {step.tokens, heads_ * head_dim_}).as<float>();
     attention::run(step, context.parallel(), instructions());
   }

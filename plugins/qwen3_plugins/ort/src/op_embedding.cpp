@@ -15,15 +15,15 @@ class Embedding {
   static constexpr Port kOutputs[] = {{"out", Element::f32}};
 
   explicit Embedding(const Attributes& attributes)
-      : layout_(linear::weights_of(attributes.text("format", ""), attributes.integer("n"), attributes.integer("k"),
-                                   attributes.integer("group_size", 0))) {}
+      : layout_(linear::weights_of(attributes.text("format", ""), attributes.integer(limits::kN),
+                                   attributes.integer(limits::kK), attributes.integer(limits::kGroupSize, 0))) {}
 
   void compute(Context& context) const {
     const Tensor ids = context.input(kIds);
     require_shape(ids, "ids", {-1});
     const linear::Weights weights = linear::bind(layout_, context.input(kCodes), context.input(kScales), 1);
     const int64_t* id = ids.as<const int64_t>();
-    const int64_t count = ids.shape[0];
+    const int64_t count = within(limits::kRows, ids.shape[0]);
     for (int64_t i = 0; i < count; ++i) {
       if (id[i] < 0 || id[i] >= weights.n)
         throw Refused("id " + std::to_string(id[i]) + " at position " + std::to_string(i) +

@@ -30,10 +30,10 @@ class Head {
                                       {"log_sum_exp", Element::f32}};
 
   explicit Head(const Attributes& attributes)
-      : layout_(linear::weights_of(attributes.text("format", ""), attributes.integer("n"), attributes.integer("k"),
-                                   attributes.integer("group_size", 0))),
-        epsilon_(attributes.real("epsilon", 1e-6f)),
-        precise_(attributes.integer("precise", 0) != 0) {}
+      : layout_(linear::weights_of(attributes.text("format", ""), attributes.integer(limits::kN),
+                                   attributes.integer(limits::kK), attributes.integer(limits::kGroupSize, 0))),
+        epsilon_(attributes.real(limits::kEpsilon, 1e-6f)),
+        precise_(attributes.integer(limits::kPrecise, 0) != 0) {}
 
   void compute(Context& context) const {
     const Tensor x = context.input(kX), rows = context.input(kLogitsRows), norm = context.input(kNormWeight);
@@ -43,8 +43,8 @@ class Head {
     require_shape(norm, "norm_weight", {layout_.k});
     linear::Weights weights = linear::bind(layout_, context.input(kCodes), context.input(kScales), 1);
     check_scales_(weights);
-    const int64_t count = rows.shape[0];
-    Scratch<float> gathered(static_cast<size_t>(count * layout_.k));
+    const int64_t count = within(limits::kRows, rows.shape[0]);
+    Scratch<float> gathered("the rows of x", {count, layout_.k});
     gather(x, rows, gathered.get());
     linear::Call call;
     call.weights = &weights;
@@ -65,11 +65,7 @@ class Head {
     const char* name = kInputs[input].name;
     const Tensor tensor = context.input(input);
     require_shape(tensor, name, {});
-    const int32_t value = *tensor.as<const int32_t>();
-    if (value < lowest || value > highest)
-      throw Refused(std::string(name) + " is " + std::to_string(value) + ", expected " + std::to_string(lowest) +
-                    " to " + std::to_string(highest));
-    return value;
+    return within(Limit{name, lowest, highest}, *tensor.as<const int32_t>());
   }
 
   void gather(const Tensor& x, const Tensor& rows, float* to) const {

@@ -26,11 +26,11 @@ class Linear {
   static constexpr Port kOutputs[] = {{"y", Element::f32}};
 
   explicit Linear(const Attributes& attributes)
-      : layout_(linear::weights_of(attributes.text("format", ""), attributes.integer("n"), attributes.integer("k"),
-                                   attributes.integer("group_size", 0))),
-        epsilon_(attributes.real("epsilon", 1e-6f)),
+      : layout_(linear::weights_of(attributes.text("format", ""), attributes.integer(limits::kN),
+                                   attributes.integer(limits::kK), attributes.integer(limits::kGroupSize, 0))),
+        epsilon_(attributes.real(limits::kEpsilon, 1e-6f)),
         activation_(activation_of(attributes.text("activation", "none"))),
-        precise_(attributes.integer("precise", 0) != 0) {
+        precise_(attributes.integer(limits::kPrecise, 0) != 0) {
     if (activation_ == linear::Activation::swiglu) {
       if (layout_.n % 2 != 0)
         throw Refused("n is " + std::to_string(layout_.n) + ", swiglu needs gate and up: an even n");
@@ -44,19 +44,19 @@ class Linear {
     require_shape(x, "x", {-1, layout_.k});
     linear::Weights weights = linear::bind(layout_, codes, scales, 1);
     check_scales_(weights);
-    const int64_t width = linear::outputs(weights, activation_);
+    const int64_t width = linear::outputs(weights, activation_), rows = within(limits::kRows, x.shape[0]);
     if (norm) require_shape(norm, "norm_weight", {layout_.k});
-    if (residual) require_shape(residual, "residual", {x.shape[0], width});
+    if (residual) require_shape(residual, "residual", {rows, width});
     linear::Call call;
     call.weights = &weights;
     call.x = x.as<const float>();
-    call.rows = x.shape[0];
+    call.rows = rows;
     call.norm_weight = norm.as<const float>();
     call.epsilon = epsilon_;
     call.residual = residual.as<const float>();
     call.activation = activation_;
     call.precise = precise_;
-    call.y = context.output(0, {x.shape[0], width}).as<float>();
+    call.y = context.output(0, {rows, width}).as<float>();
     linear::run(call, context.parallel(), instructions());
   }
 

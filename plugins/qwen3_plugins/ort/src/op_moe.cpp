@@ -10,9 +10,6 @@ namespace qwen3 {
 
 namespace {
 
-constexpr int64_t kMostExperts = 4096;
-constexpr int64_t kMostRows = 1 << 20;
-
 class MoE {
  public:
   static constexpr const char* kName = "MoE";
@@ -27,18 +24,15 @@ class MoE {
                                      {"residual", Element::f32, true}};
   static constexpr Port kOutputs[] = {{"y", Element::f32}};
 
-  explicit MoE(const Attributes& attributes) : epsilon_(attributes.real("epsilon", 1e-6f)) {
-    const int64_t hidden = attributes.integer("hidden"), intermediate = attributes.integer("intermediate");
-    const int64_t group_size = attributes.integer("group_size", 0);
+  explicit MoE(const Attributes& attributes) : epsilon_(attributes.real(limits::kEpsilon, 1e-6f)) {
+    const int64_t hidden = attributes.integer(limits::kHidden);
+    const int64_t intermediate = attributes.integer(limits::kIntermediate);
+    const int64_t group_size = attributes.integer(limits::kGroupSize, 0);
     const std::string format = attributes.text("format", "");
-    layout_.count = attributes.integer("experts");
-    layout_.top_k = attributes.integer("top_k");
-    if (layout_.count < 1 || layout_.count > kMostExperts)
-      throw Refused("experts is " + std::to_string(layout_.count) + ", expected 1 to " + std::to_string(kMostExperts));
-    if (layout_.top_k < 1 || layout_.top_k > layout_.count)
-      throw Refused("top_k is " + std::to_string(layout_.top_k) + ", expected 1 to " + std::to_string(layout_.count));
-    layout_.normalize = attributes.integer("normalize", 1) != 0;
-    layout_.precise = attributes.integer("precise", 0) != 0;
+    layout_.count = attributes.integer(limits::kExperts);
+    layout_.top_k = within(Limit{limits::kTopK.name, 1, layout_.count}, attributes.integer(limits::kTopK));
+    layout_.normalize = attributes.integer(limits::kNormalize, 1) != 0;
+    layout_.precise = attributes.integer(limits::kPrecise, 0) != 0;
     layout_.down = linear::weights_of(format, hidden, intermediate, group_size);
     layout_.gate_up = linear::gate_up(linear::weights_of(format, 2 * intermediate, hidden, group_size));
     layout_.router = linear::weights_of(attributes.text("router_format", "fp32"), layout_.count, hidden, 0);
@@ -48,9 +42,9 @@ class MoE {
 
   void compute(Context& context) const {
     const Tensor x = context.input(kX), norm = context.input(kNormWeight), residual = context.input(kResidual);
-    const int64_t hidden = layout_.hidden(), rows = x.shape[0];
+    const int64_t hidden = layout_.hidden();
     require_shape(x, "x", {-1, hidden});
-    if (rows > kMostRows) throw Refused("x has " + std::to_string(rows) + " rows, expected at most 2^20");
+    const int64_t rows = within(limits::kRows, x.shape[0]);
     if (norm) require_shape(norm, "norm_weight", {hidden});
     if (residual) require_shape(residual, "residual", {rows, hidden});
     Reading reading{this, layout_};

@@ -1,6 +1,7 @@
 #include "operator.h"
 
 #include <algorithm>
+#include <new>
 
 #include "cpu.h"
 
@@ -40,6 +41,21 @@ const char* name_of(Element element) {
   return "another type";
 }
 
+// Bytes of an element.
+uintptr_t width_of(Element element) {
+  switch (element) {
+    case Element::f32:
+    case Element::i32: return 4;
+    case Element::i64: return 8;
+    case Element::f16:
+    case Element::bf16: return 2;
+    case Element::u8:
+    case Element::i8:
+    case Element::any: break;
+  }
+  return 1;
+}
+
 std::string list(const int64_t* shape, size_t rank) {
   std::string text = "[";
   for (size_t i = 0; i < rank; ++i) text += (i ? ", " : "") + (shape[i] < 0 ? "any" : std::to_string(shape[i]));
@@ -49,35 +65,60 @@ std::string list(const int64_t* shape, size_t rank) {
 }  // namespace
 
 int64_t Tensor::size() const {
-  int64_t count = 1;
-  for (int i = 0; i < rank; ++i) count *= shape[i];
-  return count;
+  static_assert(kMaxRank == 8, "each axis is a factor");
+  int64_t sizes[kMaxRank];
+  for (int i = 0; i < kMaxRank; ++i) sizes[i] = i < rank ? shape[i] : 1;
+  return product("a tensor", {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], sizes[7]});
 }
 
 std::string Tensor::describe() const {
   return std::string(name_of(element)) + " " + list(shape, static_cast<size_t>(rank));
 }
 
-int64_t Attributes::integer(const char* name) const {
+int64_t Attributes::integer(const Limit& limit) const {
   int64_t value = 0;
-  check(call<kKernelInfoGetAttributeInt64, OrtStatus*>(info_, name, &value));
-  return value;
+  check(call<kKernelInfoGetAttributeInt64, OrtStatus*>(info_, limit.name, &value));
+  return within(limit, value);
 }
 
-int64_t Attributes::integer(const char* name, int64_t fallback) const {
+int64_t Attributes::integer(const Limit& limit, int64_t fallback) const {
   int64_t value = 0;
-  return succeeded(call<kKernelInfoGetAttributeInt64, OrtStatus*>(info_, name, &value)) ? value : fallback;
+  if (succeeded(call<kKernelInfoGetAttributeInt64, OrtStatus*>(info_, limit.name, &value))) return within(limit, value);
+  require_absent(limit.name, "an integer");
+  return fallback;
 }
 
-float Attributes::real(const char* name, float fallback) const {
+float Attributes::real(const RealLimit& limit, float fallback) const {
   float value = 0;
-  return succeeded(call<kKernelInfoGetAttributeFloat, OrtStatus*>(info_, name, &value)) ? value : fallback;
+  if (succeeded(call<kKernelInfoGetAttributeFloat, OrtStatus*>(info_, limit.name, &value))) return within(limit, value);
+  require_absent(limit.name, "a float");
+  return fallback;
+}
+
+// ONNX Runtime answers alike for an attribute of another type and for none.
+void Attributes::require_absent(const char* name, const char* type) const {
+  int64_t integer = 0;
+  float real = 0;
+  size_t size = 0;
+  if (succeeded(call<kKernelInfoGetAttributeInt64, OrtStatus*>(info_, name, &integer)) ||
+      succeeded(call<kKernelInfoGetAttributeFloat, OrtStatus*>(info_, name, &real)) ||
+      succeeded(call<kKernelInfoGetAttributeString, OrtStatus*>(info_, name, static_cast<char*>(nullptr), &size)))
+    throw Refused(std::string(name) + " has another type, expected " + type);
+}
+
+void Attributes::require_fed(size_t index, const char* name) const {
+  int constant = 0;
+  const OrtValue* value = nullptr;
+  check(call<kKernelInfoGetConstantInputTensor, OrtStatus*>(info_, index, &constant, &value));
+  if (constant != 0) throw Refused(std::string(name) + " is stored in the model, expected an input: it is written");
 }
 
 std::string Attributes::text(const char* name, const char* fallback) const {
   size_t size = 0;
-  if (!succeeded(call<kKernelInfoGetAttributeString, OrtStatus*>(info_, name, static_cast<char*>(nullptr), &size)))
+  if (!succeeded(call<kKernelInfoGetAttributeString, OrtStatus*>(info_, name, static_cast<char*>(nullptr), &size))) {
+    require_absent(name, "a string");
     return fallback;
+  }
   std::string value(size, '\0');
   check(call<kKernelInfoGetAttributeString, OrtStatus*>(info_, name, value.data(), &size));
   while (!value.empty() && value.back() == '\0') value.pop_back();
@@ -111,6 +152,9 @@ Tensor Context::input(size_t index) const {
   if (wanted != Element::any && tensor.element != wanted)
     throw Refused(std::string(name) + " is " + tensor.describe() + ", expected " + name_of(wanted));
   check(call<kGetTensorMutableData, OrtStatus*>(const_cast<OrtValue*>(value), &tensor.data));
+  if (reinterpret_cast<uintptr_t>(tensor.data) % width_of(tensor.element) != 0)
+    throw Refused(std::string(name) + " does not begin at a multiple of " + std::to_string(width_of(tensor.element)) +
+                  " bytes");
   return tensor;
 }
 
@@ -118,10 +162,12 @@ Tensor Context::output(size_t index, std::initializer_list<int64_t> shape) const
   Tensor tensor;
   tensor.rank = static_cast<int>(shape.size());
   std::copy(shape.begin(), shape.end(), tensor.shape);
+  (void)product("an output", {tensor.size(), sizeof(float)});
   OrtValue* value = nullptr;
   check(call<kKernelContextGetOutput, OrtStatus*>(context_, index, static_cast<const int64_t*>(tensor.shape),
                                                   shape.size(), &value));
-  if (value != nullptr) check(call<kGetTensorMutableData, OrtStatus*>(value, &tensor.data));
+  if (value == nullptr) throw Refused("output " + std::to_string(index) + " is missing");
+  check(call<kGetTensorMutableData, OrtStatus*>(value, &tensor.data));
   return tensor;
 }
 
@@ -151,7 +197,8 @@ void require_shape(const Tensor& tensor, const char* what, std::initializer_list
 OrtStatus* status_of(const char* op, const std::exception& error) noexcept {
   std::string message;
   try {
-    message = std::string("qwen3::") + op + ": " + error.what();
+    const bool full = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
+    message = std::string("qwen3::") + op + ": " + (full ? "out of memory" : error.what());
   } catch (...) {
   }
   const OrtErrorCode code = dynamic_cast<const Refused*>(&error) != nullptr ? ORT_INVALID_ARGUMENT : ORT_FAIL;

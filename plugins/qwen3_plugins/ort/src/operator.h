@@ -14,23 +14,16 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
 #include <exception>
 #include <iterator>
-#include <memory>
-#include <new>
-#include <stdexcept>
 #include <string>
 
 #include "abi.h"
+#include "limits.h"
 #include "parallel.h"
+#include "sizes.h"
 
 namespace qwen3 {
-
-// An attribute or input that the operator cannot take; the message says what was expected and what was found.
-struct Refused : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
 
 enum class Element : int {
   any = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED,
@@ -60,7 +53,7 @@ struct Tensor {
   int64_t shape[kMaxRank] = {};
 
   explicit operator bool() const { return data != nullptr || rank != 0; }
-  int64_t size() const;          // number of elements
+  int64_t size() const;          // number of elements; throws Refused where there cannot be so many
   std::string describe() const;  // "float32 [3, 1024]"
   template <class T>
   T* as() const {
@@ -68,35 +61,21 @@ struct Tensor {
   }
 };
 
-// Memory for the duration of a call, 64-byte aligned and not initialised.
-template <class T>
-class Scratch {
- public:
-  explicit Scratch(size_t count) {
-    const size_t bytes = (count * sizeof(T) + 127) / 64 * 64;  // never zero; room to read one vector beyond
-    data_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
-    if (!data_) throw std::bad_alloc();
-  }
-  T* get() { return data_.get(); }
-  const T* get() const { return data_.get(); }
-
- private:
-  struct Free {
-    void operator()(T* pointer) const { std::free(pointer); }
-  };
-  std::unique_ptr<T, Free> data_;
-};
-
 class Attributes {
  public:
   explicit Attributes(const OrtKernelInfo* info) : info_(info) {}
-  // An attribute of the node, or `fallback` where it is absent; without fallback its absence is refused.
-  int64_t integer(const char* name) const;
-  int64_t integer(const char* name, int64_t fallback) const;
-  float real(const char* name, float fallback) const;
+  // An attribute of the node within its limit, or `fallback` where it is absent; without fallback its absence is
+  // refused, and so is an attribute of another type.
+  int64_t integer(const Limit& limit) const;
+  int64_t integer(const Limit& limit, int64_t fallback) const;
+  float real(const RealLimit& limit, float fallback) const;
   std::string text(const char* name, const char* fallback) const;
+  // Throws Refused where the model itself holds input `index`.
+  void require_fed(size_t index, const char* name) const;
 
  private:
+  void require_absent(const char* name, const char* type) const;
+
   const OrtKernelInfo* info_;
 };
 

@@ -4,9 +4,10 @@
 #include <atomic>
 #include <cmath>
 #include <memory>
-#include <new>
 #include <vector>
 
+#include "../limits.h"
+#include "../sizes.h"
 #include "kernels.h"
 #include "plan.h"
 
@@ -15,25 +16,15 @@ namespace {
 
 constexpr int64_t kAppendTokens = 16;  // tokens of one append task
 
-struct FreeAligned {
-  void operator()(float* memory) const { ::operator delete[](memory, std::align_val_t(64)); }
-};
-using Floats = std::unique_ptr<float[], FreeAligned>;
-
-Floats allocate(int64_t count) {
-  const size_t bytes = static_cast<size_t>(std::max<int64_t>(count, 1)) * sizeof(float);
-  return Floats(static_cast<float*>(::operator new[](bytes, std::align_val_t(64))));
-}
-
 // What the threads of one step share.
 struct Run {
   const Step& step;
   const Kernels& kernels;
   Plan plan;
   int64_t group, stride;
-  Floats partials;
+  Scratch<float> partials;
   std::unique_ptr<std::atomic<int64_t>[]> unfinished;  // parts of each split
-  Floats work;
+  Scratch<float> work;
   int64_t work_floats;  // of each worker
   std::atomic<size_t> next{0};
 };
@@ -65,7 +56,7 @@ void append_token(const Run& run, int64_t sequence, int64_t kv_head, int64_t ind
   const float* token = step.qkv + (step.query_start[sequence] + index) * (step.heads + 2 * cache.kv_heads) * dim;
   const int32_t* table = step.block_table + sequence * step.table_width;
   const int64_t row = cache.key_row(table[position / cache.block], kv_head, position % cache.block);
-  float key[kMostHeadDim];
+  float key[limits::kHeadDim.highest];
   run.kernels.rotate(token + (step.heads + kv_head) * dim, step.k_norm, step.cosine + position * (dim / 2),
                      step.sine + position * (dim / 2), dim, step.epsilon, 1.0f, key);
   run.kernels.store(key, cache, row);
@@ -184,12 +175,10 @@ const Kernels& choose_kernels(InstructionSet instructions, int64_t head_dim) {
 void run(const Step& step, const Parallel& parallel, InstructionSet instructions) {
   const Kernels& kernels = choose_kernels(instructions, step.cache.head_dim);
   Run run{step,    kernels, make_plan(step, parallel.threads), step.heads / step.cache.kv_heads,
-          padded_dim(step.cache.head_dim), nullptr, nullptr, nullptr, 0};
+          padded_dim(step.cache.head_dim), {}, nullptr, {}, 0};
   if (run.plan.items.empty()) return;
 
-  for (const int64_t sequence : run.plan.appended_first) append(run, parallel, sequence);
-
-  run.partials = allocate(run.plan.partial_floats);
+  run.partials = Scratch<float>("results of parts", {run.plan.partial_floats});
   run.unfinished = std::make_unique<std::atomic<int64_t>[]>(run.plan.splits.size());
   for (size_t i = 0; i < run.plan.splits.size(); ++i) run.unfinished[i] = run.plan.splits[i].parts;
   const size_t workers = std::min(run.plan.items.size(), static_cast<size_t>(std::max(parallel.threads, 1)));
@@ -197,7 +186,8 @@ void run(const Step& step, const Parallel& parallel, InstructionSet instructions
   run.work_floats = rows * run.stride + part_floats(rows, run.stride) +
                     work_floats(rows, run.plan.most_shared, step.cache.head_dim);
   run.work_floats = (run.work_floats + 15) / 16 * 16;
-  run.work = allocate(run.work_floats * static_cast<int64_t>(workers));
+  run.work = Scratch<float>("working memory", {run.work_floats, static_cast<int64_t>(workers)});
+  for (const int64_t sequence : run.plan.appended_first) append(run, parallel, sequence);
   for_each(parallel, workers, [&](size_t worker) { drain(run, worker); });
 }
 

@@ -2,14 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 
 #include "../cpu.h"
 #include "../parallel.h"
 
 namespace qwen3::attention {
-
-constexpr int64_t kMostHeadDim = 1024;
 
 enum class CacheType { kHalf, kInt8 };
 
@@ -45,10 +42,14 @@ struct Step {
   float* out;  // [tokens, heads * head_dim]
 };
 
-// What is wrong with a step's numbers, in one line; empty when `run` can take it. The shapes are the caller's promise.
-std::string find_fault(const Step& step);
+// Throws Refused unless an attention can have these attributes.
+void check_heads(int64_t heads, int64_t kv_heads, int64_t head_dim);
 
-// Runs a step that `find_fault` has passed. Appends the new keys and values to the cache.
+// Throws Refused unless `run` can take a step's numbers. The shapes are the caller's promise.
+void check(const Step& step);
+
+// Runs a step that `check` has passed. Appends the new keys and values to the cache. Throws std::bad_alloc, and then
+// has written nothing.
 void run(const Step& step, const Parallel& parallel, InstructionSet instructions);
 
 }  // namespace qwen3::attention

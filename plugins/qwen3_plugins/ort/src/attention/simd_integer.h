@@ -9,7 +9,8 @@ namespace qwen3::attention {
 namespace {
 
 constexpr int64_t kCodeRun = 32;  // longer ones hide the cost of a run, but wait for memory
-constexpr float kMostCode = 16383;  // so that 32 bits hold the sum of its products with kMostHeadDim codes of 8 bits
+// So that 32 bits hold the sum of its products with the codes, of 8 bits, of the longest head.
+constexpr float kMostCode = 16383;
 constexpr float kLeastScaled = 1e-30f;  // below, weights are nothing beside the largest, which is 1
 
 // Rows of queries in 16 bits, as long as the rows in floats.

@@ -2,6 +2,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <string>
 
 #include "../test_threads.h"
@@ -52,12 +53,15 @@ extern "C" __attribute__((visibility("default"))) int qwen3_test_attention(const
   step.out = out;
   qwen3::TestThreads pool(threads);
   for (int i = 0; i < repeats; ++i, step.block_table += step.sequences * step.table_width) {
-    const std::string found = find_fault(step);
-    copy_text(found, fault, fault_size);
-    if (!found.empty()) return 1;
-    const Clock::time_point begin = Clock::now();
-    run(step, pool.parallel(), static_cast<qwen3::InstructionSet>(instructions));
-    if (seconds != nullptr) seconds[i] = since(begin);
+    try {
+      check(step);
+      const Clock::time_point begin = Clock::now();
+      run(step, pool.parallel(), static_cast<qwen3::InstructionSet>(instructions));
+      if (seconds != nullptr) seconds[i] = since(begin);
+    } catch (const std::exception& error) {
+      copy_text(error.what(), fault, fault_size);
+      return 1;
+    }
   }
   return 0;
 }

@@ -5,6 +5,7 @@
 #include <functional>
 #include <vector>
 
+#include "../sizes.h"
 #include "scan.h"
 
 namespace qwen3::head {
@@ -76,17 +77,17 @@ void find_top(const float* logits, int64_t rows, int64_t stride, int64_t width, 
               float* log_sum_exp, const Parallel& parallel, InstructionSet instructions) {
   const Scan& scan = scan_of(instructions);
   const int64_t count = std::clamp<int64_t>(width / kLeastPart, 1, 2 * std::max(parallel.threads, 1));
-  std::vector<Candidate> candidates(static_cast<size_t>(rows * count * k));
-  std::vector<Part> parts(static_cast<size_t>(rows * count));
+  Scratch<Candidate> candidates("the largest logits", {rows, count, k});
+  std::vector<Part> parts(static_cast<size_t>(product("parts of logits", {rows, count})));
   const int64_t room = 2 * strides_of(width / count + 1);
-  std::vector<float> scratch(static_cast<size_t>(rows * count * room));
+  Scratch<float> scratch("maxima of logits", {rows, count, room});
   for_each(parallel, parts.size(), [&](size_t index) {
     const int64_t row = static_cast<int64_t>(index) / count, part = static_cast<int64_t>(index) % count;
     const int64_t begin = width * part / count, end = width * (part + 1) / count;
     const int64_t own = static_cast<int64_t>(index);
-    parts[index].best = {candidates.data() + own * k, k, 0};
+    parts[index].best = {candidates.get() + own * k, k, 0};
     scan_part(scan, logits + row * stride + begin, end - begin, static_cast<int32_t>(begin),
-              scratch.data() + own * room, parts[index]);
+              scratch.get() + own * room, parts[index]);
   });
   for (int64_t row = 0; row < rows; ++row) {
     merge(parts.data() + row * count, count, k, values + row * k, ids + row * k, log_sum_exp + row);

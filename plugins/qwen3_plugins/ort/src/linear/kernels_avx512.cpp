@@ -30,6 +30,15 @@ void normalise(const float* x, const float* weight, int64_t k, float epsilon, fl
   }
 }
 
+// Codes of NaN wrap in the sum, which GCC's _mm512_reduce_add_epi32 leaves undefined.
+inline uint32_t total_of(__m512i lanes) {
+  const __m256i eight = _mm256_add_epi32(_mm512_castsi512_si256(lanes), _mm512_extracti64x4_epi64(lanes, 1));
+  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1));
+  return static_cast<uint32_t>(_mm_cvtsi128_si32(four));
+}
+
 void quantise(const float* values, int64_t padded_k, int64_t group, int bias, Tile& tile, int r) {
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   for (int64_t g = 0; g < padded_k / group; ++g) {
@@ -55,8 +64,7 @@ void quantise(const float* values, int64_t padded_k, int64_t group, int bias, Ti
         *reinterpret_cast<int32_t*>(codes + (i / 4 + j) * 4 * tile.rows) = fours[j];
     }
     tile.scales[g * tile.rows + r] = largest / 127.0f;
-    tile.corrections[g * tile.rows + r] =
-        static_cast<int32_t>(static_cast<uint32_t>(-bias) * static_cast<uint32_t>(_mm512_reduce_add_epi32(sum)));
+    tile.corrections[g * tile.rows + r] = static_cast<int32_t>(static_cast<uint32_t>(-bias) * total_of(sum));
   }
 }
 

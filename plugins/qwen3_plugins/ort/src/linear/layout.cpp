@@ -1,5 +1,6 @@
 #include "layout.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "../operator.h"
@@ -7,8 +8,6 @@
 namespace qwen3::linear {
 
 namespace {
-
-constexpr int64_t kLargest = int64_t{1} << 31;  // of n and of k: far beyond any model, far below overflow
 
 Format format_of(const std::string& name) {
   if (name == "int4") return Format::int4;
@@ -27,12 +26,10 @@ Format format_of(const std::string& name) {
 }  // namespace
 
 Weights weights_of(const std::string& format, int64_t n, int64_t k, int64_t group_size) {
-  if (n <= 0 || k <= 0 || n > kLargest || k > kLargest)
-    throw Refused("n and k are " + std::to_string(n) + " and " + std::to_string(k) + ", expected 1 or more");
   Weights weights;
   weights.format = format_of(format);
-  weights.n = n;
-  weights.k = k;
+  weights.n = within(limits::kN, n);
+  weights.k = within(limits::kK, k);
   const bool known = group_size == 32 || group_size == 64 || group_size == 128;
   switch (weights.format) {
     case Format::int4:
@@ -65,11 +62,14 @@ Weights gate_up(Weights layout) {
 
 Weights bind(const Weights& layout, const Tensor& codes, const Tensor& scales, int64_t stacked) {
   Weights weights = layout;
-  const int64_t bytes = stacked * weights.code_bytes();
+  const int64_t bytes = product("codes", {stacked, weights.code_bytes()});
   if (codes.size() != bytes)
     throw Refused("codes have " + std::to_string(codes.size()) + " bytes, expected " + std::to_string(bytes) +
                   " for n " + std::to_string(weights.n) + " and k " + std::to_string(weights.k));
-  const int64_t count = stacked * weights.scale_count();
+  const uintptr_t width = std::max(weights.bits() / 8, 1);
+  if (reinterpret_cast<uintptr_t>(codes.data) % width != 0)
+    throw Refused("codes do not begin at a multiple of " + std::to_string(width) + " bytes");
+  const int64_t count = product("scales", {stacked, weights.scale_count()});
   if (count == 0 && scales) throw Refused("scales are given, but this format has none");
   const Element wanted = weights.scaling == Scaling::group_column ? Element::f16 : Element::f32;
   if (count != 0 && (scales.element != wanted || scales.size() != count))

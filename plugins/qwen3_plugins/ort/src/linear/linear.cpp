@@ -1,9 +1,7 @@
 #include "linear.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
 namespace qwen3::linear {
 
@@ -25,7 +23,7 @@ PanelKernel kernel_of(const Kernels& table, const Weights& weights, bool precise
   return table.floating[static_cast<int>(weights.format)];
 }
 
-size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
+int64_t rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 }  // namespace
 
@@ -56,13 +54,12 @@ Activations::Activations(const Weights& weights, int64_t count, bool precise, In
       integer_(uses_integers(weights, precise)) {
   const int64_t most = integer_ ? table_.integer_rows : table_.float_rows;
   tiles_ = (count + most - 1) / most;
-  const size_t elements = static_cast<size_t>(count_ * padded_k_);
-  const size_t code_bytes = rounded(integer_ ? elements : elements * sizeof(float));
-  const size_t scale_bytes = integer_ ? rounded(sizeof(float) * static_cast<size_t>(count_ * groups_)) : 0;
-  const size_t scratch_bytes = sizeof(float) * static_cast<size_t>(tiles_ * padded_k_);
-  memory_.reset(std::aligned_alloc(64, code_bytes + 2 * scale_bytes + rounded(scratch_bytes) + 64));
-  if (memory_ == nullptr) throw std::bad_alloc();
-  char* next = static_cast<char*>(memory_.get());
+  constexpr int64_t kFloat = sizeof(float);
+  const int64_t code_bytes = rounded(product("activations", {count_, padded_k_, integer_ ? 1 : kFloat}));
+  const int64_t scale_bytes = integer_ ? rounded(product("scales of activations", {count_, groups_, kFloat})) : 0;
+  const int64_t scratch_bytes = product("rows of activations", {tiles_, padded_k_, kFloat});
+  memory_ = Scratch<char>("activations", {code_bytes + 2 * scale_bytes + scratch_bytes});
+  char* next = memory_.get();
   codes_ = reinterpret_cast<int8_t*>(next);
   values_ = reinterpret_cast<float*>(next);
   scales_ = reinterpret_cast<float*>(next + code_bytes);

@@ -2,11 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
 
 #include "../cpu.h"
 #include "../parallel.h"
+#include "../sizes.h"
 #include "kernels.h"
 #include "weights.h"
 
@@ -29,13 +28,13 @@ struct Call {
 // n, or half of it under swiglu: panels then alternate, 16 rows of gate and 16 of up.
 int64_t outputs(const Weights& weights, Activation activation);
 
-// Throws std::bad_alloc.
+// Throws Refused for sizes that no memory has, and std::bad_alloc.
 void run(const Call& call, const Parallel& parallel, InstructionSet instructions);
 
 // Rows of activations as tiles: made once, read for every panel of a matrix.
 class Activations {
  public:
-  // Memory for `count` rows as the kernels for `weights` want them. Throws std::bad_alloc.
+  // Memory for `count` rows as the kernels for `weights` want them. Throws as `run` does.
   Activations(const Weights& weights, int64_t count, bool precise, InstructionSet instructions);
 
   int64_t count() const { return count_; }
@@ -49,14 +48,11 @@ class Activations {
   void fill_all(const float* x, const float* norm_weight, float epsilon, const Parallel& parallel);
 
  private:
-  struct Free {
-    void operator()(void* pointer) const { std::free(pointer); }
-  };
   const Kernels& table_;
   int64_t count_, tiles_, k_, padded_k_, group_, groups_;
   int bias_;
   bool integer_;
-  std::unique_ptr<void, Free> memory_;
+  Scratch<char> memory_;
   int8_t* codes_;
   float* scales_;
   int32_t* corrections_;

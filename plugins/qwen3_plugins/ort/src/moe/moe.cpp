@@ -6,6 +6,8 @@
 #include <memory>
 #include <vector>
 
+#include "../sizes.h"
+
 namespace qwen3::moe {
 
 namespace {
@@ -18,6 +20,11 @@ constexpr int64_t kTasksPerThread = 8;
 
 // Activations that one thread prepares sooner than others could be woken.
 constexpr int64_t kWorthSharing = 32 << 10;
+
+// Elements of a matrix of floats.
+size_t elements(const char* what, int64_t rows, int64_t columns) {
+  return static_cast<size_t>(product(what, {rows, columns, sizeof(float)})) / sizeof(float);
+}
 
 int64_t tasks_wanted(const Parallel& parallel) { return parallel.threads > 1 ? parallel.threads * kTasksPerThread : 1; }
 
@@ -157,13 +164,16 @@ void choose(const float* logits, int64_t rows, int64_t count, int64_t top_k, boo
 void run(const Call& call, const Parallel& parallel, InstructionSet instructions) {
   if (call.rows == 0) return;
   const Experts& experts = *call.experts;
-  const size_t rows = static_cast<size_t>(call.rows), top_k = static_cast<size_t>(experts.top_k);
+  const size_t rows = static_cast<size_t>(call.rows);
+  // Assignments of tokens to experts are counted in 32 bits.
+  const size_t assignments =
+      static_cast<size_t>(product("rows times top_k", {call.rows, experts.top_k}, std::numeric_limits<int32_t>::max()));
   const linear::Kernels& table = linear::kernels(instructions);
 
   std::vector<float> normed;
   const float* x = call.x;
   if (call.norm_weight != nullptr) {
-    normed.resize(rows * static_cast<size_t>(experts.hidden()));
+    normed.resize(elements("rows of x", call.rows, experts.hidden()));
     for_each(rows < 16 ? serial() : parallel, rows, [&](size_t row) {
       const int64_t at = static_cast<int64_t>(row) * experts.hidden();
       table.normalise(call.x + at, call.norm_weight, experts.hidden(), call.epsilon, normed.data() + at);
@@ -171,7 +181,7 @@ void run(const Call& call, const Parallel& parallel, InstructionSet instructions
     x = normed.data();
   }
 
-  std::vector<float> logits(rows * static_cast<size_t>(experts.count));
+  std::vector<float> logits(elements("logits of the router", call.rows, experts.count));
   linear::Call router;
   router.weights = &experts.router;
   router.x = x;
@@ -179,14 +189,14 @@ void run(const Call& call, const Parallel& parallel, InstructionSet instructions
   router.y = logits.data();
   linear::run(router, parallel, instructions);
 
-  std::vector<int32_t> picks(rows * top_k);
-  std::vector<float> weights(rows * top_k);
+  std::vector<int32_t> picks(assignments);
+  std::vector<float> weights(assignments);
   choose(logits.data(), call.rows, experts.count, experts.top_k, experts.normalize, picks.data(), weights.data());
   const Groups groups = group(experts, picks, weights);
   if (call.before_reading != nullptr)
     for (const int32_t expert : groups.experts) call.before_reading(call.user, expert);
 
-  std::vector<float> inner(rows * top_k * static_cast<size_t>(experts.intermediate()));
+  std::vector<float> inner(elements("inner activations", static_cast<int64_t>(assignments), experts.intermediate()));
   {
     const Batches batches(experts.gate_up, groups, experts.precise, x, groups.tokens.data(), parallel, instructions);
     expand(experts, groups, batches, parallel, instructions, inner.data());

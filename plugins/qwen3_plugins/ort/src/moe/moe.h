@@ -39,6 +39,7 @@ struct Call {
   void* user = nullptr;
 };
 
+// Throws Refused for sizes that no memory has and for more assignments than 32 bits count, and std::bad_alloc.
 void run(const Call& call, const Parallel& parallel, InstructionSet instructions);
 
 }  // namespace qwen3::moe
