@@ -1,6 +1,6 @@
-"""Drawings that read well on a light and on a dark page: SVG whose colours follow those of the page or of the reader.
+"""Drawings that read well on a light and on a dark page: SVG whose colors follow those of the page or of the reader.
 
-matplotlib draws with colours that no drawing has; in the SVG they become names of colours, which a style defines twice.
+matplotlib draws with colors that no drawing has; in the SVG they become names of colors, which a style defines twice.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _SETTINGS = {
 
 
 def palette() -> str:
-    """CSS that gives each colour its value, by what the reader prefers."""
-    light, dark = ("; ".join(f"--{name}: {value}" for name, value in colours.items()) for colours in (LIGHT, DARK))
+    """CSS that gives each color its value, by what the reader prefers."""
+    light, dark = ("; ".join(f"--{name}: {value}" for name, value in colors.items()) for colors in (LIGHT, DARK))
     return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
 
 
@@ -53,7 +53,7 @@ def svg(draw: Callable[[Figure], None], size: tuple[float, float], alt: str) -> 
     """Draw, and return an `<svg>` element for a page whose style holds the palette.
 
     Args:
-        draw: draws on an empty figure, with the colours of this module.
+        draw: draws on an empty figure, with the colors of this module.
         size: width and height in inches.
         alt: what the drawing shows, for those who cannot see it.
     """
@@ -70,13 +70,13 @@ def svg(draw: Callable[[Figure], None], size: tuple[float, float], alt: str) -> 
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    for colour, name in _NAMES.items():
-        text = text.replace(colour, f"var(--{name})")
+    for color, name in _NAMES.items():
+        text = text.replace(color, f"var(--{name})")
     return text.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1)
 
 
 def svg_file(draw: Callable[[Figure], None], size: tuple[float, float], alt: str) -> str:
-    """The same as a file of its own, which takes its colours from what the reader prefers."""
+    """The same as a file of its own, which takes its colors from what the reader prefers."""
     text = svg(draw, size, alt)
     opened = text.index(">") + 1
     font = "text { font-family: system-ui, sans-serif !important }"

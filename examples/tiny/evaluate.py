@@ -89,10 +89,10 @@ def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for name, colour in zip(engines, CURVES, strict=False):
-            axes.plot(places, _percent(results[name]), lw=2, color=colour, label=name)
-        for name, colour in zip([name for name in results if name not in engines], CURVES, strict=False):
-            axes.plot(places, _percent(results[name]), "o", ms=6, mfc="none", color=colour, label=name)
+        for name, color in zip(engines, CURVES, strict=False):
+            axes.plot(places, _percent(results[name]), lw=2, color=color, label=name)
+        for name, color in zip([name for name in results if name not in engines], CURVES, strict=False):
+            axes.plot(places, _percent(results[name]), "o", ms=6, mfc="none", color=color, label=name)
         ticks = [0, 32, 64, 96, 128, NO_BUDGET]
         axes.set_xticks(ticks, [*map(str, ticks[:-1]), "none"])
         axes.set(xlabel="thinking budget (tokens)", ylabel="% of sums right", ylim=(0, 103), xlim=(-2, NO_BUDGET + 3))

@@ -7,6 +7,7 @@ hub or the files of the folder, and the version of this program. Anything else t
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,17 +91,17 @@ def build_kept(
             f"{place.path.parent}: no engine can be kept here ({error.strerror}); set QWEN3_COMPILE_ENGINES"
         ) from None
     with FileLock(place.path.with_name(f".{place.path.name}.lock")):
-        is_there = place.path.exists()
-        if is_there:
+        if place.path.exists():
             try:
                 read_engine_directory(place.path)
             except EngineError as error:
                 tell(f"building again: {error}")
+                shutil.rmtree(place.path)  # ours alone; `build` would refuse to replace a folder with strangers in it
             else:
                 tell(f"using the engine built before: {place.path}")
                 return place.path
         tell(f"building {place.spec.name} from {place.spec.model.source}: {place.path}")
-        build(place.spec, place.path, cache_dir=cache_dir, progress=progress, threads=threads, force=is_there)
+        build(place.spec, place.path, cache_dir=cache_dir, progress=progress, threads=threads)
     return place.path
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from qwen3_runtime.errors import RequestError
-from qwen3_runtime.sampling import Sampling
+from qwen3_runtime.sampling import RANGES, Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +42,13 @@ def _budget_option(ctx: click.Context, param: click.Parameter, value: str) -> in
         raise click.BadParameter(str(error), ctx, param) from None
 
 
+def _number(name: str, text: str) -> Callable[..., Any]:
+    """The option of one number of `Sampling`, in the range that it has there."""
+    low, high = RANGES[name]
+    kind = click.FloatRange(low, high, min_open=name == "top_p")
+    return click.option(f"--{name.replace('_', '-')}", type=kind, help=text)
+
+
 def generation_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of a generation; the command receives them as one dict `generation` for `Engine`'s methods."""
     options = [
@@ -58,14 +65,16 @@ def generation_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--deadline", type=click.FloatRange(min=0, min_open=True), help="Most seconds for the whole answer."
         ),
         click.option("--stop", multiple=True, help="End the answer before this text (may be repeated)."),
-        click.option("--seed", type=click.IntRange(min=0), help="Seed of the sampler; equal seeds give equal answers."),
-        click.option("--temperature", type=click.FloatRange(min=0), help="0 takes the most likely token."),
-        click.option("--top-k", type=click.IntRange(min=0), help="Sample among this many tokens; 0 is all."),
-        click.option("--top-p", type=click.FloatRange(0, 1), help="Sample within this much probability."),
-        click.option("--min-p", type=click.FloatRange(0, 1), help="Drop tokens below this share of the best one's."),
-        click.option("--presence-penalty", type=click.FloatRange(-2, 2), help="Subtracted from tokens already there."),
-        click.option("--frequency-penalty", type=click.FloatRange(-2, 2), help="The same, for each occurrence."),
-        click.option("--repetition-penalty", type=click.FloatRange(min=0, min_open=True), help="Divides their logits."),
+        click.option(
+            "--seed", type=click.IntRange(0, 2**64 - 1), help="Seed of the sampler; equal seeds give equal answers."
+        ),
+        _number("temperature", "0 takes the most likely token."),
+        click.option("--top-k", type=click.IntRange(0, 2**31 - 1), help="Sample among this many tokens; 0 is all."),
+        _number("top_p", "Sample within this much probability."),
+        _number("min_p", "Drop tokens below this share of the best one's."),
+        _number("presence_penalty", "Subtracted from tokens already there."),
+        _number("frequency_penalty", "The same, for each occurrence."),
+        _number("repetition_penalty", "Divides their logits."),
     ]
 
     @functools.wraps(command)

@@ -37,6 +37,7 @@ def sign(engine: Path, key_file: Path, passphrase: str | None = None) -> str:
         CompileError: the key cannot be used.
         EngineError: the engine does not hold together; it is not signed then.
     """
+    engine = engine.resolve()  # through a link on another file system nothing could be renamed into place
     key = _private_key(key_file, passphrase)
     manifest = (engine / "manifest.json").read_bytes() if (engine / "manifest.json").is_file() else b""
     read_engine_directory(engine, "full")

@@ -1,4 +1,4 @@
-"""The plots of a report: small SVG drawings that take their colours from the page around them."""
+"""The plots of a report: small SVG drawings that take their colors from the page around them."""
 
 from __future__ import annotations
 
@@ -135,9 +135,9 @@ def _shares(
     limit: float | None,
     name: str,
 ) -> None:
-    for (label, points), colour in zip(_curves(values, bounds), CURVES, strict=False):
+    for (label, points), color in zip(_curves(values, bounds), CURVES, strict=False):
         share = 100 * (1 - np.arange(points.size) / points.size)
-        axes.semilogx(points, share, lw=1.6, color=colour, label=label)
+        axes.semilogx(points, share, lw=1.6, color=color, label=label)
     _limit_line(axes.axvline, "logits" if name == "KL" else "hidden", limit)
     axes.set(xlabel=f"{name}{' (nats)' if name == 'KL' else ''}", ylabel="% of positions", xlim=bounds, ylim=(0, 102))
     _legend(axes)

@@ -15,7 +15,7 @@ def draw(figure):
     axes.legend()
 
 
-def test_a_drawing_has_no_colour_of_its_own_and_is_the_same_again():
+def test_a_drawing_has_no_color_of_its_own_and_is_the_same_again():
     text = svg(draw, (3, 2), 'less "than" <')
     assert text == svg(draw, (3, 2), 'less "than" <')
     assert re.findall(r"#[0-9a-fA-F]{6}\b", text) == []
@@ -24,18 +24,18 @@ def test_a_drawing_has_no_colour_of_its_own_and_is_the_same_again():
     assert (root.get("role"), root.get("aria-label")) == ("img", 'less "than" <')
 
 
-def test_a_file_names_every_colour_for_light_and_for_dark():
+def test_a_file_names_every_color_for_light_and_for_dark():
     text = svg_file(draw, (3, 2), "what it shows")
     root = ET.fromstring(text)  # noqa: S314 - our own
     light, dark = re.findall(r":root \{([^}]*)\}", text)
-    for colours in (light, dark):
-        assert set(re.findall(r"--([\w-]+):", colours)) == set(LIGHT) == set(DARK)
+    for colors in (light, dark):
+        assert set(re.findall(r"--([\w-]+):", colors)) == set(LIGHT) == set(DARK)
     assert "prefers-color-scheme: dark" in text
     assert root.find("{http://www.w3.org/2000/svg}title").text == "what it shows"
 
 
-def luminance(colour):
-    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+def luminance(color):
+    digits = color[1:] if len(color) == 7 else "".join(2 * digit for digit in color[1:])
     parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
@@ -43,9 +43,9 @@ def luminance(colour):
 
 def test_lines_and_text_stand_out_on_their_page():
     """WCAG 2.2: a contrast of 4.5 for text, 3 for graphics."""
-    for colours in (LIGHT, DARK):
-        paper = luminance(colours["paper"])
-        for name, colour in colours.items():
-            dark, light = sorted((luminance(colour), paper))
+    for colors in (LIGHT, DARK):
+        paper = luminance(colors["paper"])
+        for name, color in colors.items():
+            dark, light = sorted((luminance(color), paper))
             contrast = (light + 0.05) / (dark + 0.05)
             assert contrast >= {"paper": 1, "faint": 1.3, "others": 2, "ink": 4.5, "bad": 4.5}.get(name, 3), name

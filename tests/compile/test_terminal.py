@@ -78,7 +78,7 @@ def test_streams_write_utf_8_whatever_the_locale_says(monkeypatch, encoding):
 
 
 def test_all_that_is_printed_goes_through_here():
-    """Rich's own console deletes some characters, expands tabs and replaces names; click's echo strips colours."""
+    """Rich's own console deletes some characters, expands tabs and replaces names; click's echo strips colors."""
     own = re.compile(r"(?<!class )\bConsole\(|click\.s?echo\(|(?<![.\w])print\(")
     found = {
         str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if own.search(path.read_text(encoding="utf-8"))

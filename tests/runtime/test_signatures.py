@@ -8,7 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from built_engine import build_engine
@@ -19,9 +19,6 @@ from qwen3_compile.errors import CompileError
 from qwen3_runtime import Engine, EngineError
 from qwen3_runtime.directory import read_engine_directory, read_signatures
 from qwen3_runtime.signatures import parse_signatures
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def openssl(*arguments: object) -> bytes:
@@ -170,6 +167,22 @@ def test_signing_again_replaces_and_another_key_adds(engine: Path, keys: dict[st
     assert {signature.key_id for signature in read_signatures(engine)} == {first, second}
     for _, public in keys.values():
         read_engine_directory(engine, trusted_keys=[public])
+
+
+def test_an_engine_behind_a_link_is_signed_where_it_lies(
+    engine: Path, keys: dict[str, tuple[Path, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The link may be on another file system, from which nothing can be renamed into the engine."""
+    moved = []
+    rename = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, target: moved.append((self, target)) or rename(self, target))
+    link = tmp_path / "elsewhere" / "current"
+    link.parent.mkdir()
+    link.symlink_to(engine)
+    sign(link, keys["ours"][0])
+    ((partial, target),) = moved
+    assert partial.parent == engine.parent
+    assert target == engine / "manifest.sig"
 
 
 def test_a_damaged_engine_is_not_signed(engine: Path, keys: dict[str, tuple[Path, Path]]) -> None:

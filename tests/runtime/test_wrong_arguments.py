@@ -152,7 +152,6 @@ def test_a_manifest_that_promises_more_positions_than_the_graph_has_is_refused(t
             Engine.open(edited, max_context=8)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_fork_made_while_a_step_runs_is_told_so_and_does_not_hang() -> None:
     backend = ScriptedBackend(lambda _: 5)
     inside, go_on = threading.Event(), threading.Event()

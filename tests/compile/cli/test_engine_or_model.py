@@ -98,10 +98,11 @@ def test_the_key_holds_the_spec_the_files_and_the_tokenizer(tmp_path):
     assert kept(file, tmp_path) == kept(load_spec(os.path.relpath(ROOT / "specs" / "tiny-dense.yaml")), tmp_path)
 
 
-def test_an_engine_that_does_not_open_is_built_again(run, engines):
+@pytest.mark.parametrize("file", ["model.onnx", ".DS_Store"])
+def test_an_engine_that_does_not_open_is_built_again(run, engines, file):
     assert run("run", DENSE, QUESTION)[0] == 0
     (name,) = held(engines)
-    (engines / name / "model.onnx").write_bytes(b"damaged")
+    (engines / name / file).write_bytes(b"damaged")
     code, _, err = run("run", DENSE, QUESTION)
     assert code == 0
     assert err.startswith("building again: ")

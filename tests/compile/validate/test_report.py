@@ -202,7 +202,7 @@ def test_no_text_of_a_model_is_markup_or_obeyed(tmp_path):
     assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org/)", text)
 
 
-def test_plots_take_the_colours_of_a_light_or_dark_page_and_say_what_they_show(tmp_path):
+def test_plots_take_the_colors_of_a_light_or_dark_page_and_say_what_they_show(tmp_path):
     text, page = page_of(tmp_path, full(), Accuracy(max_kl=0.04))
     drawings = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
     assert len(drawings) == 3
