@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qwen3_compile import places
 from qwen3_compile.build.orchestrate import EngineInfo, build
 from qwen3_compile.resolve import resolve
 from qwen3_compile.spec import Spec
+from qwen3_compile.spec.load import override_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from qwen3_compile.build.progress import Progress
+    from qwen3_compile.spec.load import Overrides
 
 
 def compile_engine(
     model: str | os.PathLike[str] | Spec,
     output: str | os.PathLike[str] | None = None,
     *,
-    overrides: Mapping[str, Any] | Sequence[str] = (),
+    overrides: Overrides = (),
     validate: bool = True,
     force: bool = False,
     threads: int | None = None,
@@ -36,7 +34,8 @@ def compile_engine(
         model: a spec file, a shipped spec's name, a checkpoint folder, `org/name[@revision]` of the Hugging Face Hub,
             or a spec from `load_spec`.
         output: the engine's directory; default is `build/<name>`.
-        overrides: values by key of the spec, `{"precision.weights": "int8"}`, or `key.path=value` texts.
+        overrides: values by key of the spec, `{"precision.weights": "int8"}` or nested, or `key.path=value` texts; as
+            in `load_spec`.
         validate: compare the engine with PyTorch and hold it to the spec's accuracy contract.
         force: replace an engine that is already there.
         threads: of packing and validation; default is one for each processor.
@@ -56,7 +55,7 @@ def compile_engine(
             raise TypeError("overrides are for a model that is named; give load_spec the overrides of a Spec")
         spec = model
     else:
-        spec = resolve(os.fspath(model), _texts(overrides)).spec
+        spec = resolve(os.fspath(model), override_texts(overrides)).spec
     return build(
         spec,
         Path("build") / spec.name if output is None else Path(output),
@@ -66,10 +65,3 @@ def compile_engine(
         force=force,
         threads=threads,
     )
-
-
-def _texts(overrides: Mapping[str, Any] | Sequence[str]) -> list[str]:
-    """As `--set` takes them; JSON is YAML."""
-    if isinstance(overrides, Mapping):
-        return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
-    return list(overrides)

@@ -53,6 +53,10 @@ def run(command: click.Command, arguments: Sequence[str], environment: Mapping[s
     except ModuleNotFoundError as error:
         return _report(error, _missing_module(error), 1, verbose=verbose)
     except OSError as error:
+        try:
+            sys.stdout.flush()
+        except OSError:  # what could not be written is still buffered, and would fail again at exit
+            _close_stdout()
         where = f"{error.filename}: " if error.filename is not None else ""
         return _report(error, f"{where}{error.strerror or error}", 1, verbose=verbose)
     except Exception as error:  # noqa: BLE001 - the last line of defence of the whole program

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,24 +20,29 @@ from qwen3_runtime.directory import read_engine_directory, read_signatures
 from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from qwen3_runtime.manifest import Target
 
 
 @click.command()
 @ENGINE
 @STRICT
+@click.option(
+    "--trusted-key",
+    "trusted_keys",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Refuse an engine that this Ed25519 public key (PEM) did not sign; repeatable, one is enough.",
+)
 @JSON
-def command(engine: Path, strict: bool, as_json: bool) -> None:
+def command(engine: Path, strict: bool, trusted_keys: tuple[Path, ...], as_json: bool) -> None:
     """Show an ENGINE's operators, sizes by part, cache bytes per token and contracts."""
-    found = describe(engine, strict=strict)
+    found = describe(engine, strict=strict, trusted_keys=trusted_keys)
     print_json(found) if as_json else _show(found)
 
 
-def describe(engine: Path, *, strict: bool = True) -> dict[str, Any]:
+def describe(engine: Path, *, strict: bool = True, trusted_keys: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Facts about an engine directory, JSON-able. Raises `EngineError` if it is not one."""
-    manifest = read_engine_directory(engine, strict=strict)
+    manifest = read_engine_directory(engine, strict=strict, trusted_keys=trusted_keys)
     graph, report = read_graph(engine), _report(engine)
     summary = current_names(report["summary"]) if report else None
     contract = manifest.spec.get("accuracy") or {}
@@ -57,6 +63,7 @@ def describe(engine: Path, *, strict: bool = True) -> dict[str, Any]:
         "accuracy": summary,
         "accuracy_of": report.get("executed"),
         "verified": manifest.verified,
+        "trusted": bool(trusted_keys),
         "signed_by": [signature.key_id for signature in read_signatures(engine, strict=strict)],
         "files": {name: entry.size for name, entry in sorted(manifest.files.items())},
     }
@@ -101,8 +108,9 @@ def _show(found: dict[str, Any]) -> None:
             screen.print(f"  what was compared: {found['accuracy_of']}")
     else:
         screen.print(Text.assemble(("not verified", "bold red"), ": built without validation"))
+    checked = "checked: a trusted key signed it" if found["trusted"] else "not checked: --trusted-key checks it"
     for signer in found["signed_by"]:
-        screen.print(Text("signature", "bold"), harmless(f"of key {signer[:16]}, not checked here"))
+        screen.print(Text("signature", "bold"), harmless(f"of key {signer[:16]}, {checked}"))
 
 
 def _shown(value: object) -> str:

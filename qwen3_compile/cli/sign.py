@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -20,13 +22,16 @@ def command(engine: Path, key: Path) -> None:
     The signature is written to manifest.sig inside the engine. A service opens the engine with
     Engine.open(..., trusted_keys=["public.pem"]) and refuses any other. Make a key with
     `openssl genpkey -algorithm ed25519 -out private.pem`, and its public half with
-    `openssl pkey -in private.pem -pubout -out public.pem`.
+    `openssl pkey -in private.pem -pubout -out public.pem`. The passphrase of an encrypted key is asked for in the
+    terminal, or taken from QWEN3_COMPILE_PASSPHRASE.
     """
     from qwen3_compile.engine.sign import PassphraseNeededError, sign
 
     try:
-        signer = sign(engine, key)
+        signer = sign(engine, key, os.environ.get("QWEN3_COMPILE_PASSPHRASE"))
     except PassphraseNeededError:
+        if not sys.stdin.isatty():
+            raise
         passphrase = click.prompt(f"Passphrase of {key}", hide_input=True, err=True)
         signer = sign(engine, key, passphrase)
     write(f"{signer}\n")

@@ -10,7 +10,7 @@ import click
 from rich.text import Text
 
 from qwen3_compile.cli.figures import show_by_mode, show_contract, show_others
-from qwen3_compile.cli.options import ENGINE, JSON, THREADS
+from qwen3_compile.cli.options import ENGINE, JSON, STRICT, THREADS
 from qwen3_compile.cli.output import print_json, remark
 from qwen3_compile.terminal import Screen, harmless
 
@@ -25,10 +25,17 @@ if TYPE_CHECKING:
 @click.option("--source", help="Where the checkpoint is now, if not where the engine's spec says.")
 @click.option("--report", type=click.Path(path_type=Path), help="Folder for accuracy.json and report.html.")
 @click.option("--plan", is_flag=True, help="Execute the plan of a TensorRT engine, on the GPU, not its graph.")
+@STRICT
 @THREADS
 @JSON
 def command(
-    engine: Path, source: str | None, report: Path | None, plan: bool, threads: int | None, as_json: bool
+    engine: Path,
+    source: str | None,
+    report: Path | None,
+    plan: bool,
+    strict: bool,
+    threads: int | None,
+    as_json: bool,
 ) -> None:
     """Compare ENGINE with eager PyTorch in float32 and judge it by its accuracy contract.
 
@@ -49,6 +56,7 @@ def command(
             threads=threads,
             progress=show,
             plan=plan,
+            strict=strict,
         )
     document, verdicts = found.to_json(), found.verdicts(contract)
     if as_json:

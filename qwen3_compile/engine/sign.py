@@ -68,8 +68,10 @@ def _private_key(path: Path, passphrase: str | None) -> Ed25519PrivateKey:
         raise CompileError(f"{path}: cannot be read ({error.strerror})") from None
     except TypeError as error:
         if passphrase is None:
-            raise PassphraseNeededError(f"{path}: the key is encrypted; give its passphrase") from error
-        raise CompileError(f"{path}: a passphrase was given, and the key is not encrypted") from None
+            raise PassphraseNeededError(
+                f"{path}: the key is encrypted; sign in a terminal, or set QWEN3_COMPILE_PASSPHRASE"
+            ) from error
+        return _private_key(path, None)  # not encrypted: the passphrase is for another
     except (ValueError, UnsupportedAlgorithm):
         wrong = "" if passphrase is None else ", or the passphrase is wrong"
         raise CompileError(f"{path}: {expected}{wrong}") from None

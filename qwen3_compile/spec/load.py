@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import ValidationError
 
@@ -14,21 +16,49 @@ from qwen3_compile.spec.problems import Problem, schema_problems, show
 from qwen3_compile.spec.schema import Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator
+
+Overrides: TypeAlias = Mapping[str, Any] | Sequence[str]
 
 
-def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
+def load_spec(path: str | Path, overrides: Overrides = ()) -> Spec:
     """Read and check the spec in a file.
 
     Args:
         path: the YAML file. Relative sources in it count from its folder.
-        overrides: `key.path=value` each, applied in order; the value is YAML.
+        overrides: as in `override_texts`, applied in order.
 
     Raises:
         SpecError: unreadable or wrong; one line for each thing wrong, with file and line.
     """
     path = Path(path)
-    return parse_spec(read_text(path), path=path, overrides=overrides)
+    return parse_spec(read_text(path), path=path, overrides=override_texts(overrides))
+
+
+def override_texts(overrides: Overrides) -> list[str]:
+    """Overrides as `--set` takes them.
+
+    Args:
+        overrides: `key.path=value` texts, whose value is YAML and replaces what the key held; or a mapping of keys,
+            dotted or nested, whose values replace those of the same key and leave the keys beside them alone.
+
+    Raises:
+        SpecError: they are neither.
+    """
+    if isinstance(overrides, Mapping):
+        return [f"{'.'.join(keys)}={json.dumps(value)}" for keys, value in _leaves(overrides)]
+    listed = isinstance(overrides, Sequence) and not isinstance(overrides, str)
+    if not listed or not all(isinstance(text, str) for text in overrides):
+        raise SpecError(f"overrides: expected a mapping or a list of key.path=value texts, found {show(overrides)}")
+    return list(overrides)
+
+
+def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from (((str(key), *inner), leaf) for inner, leaf in _leaves(value))
+        else:
+            yield (str(key),), value
 
 
 def parse_spec(text: str, *, path: str | Path = "<spec>", overrides: Sequence[str] = ()) -> Spec:

@@ -28,6 +28,7 @@ def revalidate(
     threads: int | None = None,
     progress: Callable[[str], None] | None = None,
     plan: bool = False,
+    strict: bool = True,
 ) -> tuple[AccuracyReport, Accuracy]:
     """Measure a published engine again, with the weights it was built from.
 
@@ -38,6 +39,7 @@ def revalidate(
         threads: threads of the session.
         progress: told what is being done.
         plan: execute the plan of a TensorRT engine, on the GPU, and not the graph that it was built from.
+        strict: as in `Engine.open`.
 
     Returns:
         The report, and the contract of the engine's spec.
@@ -47,7 +49,7 @@ def revalidate(
         CompileError: `plan` is asked of an engine that has none.
         EngineError: a file is damaged, the weights and the plan among them.
     """
-    manifest = read_engine_directory(engine, "full")
+    manifest = read_engine_directory(engine, "full", strict=strict)
     if plan and manifest.target.backend not in TENSORRT:
         raise CompileError(f"{engine}: target {manifest.target.backend} has no plan: leave --plan out")
     spec = recorded_spec(manifest, engine)
@@ -63,7 +65,7 @@ def revalidate(
                 f"{checkpoint.uri}: {file['name']} has SHA-256 {found.get(file['name'], '(missing)')[:16]}, the engine "
                 f"was built from {file['sha256'][:16]}: pass --source with the checkpoint of that build"
             )
-    report = measure(engine, checkpoint, spec, threads=threads, progress=progress, plan=plan)
+    report = measure(engine, checkpoint, spec, threads=threads, progress=progress, plan=plan, strict=strict)
     if report_dir is not None:
         report_dir.mkdir(parents=True, exist_ok=True)
         document = json.loads((engine / "manifest.json").read_text(encoding="utf-8"))

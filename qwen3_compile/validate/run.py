@@ -98,14 +98,18 @@ def measure(
     threads: int | None = None,
     progress: Progress | None = None,
     plan: bool = False,
+    strict: bool = True,
 ) -> AccuracyReport:
     """The comparison of `validate_engine`, writing nothing.
 
-    Of a TensorRT engine the graph is executed, on the CPU; with `plan` its plan, which needs the GPU.
+    Of a TensorRT engine the graph is executed, on the CPU; with `plan` its plan, which needs the GPU. `strict` is
+    as in `Engine.open`.
     """
     tell = progress or (lambda _: None)
     on_cpu = spec.target.backend in TENSORRT and not plan
-    with Engine.open(engine_dir, threads=threads, max_sequences=spec.limits.max_batch, on_cpu=on_cpu) as engine:
+    with Engine.open(
+        engine_dir, threads=threads, max_sequences=spec.limits.max_batch, on_cpu=on_cpu, strict=strict
+    ) as engine:
         io = engine.manifest.io
         cases = collect(
             engine.tokenizer,

@@ -106,7 +106,7 @@ def _refuse_strangers(root: Path, manifest: Manifest) -> None:
         if entry not in ("manifest.json", SIGNATURES) and entry not in manifest.files:
             raise EngineError(
                 f"{root}: {entry!r} is not listed in manifest.json; move it out of the engine directory, or open the "
-                "engine with strict=False"
+                "engine with strict=False (--no-strict)"
             )
 
 
@@ -133,14 +133,14 @@ def _regular_file(path: Path, *, strict: bool) -> os.stat_result:
     if stat.S_ISLNK(status.st_mode):
         raise EngineError(
             f"{path}: a symbolic link; an engine holds only regular files, copy the target here, or open the engine "
-            "with strict=False"
+            "with strict=False (--no-strict)"
         )
     if not stat.S_ISREG(status.st_mode):
         raise EngineError(f"{path}: not a regular file")
     if strict and status.st_nlink > 1:
         raise EngineError(
             f"{path}: a hard link ({status.st_nlink} names); an engine's files must be its own, copy it, or open the "
-            "engine with strict=False"
+            "engine with strict=False (--no-strict)"
         )
     return status
 

@@ -131,7 +131,7 @@ def _checked(request: Request) -> dict[str, object]:
     if request.max_tokens is not None:
         values["max_tokens"] = integer("max_tokens", request.max_tokens, 1, _MOST, expected="a number of tokens from 1")
     if request.deadline is not None:
-        expected = "seconds above 0"
+        expected = f"seconds above 0, up to {_LONGEST:g}"
         values["deadline"] = number("deadline", request.deadline, 0, _LONGEST, above_low=True, expected=expected)
     return values | _checked_sampling(request)
 

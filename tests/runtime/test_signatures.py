@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -247,6 +248,7 @@ def test_an_encrypted_key_asks_for_its_passphrase(
     engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     private, public = make_key(tmp_path, "locked", "-aes256", "-passout", "pass:open sesame")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("click.prompt", lambda *_, **__: "open sesame")
     assert main(["sign", str(engine), "--key", str(private)]) == 0
     assert capsys.readouterr().out.strip() == read_signatures(engine)[0].key_id
@@ -256,6 +258,39 @@ def test_an_encrypted_key_asks_for_its_passphrase(
     assert "the passphrase is wrong" in capsys.readouterr().err
 
 
+def test_without_a_terminal_the_passphrase_comes_from_the_environment(
+    engine: Path, tmp_path: Path, keys: dict[str, tuple[Path, Path]]
+) -> None:
+    private, public = make_key(tmp_path, "locked", "-aes256", "-passout", "pass:open sesame")
+
+    def run(key: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        code = "import sys; from qwen3_compile.cli import main; sys.exit(main())"
+        command = [sys.executable, "-c", code, "sign", str(engine), "--key", str(key)]
+        environment = {**os.environ, **variables}
+        return subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+
+    given = {"QWEN3_COMPILE_PASSPHRASE": "open sesame"}
+    done = run(private)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "sign in a terminal, or set QWEN3_COMPILE_PASSPHRASE" in done.stderr
+    assert run(private, **given).returncode == 0
+    read_engine_directory(engine, trusted_keys=[public])
+    assert run(keys["ours"][0], **given).returncode == 0  # not encrypted
+
+
+def test_inspect_checks_a_signature(
+    engine: Path, keys: dict[str, tuple[Path, Path]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sign(engine, keys["ours"][0])
+    assert main(["inspect", str(engine), "--trusted-key", str(keys["ours"][1])]) == 0
+    assert "checked: a trusted key signed it" in capsys.readouterr().out
+    assert main(["inspect", str(engine), "--trusted-key", str(keys["theirs"][1])]) == 1
+    assert "expected a signature of a trusted key" in capsys.readouterr().err
+
+
 def test_inspect_names_the_signers_and_a_rebuild_replaces_a_signed_engine(
     engine: Path, keys: dict[str, tuple[Path, Path]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -263,7 +298,7 @@ def test_inspect_names_the_signers_and_a_rebuild_replaces_a_signed_engine(
     assert main(["inspect", str(engine), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["signed_by"] == [signer]
     assert main(["inspect", str(engine)]) == 0
-    assert f"signature of key {signer[:16]}, not checked here" in capsys.readouterr().out
+    assert f"signature of key {signer[:16]}, not checked: --trusted-key checks it" in capsys.readouterr().out
     assert main(["build", "specs/tiny-dense.yaml", "-o", str(engine), "--force", "--no-validate"]) == 0
     assert not (engine / "manifest.sig").exists()
 

@@ -5,6 +5,8 @@ import io
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -173,6 +175,23 @@ def test_inspect_reads_engines_whose_summary_has_the_old_name(engine, capsys, tm
     code, out, _ = run(capsys, "inspect", tmp_path / "old")
     assert code == 0
     assert re.search(rf"^  worst KL +{worst:.4g}  nats$", out, re.MULTILINE)
+
+
+def test_an_engine_of_links_is_validated_where_it_lies(engine, capsys, tmp_path):
+    for file in engine.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    code, _, err = run(capsys, "validate", tmp_path)
+    assert code == 1
+    assert "strict=False (--no-strict)" in err
+    assert run(capsys, "validate", tmp_path, "--no-strict")[0] == 0
+
+
+def test_a_full_disk_behind_standard_output_is_one_line(engine):
+    code = "import sys; from qwen3_compile.cli import main; sys.exit(main())"
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", code, "inspect", str(engine), "--json"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: No space left on device\n")
 
 
 def test_figures_of_validate_are_whole_in_a_terminal_of_sixty_columns(engine, capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 import math
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from ruamel.yaml import YAML
 
 from qwen3_compile.errors import SpecError
 from qwen3_compile.spec.document import MAX_BYTES, MAX_DEPTH, parse_document, read_text
+from qwen3_compile.spec.load import load_spec, override_texts
 
 
 def value_of(text):
@@ -150,3 +152,20 @@ def test_names_a_missing_file_and_a_folder(tmp_path):
 def test_any_text_is_read_or_refused_never_crashes(text):
     with suppress(SpecError):
         parse_document(text, "f.yaml")
+
+
+def test_overrides_may_be_texts_or_nested_and_leave_the_keys_beside_them():
+    """A nested mapping must not replace a section: the limits that it does not name would be gone."""
+    path = Path(__file__).parents[3] / "specs" / "tiny-dense.yaml"
+    plain = load_spec(path)
+    texts = load_spec(path, ["accuracy.max_kl=0.5", "precision.weights=int8"])
+    nested = load_spec(path, {"accuracy": {"max_kl": 0.5}, "precision.weights": "int8"})
+    assert nested.resolved() == texts.resolved()
+    assert nested.accuracy.min_top1_agreement == plain.accuracy.min_top1_agreement is not None
+    assert nested.accuracy.text == plain.accuracy.text
+
+
+@pytest.mark.parametrize("overrides", ["precision.weights=int8", [5], 7])
+def test_overrides_of_another_kind_are_named(overrides):
+    with pytest.raises(SpecError, match="overrides: expected a mapping or a list of"):
+        override_texts(overrides)
