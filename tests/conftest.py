@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 # Tests import onnxruntime themselves; it would write below HOME and call its maker.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+# A shell starts what it puts in the background with Ctrl-C ignored; tests that interrupt a build would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
