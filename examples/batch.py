@@ -7,7 +7,7 @@ import argparse
 import json
 import sys
 
-from qwen3_runtime import Engine, Request
+from qwen3_runtime import Engine, Request, RuntimeFault
 
 
 def main() -> None:
@@ -25,4 +25,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RuntimeFault as error:  # whatever the runtime refuses, in one line
+        sys.exit(f"error: {error}")

@@ -6,7 +6,7 @@ python examples/chat.py build/tiny-dense
 import argparse
 import sys
 
-from qwen3_runtime import Engine
+from qwen3_runtime import Engine, RuntimeFault
 
 
 def main() -> None:
@@ -25,4 +25,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RuntimeFault as error:  # whatever the runtime refuses, in one line
+        sys.exit(f"error: {error}")

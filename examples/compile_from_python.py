@@ -4,10 +4,11 @@ python examples/compile_from_python.py specs/tiny-dense.yaml build/tiny-dense
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 
-from qwen3_compile import compile_engine
+from qwen3_compile import CompileError, compile_engine
 
 
 class PrintedStages:
@@ -47,4 +48,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CompileError as error:  # whatever the compiler refuses, in one line
+        sys.exit(f"error: {error}")

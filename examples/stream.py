@@ -6,7 +6,7 @@ python examples/stream.py build/tiny-dense "What is 37+45?"
 import argparse
 import sys
 
-from qwen3_runtime import Engine, Finished
+from qwen3_runtime import Engine, Finished, RuntimeFault
 
 
 def main() -> None:
@@ -16,16 +16,23 @@ def main() -> None:
     parser.add_argument("question")
     parser.add_argument("--budget", type=int, default=256, help="tokens of thinking")
     arguments = parser.parse_args()
+    thought = False
     with Engine.open(arguments.engine) as engine:
         for event in engine.stream(arguments.question, thinking_budget=arguments.budget):
             if isinstance(event, Finished):
                 usage = event.completion.usage
                 print(f"\n[{usage.completion_tokens} tokens, {event.completion.finish_reason}]", file=sys.stderr)
             else:
-                place = sys.stderr if event.kind == "reasoning" else sys.stdout
+                if thought and event.kind == "answer":
+                    print(file=sys.stderr, flush=True)  # a terminal shows both: the answer begins on its own line
+                thought = event.kind == "reasoning"
+                place = sys.stderr if thought else sys.stdout
                 print(event.text, end="", file=place, flush=True)
     print()
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RuntimeFault as error:  # whatever the runtime refuses, in one line
+        sys.exit(f"error: {error}")

@@ -8,6 +8,7 @@ square brackets are text.
 from __future__ import annotations
 
 import io
+import os
 import sys
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,7 @@ def write_aside(text: str, style: str = "") -> None:
     if not sys.stderr.isatty():
         _write(sys.stderr, text)
         return
-    system = Console(stderr=True).color_system
+    system = Screen(stderr=True).color_system
     known = {"standard", "256", "truecolor", "windows"}
     styled = Style.parse(style).render(harmless(text)) if system in known else harmless(text)
     _write(sys.stderr, styled)
@@ -76,7 +77,15 @@ class Screen(Console):
     """
 
     def __init__(self, *, stderr: bool = False, soft_wrap: bool = True, width: int | None = None) -> None:
-        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=soft_wrap, width=width)
+        super().__init__(
+            stderr=stderr,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            soft_wrap=soft_wrap,
+            width=width,
+            color_system=None if os.environ.get("NO_COLOR") else "auto",  # rich alone would still dim
+        )
 
     def render_str(
         self,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HELP = """\
-/budget N     at most N tokens of thinking; /budget none: no limit, /budget default: the engine's
+/budget N     at most N tokens of thinking; none: no limit, default: the engine's; /budget alone shows it
 /think        think before answering        /no_think   answer at once
 /system TEXT  set the system message        /history    show the conversation
 /clear        forget the conversation       /exit       leave (or Ctrl-D)
@@ -140,12 +140,14 @@ def _set_thinking(talk: Conversation, *, on: bool) -> None:
 
 
 def _set_budget(talk: Conversation, text: str) -> None:
+    """Set the budget that a text says, none leaves it, and say which it is."""
     try:
-        budget = read_budget(text)
+        budget = read_budget(text) if text else talk.generation.get("thinking_budget", "default")
     except ValueError as found:
         error(f"/budget: {found}")
         return
-    talk.generation["thinking_budget"] = budget
+    if text:
+        talk.generation["thinking_budget"] = budget
     match budget:
         case None:
             said = "no limit on thinking"

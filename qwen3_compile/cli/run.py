@@ -62,6 +62,8 @@ def command(
             raise RequestError(f"--system and --messages are for chat: {engine} is for {task}")
         if task != "reranker" and documents:
             raise RequestError(f"--document is for rerankers: {engine} is for {task}")
+        if task in ("chat", "completion") and not prompt.strip():
+            raise RequestError("the prompt is empty")
         if task == "embedding":
             print_json({"embedding": [float(x) for x in opened.embed([prompt])[0]]})
         elif task == "reranker":

@@ -11,13 +11,15 @@ from rich.text import Text
 
 from qwen3_compile.cli.figures import show_by_mode, show_contract, show_others
 from qwen3_compile.cli.options import ENGINE, JSON, STRICT, THREADS
-from qwen3_compile.cli.output import print_json, remark
-from qwen3_compile.terminal import Screen, harmless
+from qwen3_compile.cli.output import print_json, remark, verbosity
+from qwen3_compile.terminal import Screen, harmless, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qwen3_compile.contract import Verdict
+
+HOLDS = "the accuracy contract holds"
 
 
 @click.command()
@@ -62,12 +64,14 @@ def command(
     if as_json:
         judged = [asdict(verdict) for verdict in verdicts]
         print_json({**document["summary"], "contract": judged, "violations": found.violations(contract)})
-    else:
+    elif verbosity() >= 0:
         _show(document, verdicts)
     if found.executed:
         remark(found.executed)
     found.check(contract)
-    remark("the accuracy contract holds")
+    if verbosity() < 0 and not as_json:
+        write(f"{HOLDS}\n")  # the result of a quiet command
+    remark(HOLDS)
 
 
 def _show(document: dict[str, Any], verdicts: Sequence[Verdict]) -> None:

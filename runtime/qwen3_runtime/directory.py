@@ -52,7 +52,7 @@ def read_engine_directory(
         EngineError: naming the first file that does not match.
     """
     if verify is not None and not (isinstance(verify, str) and verify in ("fast", "full")):
-        raise EngineError(f"verify must be 'fast' or 'full', got {shown(verify)}")
+        raise EngineError(f"verify: expected 'fast' or 'full', found {shown(verify)}")
     root = Path(path)
     if not root.is_dir():
         raise EngineError(f"{root}: no such engine directory")

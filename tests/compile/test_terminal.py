@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-from qwen3_compile.terminal import Screen, harmless, harmless_json, use_utf8
+from qwen3_compile.terminal import THINKING, Screen, harmless, harmless_json, use_utf8, write_aside
 
 PACKAGE = Path(__file__).parents[2] / "qwen3_compile"
 OBEYED = {chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cc", "Cs")} - {"\n", "\t"}
@@ -67,6 +67,24 @@ def test_a_screen_cuts_no_line(monkeypatch):
     assert sys.stdout.getvalue() == "word " * 100 + "\n"
 
 
+@pytest.mark.parametrize(("no_color", "escaped"), [("1", False), ("", True)])
+def test_no_color_leaves_every_style_out(monkeypatch, no_color, escaped):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", no_color)
+    for show in (
+        lambda: write_aside("thinking", THINKING),
+        lambda: Screen(stderr=True).print("thinking", style="dim"),
+    ):
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        show()
+        assert ("\x1b" in sys.stderr.getvalue()) is escaped
+        assert "thinking" in sys.stderr.getvalue()
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-16"])
 def test_streams_write_utf_8_whatever_the_locale_says(monkeypatch, encoding):
     raw = io.BytesIO()
@@ -83,4 +101,4 @@ def test_all_that_is_printed_goes_through_here():
     found = {
         str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if own.search(path.read_text(encoding="utf-8"))
     }
-    assert found == {"terminal.py", "build/progress.py"}  # the latter makes its lines harmless itself
+    assert found == {"build/progress.py"}  # which makes its lines harmless itself

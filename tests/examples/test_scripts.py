@@ -1,4 +1,4 @@
-"""The examples run as they stand, on engines of the tiny model."""
+"""The examples run with the arguments that their texts show, on engines of the tiny model."""
 
 from __future__ import annotations
 
@@ -68,6 +68,40 @@ def test_stream_prints_the_answer_and_its_thinking_apart(engine, run):
     assert "82" in out
     assert "37+45=82" in err
     assert "stop]" in err
+
+
+def test_a_terminal_shows_the_streamed_answer_on_a_line_of_its_own(engine):
+    command = [sys.executable, EXAMPLES / "stream.py", engine, "What is 37+45?"]
+    both = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True).stdout
+    lines = both.splitlines()
+    assert any(line.startswith("37+45=82") and "The sum" not in line for line in lines), both
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("stream.py", ["nowhere", "Hello"]),
+        ("chat.py", ["nowhere"]),
+        ("batch.py", ["nowhere"]),
+        ("embed.py", ["nowhere", "a query", "a text"]),
+        ("embed.py", [None, "a query", "a text"]),
+        ("compile_from_python.py", ["nowhere", "out"]),
+    ],
+)
+def test_what_an_example_cannot_use_is_one_line(engine, tmp_path, name, arguments):
+    command = [sys.executable, EXAMPLES / name, *(engine if word is None else word for word in arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, input="", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_every_example_in_the_documentation_has_a_command_line():
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    for path in EXAMPLES.glob("*.py"):
+        assert f"`python `[`examples/{path.name}`](../examples/{path.name})` " in text.replace(
+            "| python `", "`python `"
+        )
 
 
 def test_chat_answers_every_line(engine, run):

@@ -165,7 +165,7 @@ def test_a_place_without_an_engine_is_named(tmp_path: Path) -> None:
         Engine.open(tmp_path / "nowhere")
     with pytest.raises(EngineError, match=r"manifest\.json: missing"):
         Engine.open(tmp_path)
-    with pytest.raises(EngineError, match="'fast' or 'full', got 'slow'"):
+    with pytest.raises(EngineError, match="expected 'fast' or 'full', found 'slow'"):
         Engine.open(tmp_path, verify="slow")  # type: ignore[arg-type]
 
 

@@ -39,6 +39,21 @@ def test_a_budget_is_a_number_or_none_or_the_engines(word, budget, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("generation", "shown"),
+    [
+        ({}, "the engine's default thinking budget\n"),
+        ({"thinking_budget": None}, "no limit on thinking\n"),
+        ({"thinking_budget": 7}, "at most 7 tokens of thinking\n"),
+    ],
+)
+def test_budget_alone_shows_what_it_is(generation, shown, capsys):
+    talk = Conversation(generation=dict(generation))
+    assert carry_out(talk, "/budget") == [True]
+    assert capsys.readouterr().err == shown
+    assert talk.generation == generation
+
+
 def test_thinking_that_a_budget_of_zero_switched_off_can_be_switched_on(capsys):
     talk = Conversation(generation={})
     carry_out(talk, "/budget 0", "/think")
@@ -60,7 +75,6 @@ def test_clear_forgets_and_history_shows(capsys):
     [
         ("/budget many", "expected a number of tokens, none or default, found 'many'"),
         ("/budget -1", "found '-1'"),
-        ("/budget", "found ''"),
         ("/nonsense", "/say /nonsense sends it as text"),
         ("/budegt 5", "did you mean /budget?"),
         ("/no_think what is 1+1?", "/no_think stands alone, found 'what is 1+1?'"),

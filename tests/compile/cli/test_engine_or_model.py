@@ -48,6 +48,12 @@ def run(capsys):
     return run
 
 
+@pytest.mark.parametrize(("arguments", "piped"), [(["", "--json"], ""), ([" \n"], ""), ([], ""), (["-"], "\n")])
+def test_an_empty_prompt_is_refused(run, engine, monkeypatch, arguments, piped):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(piped.encode())))
+    assert run("run", engine, *arguments) == (1, "", "error: the prompt is empty\n")
+
+
 def held(engines):
     return sorted(path.name for path in engines.iterdir() if not path.name.startswith("."))
 

@@ -48,6 +48,11 @@ def test_a_quiet_answer_is_the_answer_alone(engine, capsys):
     assert capsys.readouterr() == ("The sum is 82.\n", "")
 
 
+def test_a_quiet_validation_is_its_verdict_alone(engine, capsys):
+    assert main(["validate", "-q", str(engine)]) == 0
+    assert capsys.readouterr() == ("the accuracy contract holds\n", "")
+
+
 def commands(group, path=()):
     context = click.Context(group)
     for name in group.list_commands(context):
