@@ -161,7 +161,11 @@ def build(
             try:
                 accuracy.check(spec.accuracy)
             except AccuracyError as error:
-                raise AccuracyError("\n".join([str(error), _kept(out_dir, folder), *suggestions(spec)])) from None
+                raise AccuracyError(
+                    "\n".join(
+                        [str(error), _kept(out_dir, folder), *suggestions(spec, accuracy.verdicts(spec.accuracy))]
+                    )
+                ) from None
             files |= {name: file_entry(folder / name) for name in MEASURED}
             document = describe(verified=True)
         differing = check_outcome(locked, files) if locked is not None else []

@@ -10,27 +10,66 @@ from qwen3_compile.spec.load import spec_from_mapping
 from qwen3_compile.spec.schema import INTEGER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from qwen3_compile.contract import Verdict
     from qwen3_compile.spec import Spec
 
 Change: TypeAlias = "dict[str, str | int | None]"
 
 _FLOATS = ("fp16", "bf16")
+_FAR = 100.0  # times the limit: no finer grid of integers wins as much
+_BEST = {
+    "max_kl": 0.0,
+    "max_logit_error": 0.0,
+    "min_top1_agreement": 1.0,
+    "min_cosine": 1.0,
+    "max_perplexity_ratio": 1.0,
+}
+_HALF_KL = 1e-7  # nats; the tiny model has 2.7e-7 with weights in fp32 and its cache in fp16
 
 
-def suggestions(spec: Spec) -> list[str]:
+def suggestions(spec: Spec, verdicts: Sequence[Verdict] = ()) -> list[str]:
     """Changes that the target accepts, as `--set` takes them, the cheapest first; then what the limits cannot mean.
 
     Args:
         spec: what was built.
+        verdicts: what validation found; a limit that is missed by far is told what floats can do for it.
     """
-    changes = [change for change in _finer(spec) if _accepted(spec, change)]
+    far = [verdict for verdict in verdicts if _is_far(verdict)]
+    halves = spec.precision.activations != "fp32" or spec.precision.kv_cache != "fp32"
+    below = [verdict for verdict in far if halves and verdict.key == "max_kl" and verdict.limit < _HALF_KL]
+    changes = [change for change in (_floats(spec) if far else _finer(spec)) if not below and _accepted(spec, change)]
     shown = [
         " ".join(f"--set precision.{key}={'null' if value is None else value}" for key, value in change.items())
         for change in changes
     ]
-    return ([f"try {', or '.join(shown)}"] if shown else []) + cautions(spec)
+    closest = [
+        f"accuracy.{verdict.key}={verdict.limit:g} is closer than rounding allows, even with float weights: relax it"
+        for verdict in (far if not shown else ())
+    ]
+    return ([f"try {', or '.join(shown)}"] if shown else closest) + cautions(spec)
+
+
+def _is_far(verdict: Verdict) -> bool:
+    """Whether a figure is more than `_FAR` times as far from the best there is as its limit is."""
+    if verdict.passed is not False or verdict.measured is None or verdict.key not in _BEST:
+        return False
+    best = _BEST[verdict.key]
+    return abs(verdict.measured - best) > _FAR * abs(verdict.limit - best)
+
+
+def _floats(spec: Spec) -> Iterator[Change]:
+    """All weights in floats, and nothing rounded to integers on the way."""
+    precision = spec.precision
+    held = (precision.weights, precision.lm_head, precision.embedding)
+    rest: Change = {"group_size": None, "fp8_scales": None, "activation_quantization": "none"}
+    rest = {key: value for key, value in rest.items() if getattr(precision, key) != value}
+    if precision.kv_cache == "int8":
+        rest["kv_cache"] = "fp16"
+    for kind in ("fp16", "fp32"):
+        if rest or any(bits not in (kind, "fp32") for bits in held):
+            yield {"weights": kind, "lm_head": kind, "embedding": kind, **rest}
 
 
 def _finer(spec: Spec) -> Iterator[Change]:
