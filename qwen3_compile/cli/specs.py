@@ -112,6 +112,7 @@ def spec_text(source: str, folder: Path | None) -> str:
     if (shipped := shipped_source(source)) is not None:
         return shipped.read_text(encoding="utf-8")
     identity = identified(source)
+    remark(f"task {identity.task}: {identity.task_from}")
     if folder is None or not Path(source).is_dir() or Path(source).is_absolute():
         return made_spec(identity)
     return made_spec(identity, source=os.path.relpath(source, folder))

@@ -54,6 +54,7 @@ def resolve(argument: str, overrides: Sequence[str] = (), *, cache_dir: Path | N
         CheckpointError: it is a checkpoint that cannot be compiled.
     """
     folder = Path(argument)
+    _require_there(argument)
     if argument in shipped_specs() or not (folder.is_dir() or _hub_source(argument)) or folder.is_file():
         return Resolved(load_spec(_spec_file(argument), overrides))
     source = FolderSource(folder) if folder.is_dir() else _hub_source(argument)
@@ -75,6 +76,7 @@ def identified(argument: str, *, cache_dir: Path | None = None) -> Identity:
     """
     from qwen3_compile.resolve.identity import identify
 
+    _require_there(argument)
     folder, hub = Path(argument), _hub_source(argument)
     if folder.is_dir():
         _require_checkpoint(folder, argument)
@@ -83,10 +85,8 @@ def identified(argument: str, *, cache_dir: Path | None = None) -> Identity:
         raise SpecError(f"{argument}: neither a checkpoint folder nor org/name of the hub{_suggestion(argument)}")
     if not argument.startswith("hf://") and folder.parent.is_dir():
         # A misspelt path is nobody's business on the hub.
-        raise SpecError(
-            f"{argument}: no such file or folder; {folder.parent} is a folder here, so name a repository of the hub "
-            f"hf://{argument}"
-        )
+        other = f"{folder.parent} is a folder here, so name a repository of the hub hf://{argument}"
+        raise SpecError(f"{argument}: no such file or folder; {_beside(folder) or other}")
     try:
         return identify(hub, cache_dir=cache_dir)
     except CheckpointError as error:
@@ -159,6 +159,27 @@ def _hub_source(argument: str) -> HubSource | None:
 
 def _shipped_for(repo: str) -> str | None:
     return next((stem for stem, known in shipped_repositories().items() if known.lower() == repo.lower()), None)
+
+
+def _require_there(argument: str) -> None:
+    """Refuse what can only be a path, and leads nowhere."""
+    folder = Path(argument)
+    if argument.startswith(("./", "../", "/", "~/")) and not folder.exists():
+        near = _beside(folder)
+        raise SpecError(f"{argument}: no such file or folder{near and f'; {near}'}")
+
+
+def _beside(missing: Path) -> str:
+    """The engine or checkpoint in the same folder whose name is nearest, as a question; empty where there is none."""
+    near = get_close_matches(missing.name, _models_in(missing.parent), n=1, cutoff=0.75)
+    return f"did you mean {missing.with_name(near[0])}?" if near else ""
+
+
+def _models_in(folder: Path) -> list[str]:
+    try:
+        return [path.parent.name for file in (MANIFEST, CONFIG) for path in sorted(folder.glob(f"*/{file}"))]
+    except OSError:
+        return []
 
 
 def _suggestion(argument: str) -> str:

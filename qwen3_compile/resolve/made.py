@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from qwen3_compile.build.rope_scaling import own_scaling
 from qwen3_compile.spec.schema import Architecture
 from qwen3_compile.spec.size import parameter_counts
 
@@ -52,6 +53,7 @@ def _lines(identity: Identity, source: str) -> Iterator[str]:
     yield "  architecture:"
     for key, value in _dimensions(identity):
         yield _noted(f"    {key}: {json.dumps(value)}", "config")
+    yield from _scaling(identity)
     yield from _precision(identity)
     yield from ("target:", _noted("  backend: ort-cpu", "default"))
     yield from _limits(identity)
@@ -68,6 +70,13 @@ def _dimensions(identity: Identity) -> Iterator[tuple[str, Any]]:
             yield key, stated[key]
     if a.dense_layers:
         yield "mlp_only_layers", list(a.dense_layers)
+
+
+def _scaling(identity: Identity) -> Iterator[str]:
+    own = own_scaling(identity.architecture)
+    if own is not None:
+        yield f"# [config] RoPE is scaled ({own['type']}, factor {own['factor']:g}): the build takes it over;"
+        yield "#          a section rope_scaling here would replace it"
 
 
 def _precision(identity: Identity) -> Iterator[str]:

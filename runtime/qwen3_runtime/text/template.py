@@ -83,8 +83,15 @@ class ChatTemplate:
         Raises:
             EngineError: the template is damaged or too large.
         """
-        sources = _sources(directory, has_file=files is None or TEMPLATE in files)
-        return cls(sources, named_tokens) if sources else None
+        counts = files is None or TEMPLATE in files
+        sources = _sources(directory, has_file=counts)
+        if not sources:
+            return None
+        try:
+            return cls(sources, named_tokens)
+        except EngineError as error:
+            file = TEMPLATE if counts and (directory / TEMPLATE).is_file() else CONFIG
+            raise EngineError(f"{directory / file}: {error}") from error
 
     def render(
         self,

@@ -209,11 +209,51 @@ def test_a_misspelt_path_is_not_sent_to_the_hub(serve_hub, tmp_path):
         ("checkpoints/mine", "no such file or folder"),
         ("specs/mine.yaml", "no such file"),
         ("something", "specs list"),
+        ("./nope", "./nope: no such file or folder"),
+        ("/nope", "/nope: no such file or folder"),
+        ("../nope/nope", "no such file or folder"),
     ],
 )
 def test_what_stands_for_nothing_is_one_line_with_the_nearest(monkeypatch, argument, said):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     assert said in failure(argument)
+
+
+def test_a_misspelt_folder_gets_the_nearest_beside_it(tmp_path, capsys):
+    (tmp_path / "build" / "tiny-dense").mkdir(parents=True)
+    (tmp_path / "build" / "tiny-dense" / "manifest.json").write_text("{}")
+    (tmp_path / "build" / "tiny-den").mkdir()
+    told = "no such file or folder; did you mean build/tiny-dense?"
+    assert main(["run", "build/tiny-dens", "x"]) == 1
+    assert capsys.readouterr().err == f"error: build/tiny-dens: {told}\n"
+    assert failure("./build/tiny-dens") == f"./build/tiny-dens: {told}"
+    assert failure(f"{tmp_path}/build/tiny-dens").endswith(f"did you mean {tmp_path}/build/tiny-dense?")
+
+
+def test_init_tells_the_task_and_where_it_is_from(checkpoint, capsys):
+    assert main(["specs", "init", str(checkpoint("plain", template=None))]) == 0
+    assert capsys.readouterr().err == "task completion: its files: there is no chat template\n"
+    assert main(["specs", "init", str(checkpoint("talks"))]) == 0
+    assert capsys.readouterr().err == "task chat: its chat template\n"
+
+
+@pytest.mark.parametrize("kind", ["yarn", "linear"])
+def test_init_mentions_the_scaling_of_the_checkpoint(checkpoint, capsys, kind):
+    scaling = {"rope_type": kind, "factor": 4.0}
+    if kind == "yarn":
+        scaling["original_max_position_embeddings"] = 512
+    folder = checkpoint("scaled", rope_scaling=scaling)
+    assert main(["specs", "init", str(folder)]) == 0
+    assert f"# [config] RoPE is scaled ({kind}, factor 4): the build takes it over" in capsys.readouterr().out
+    assert resolve(str(folder)).spec.rope_scaling is None
+
+
+def test_a_broken_template_is_told_with_its_file(checkpoint):
+    folder = checkpoint("broken", template="{% for %}")
+    assert failure(str(folder)).startswith(f"{folder / 'chat_template.jinja'}: chat template default, line 1: ")
+    (folder / "chat_template.jinja").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{% for %}"}))
+    assert failure(str(folder)).startswith(f"{folder / 'tokenizer_config.json'}: chat template default, line 1: ")
 
 
 def test_folders_that_are_something_else_are_named(checkpoint, tmp_path):
