@@ -245,7 +245,8 @@ def test_bench_json_holds_the_rates(engine, capsys):
     assert code == 0
     assert found["prefill_rate"] > found["decode_rate"] > 0
     assert found["bytes_per_token"] > 1e5
-    assert 0 < found["bandwidth_share"] < 2
+    read = found["bytes_per_token"] * found["decode_rate"]
+    assert found["bandwidth_share"] == pytest.approx(read / found["read_bandwidth"])
 
 
 def test_bench_beyond_the_context_is_refused_with_numbers(engine, capsys):
