@@ -83,21 +83,24 @@ void retype_attribute(Random& random, Node& node) {
 
 std::optional<Value>& random_input(Random& random, Node& node) { return any_of(random, node.inputs); }
 
-void replace(Random& random, std::optional<Value>& input, Type type, const Shape& shape) {
+// Whether the bytes are the same, over and over where there are more.
+bool replace(Random& random, std::optional<Value>& input, Type type, const Shape& shape) {
   const int64_t elements = elements_of(shape);
-  if (elements < 0 || elements * width_of(type) > kMostBytes) return;
+  if (elements < 0 || elements * width_of(type) > kMostBytes) return true;
   Value changed(type, shape);
-  if (input && input->type == type && input->bytes() > 0) {  // the same over and over: codes keep their meaning
+  const bool same = input->type == type && (input->bytes() > 0 || elements == 0);
+  if (same) {
     for (int64_t i = 0; i < changed.bytes(); ++i) changed.data.get()[i] = input->data.get()[i % input->bytes()];
   } else {
     fill(random, changed);
   }
   input = std::move(changed);
+  return same;
 }
 
-void reshape(Random& random, Node& node) {
+bool reshape(Random& random, Node& node) {
   std::optional<Value>& input = random_input(random, node);
-  if (!input) return;
+  if (!input) return true;
   Shape shape = input->shape;
   switch (pick(random, 0, 4)) {
     case 0: shape.push_back(1); break;
@@ -118,17 +121,17 @@ void reshape(Random& random, Node& node) {
     default: shape.resize(static_cast<size_t>(pick(random, 0, 10)), 1);
   }
   for (int64_t& size : shape) size = std::max<int64_t>(size, 0);
-  replace(random, input, input->type, shape);
+  return replace(random, input, input->type, shape);
 }
 
-void retype(Random& random, Node& node) {
+bool retype(Random& random, Node& node) {
   std::optional<Value>& input = random_input(random, node);
-  if (!input) return;
+  if (!input) return true;
   const Type all[] = {ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,   ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
                       ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8,    ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
                       ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64,   ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
                       ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16};
-  replace(random, input, all[pick(random, 0, std::size(all) - 1)], Shape(input->shape));
+  return replace(random, input, all[pick(random, 0, std::size(all) - 1)], Shape(input->shape));
 }
 
 // A few numbers of one input. Whether they are whole numbers, whose results stay finite.
@@ -175,8 +178,8 @@ bool damage(Random& random, Node& node) {
         break;
       }
       case 4: wrap_sizes(random, node); break;
-      case 5: reshape(random, node); break;
-      case 6: retype(random, node); break;
+      case 5: finite = reshape(random, node) && finite; break;
+      case 6: finite = retype(random, node) && finite; break;
       case 7: random_input(random, node).reset(); break;
       case 8: node.stored = static_cast<int>(pick(random, 0, node.inputs.size() - 1)); break;
       default: finite = change_values(random, node) && finite;
