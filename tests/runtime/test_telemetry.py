@@ -16,11 +16,12 @@ THE_ONE_PLACE = REPOSITORY / "runtime/qwen3_runtime/backends/session.py"
 NOT_OURS = REPOSITORY / "benchmarks/peers/genai_worker.py"  # runs in an environment whose variables we set
 
 
+KEPT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "TMPDIR", "OMP_NUM_THREADS", "QWEN3_ORT_LIBRARY")
+
+
 def run(code: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run Python with an empty HOME and nothing else set that could switch telemetry or caches."""
-    hidden = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR")
-    environment = {name: value for name, value in os.environ.items() if name not in hidden}
-    environment |= {"HOME": str(home), **variables}
+    """Run Python with an empty HOME and nothing set that could switch telemetry (`CI` does, too) or caches."""
+    environment = {name: os.environ[name] for name in KEPT if name in os.environ} | {"HOME": str(home)} | variables
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
 
 
