@@ -31,7 +31,7 @@ LIMITS = {"float32": 1e-3, "float16": 5e-3, "bfloat16": 3e-2, "int8": 5e-2}
 
 @dataclass(frozen=True)
 class Rotation:
-    """How far keys at far positions are from where the eager model turns them.
+    """How far keys at far positions are from where the eager model turns them; `contract.judge` says if it is too far.
 
     Attributes:
         positions: those that were run, ascending.
@@ -44,11 +44,6 @@ class Rotation:
     error: float
     position: int
     limit: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether the error is within the limit; NaN is not."""
-        return self.error <= self.limit
 
 
 def far_positions(max_context: int) -> list[int]:
