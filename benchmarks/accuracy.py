@@ -27,10 +27,10 @@ from peers.environments import BENCHMARKS, REPOSITORY, is_ready, python_of, vari
 from peers.measuring import IDS, THREADS
 from peers.prepare import checkpoint_path
 
-from qwen3_compile.build import build
 from qwen3_compile.checkpoint.opening import open_checkpoint
 from qwen3_compile.contents import bytes_by_part, read_graph
 from qwen3_compile.engine.tokens import read_tokens
+from qwen3_compile.pipeline import build
 from qwen3_compile.spec import find_spec, load_spec
 from qwen3_compile.validate.metrics import compare_logits
 from qwen3_compile.validate.reference import Reference

@@ -51,11 +51,11 @@ class Peak:
 
 def measure(size: str, layers: int, weights: str, threads: int) -> dict[str, object]:
     """Pack one synthetic model and say what it took."""
-    from qwen3_compile.build import stages
-    from qwen3_compile.build.cache import Cache
-    from qwen3_compile.build.progress import Silent
     from qwen3_compile.checkpoint import open_checkpoint
     from qwen3_compile.engine.manifest import source_record
+    from qwen3_compile.pipeline import stages
+    from qwen3_compile.pipeline.cache import Cache
+    from qwen3_compile.pipeline.progress import Silent
     from qwen3_compile.spec import find_spec, load_spec
 
     overrides = [

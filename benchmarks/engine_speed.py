@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from qwen3_compile.bench import read_bandwidth
-from qwen3_compile.build import build
 from qwen3_compile.cli.bench import token_sizes
+from qwen3_compile.pipeline import build
 from qwen3_compile.spec import find_spec, load_spec
 from qwen3_runtime import Engine
 from qwen3_runtime.backends.cores import physical_cores

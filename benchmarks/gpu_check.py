@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qwen3_compile.build import build
 from qwen3_compile.errors import CompileError
+from qwen3_compile.pipeline import build
 from qwen3_compile.spec import find_spec, load_spec
 from qwen3_runtime.backends import open_backend
 from qwen3_runtime.backends.tensorrt import open_tensorrt

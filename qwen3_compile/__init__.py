@@ -11,8 +11,8 @@ from typing import Any
 _API = {
     "AccuracyError": "errors",
     "CompileError": "errors",
-    "EngineInfo": "build.orchestrate",
-    "Progress": "build.progress",
+    "EngineInfo": "pipeline.orchestrate",
+    "Progress": "pipeline.progress",
     "Spec": "spec",
     "compile_engine": "api",
     "load_spec": "spec",

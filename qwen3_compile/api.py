@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwen3_compile import places
-from qwen3_compile.build.orchestrate import EngineInfo, build
+from qwen3_compile.pipeline.orchestrate import EngineInfo, build
 from qwen3_compile.resolve import resolve
 from qwen3_compile.spec import Spec
 from qwen3_compile.spec.load import override_texts
 
 if TYPE_CHECKING:
-    from qwen3_compile.build.progress import Progress
+    from qwen3_compile.pipeline.progress import Progress
     from qwen3_compile.spec.load import Overrides
 
 

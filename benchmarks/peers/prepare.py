@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from peers.checkpoint import CHECKPOINTS, add_tokenizer, write_checkpoint
 from peers.environments import python_of, variables_of
 from peers.measuring import FULL
-from qwen3_compile.build import build
+from qwen3_compile.pipeline import build
 from qwen3_compile.spec import find_spec, load_spec
 
 if TYPE_CHECKING:

@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qwen3_compile import places
-from qwen3_compile.build import EngineInfo, build
-from qwen3_compile.build.cache import UNUSED_DAYS, Cache
-from qwen3_compile.build.estimate import estimate
 from qwen3_compile.cli.building import clean_up_when_terminated, shown_progress
 from qwen3_compile.cli.completion import Model
 from qwen3_compile.cli.estimates import show_estimate
@@ -21,6 +18,9 @@ from qwen3_compile.cli.options import JSON, OVERRIDES
 from qwen3_compile.cli.output import print_json, remark, warn
 from qwen3_compile.cli.quantities import size
 from qwen3_compile.engine.recorded import recorded_spec
+from qwen3_compile.pipeline import EngineInfo, build
+from qwen3_compile.pipeline.cache import UNUSED_DAYS, Cache
+from qwen3_compile.pipeline.estimate import estimate
 from qwen3_compile.resolve import resolve
 from qwen3_compile.spec.cautions import cautions
 from qwen3_runtime.directory import read_engine_directory

@@ -15,13 +15,13 @@ from qwen3_runtime.errors import RequestError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qwen3_compile.build.progress import Progress
+    from qwen3_compile.pipeline.progress import Progress
 
 
 @contextlib.contextmanager
 def shown_progress() -> Iterator[Progress]:
     """Live bars where stderr is a terminal, else lines; nothing of a quiet command, every step of a verbose one."""
-    from qwen3_compile.build.progress import Bars, Lines, Silent
+    from qwen3_compile.pipeline.progress import Bars, Lines, Silent
 
     if verbosity() < 0:
         yield Silent()
@@ -56,7 +56,7 @@ def engine_for(argument: str, *, threads: int | None = None) -> Path:
     if (folder / "manifest.json").exists() or (folder.is_dir() and not (folder / "config.json").is_file()):
         return folder
     try:
-        from qwen3_compile.build.kept import build_kept, kept
+        from qwen3_compile.pipeline.kept import build_kept, kept
         from qwen3_compile.resolve import resolve
     except ModuleNotFoundError as error:
         raise _no_compiler(argument, error) from error

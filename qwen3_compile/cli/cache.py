@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from qwen3_compile import places
-from qwen3_compile.build.cache import UNUSED_DAYS, Cache, Entry
 from qwen3_compile.cli.options import JSON
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.cli.quantities import age, size
+from qwen3_compile.pipeline.cache import UNUSED_DAYS, Cache, Entry
 from qwen3_compile.terminal import aligned, write
 
 PLACE = click.option(

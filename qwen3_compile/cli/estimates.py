@@ -8,7 +8,7 @@ from qwen3_compile.cli.quantities import duration, size
 from qwen3_compile.terminal import aligned, write
 
 if TYPE_CHECKING:
-    from qwen3_compile.build.estimate import Estimate
+    from qwen3_compile.pipeline.estimate import Estimate
 
 
 def show_estimate(found: Estimate) -> None:

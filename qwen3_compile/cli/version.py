@@ -20,7 +20,7 @@ def command(as_json: bool) -> None:
     if not as_json:
         write(f"qwen3-compile {__version__}\n")
         return
-    from qwen3_compile.build.fingerprint import tool_versions
+    from qwen3_compile.pipeline.fingerprint import tool_versions
 
     print_json(
         {

@@ -13,8 +13,8 @@ from filelock import FileLock
 from tokenizers import Tokenizer, processors
 
 from qwen3_compile import CompileError, Progress, compile_engine, load_spec
-from qwen3_compile.build import fingerprint
-from qwen3_compile.build.progress import Silent
+from qwen3_compile.pipeline import fingerprint
+from qwen3_compile.pipeline.progress import Silent
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

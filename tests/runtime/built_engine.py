@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM, Qwen3Model, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from qwen3_compile.build.orchestrate import build
+from qwen3_compile.pipeline.orchestrate import build
 from qwen3_compile.spec.load import load_spec
 from qwen3_runtime import Sampling
 

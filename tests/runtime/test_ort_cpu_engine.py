@@ -228,7 +228,7 @@ def test_a_graph_that_differs_from_the_manifest_is_refused(
 def test_without_the_library_opening_and_building_offer_another_target(
     quantised: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qwen3_compile.build import build
+    from qwen3_compile.pipeline import build
     from qwen3_compile.spec import load_spec
 
     monkeypatch.setattr(qwen3_plugins.ort, "library_path", lambda: None)

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_compile.build import kept as keeping
-from qwen3_compile.build.kept import build_kept, kept
-from qwen3_compile.build.progress import Silent
 from qwen3_compile.cli import main
+from qwen3_compile.pipeline import kept as keeping
+from qwen3_compile.pipeline.kept import build_kept, kept
+from qwen3_compile.pipeline.progress import Silent
 from qwen3_compile.resolve import resolve
 from qwen3_compile.spec import load_spec
 from qwen3_runtime.installation import install_command

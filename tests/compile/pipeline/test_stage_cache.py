@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from qwen3_compile.build import fingerprint
-from qwen3_compile.build.cache import Cache
 from qwen3_compile.errors import AccuracyError, CompileError
+from qwen3_compile.pipeline import fingerprint
+from qwen3_compile.pipeline.cache import Cache
 from qwen3_compile.places import cache_dir, engines_dir
 
 INT8 = {"weights": "int8", "group_size": 32}

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwen3_compile.build.text_checks import Opened, check, reranker_notes, with_turn_end
 from qwen3_compile.checkpoint.directory import TOKENIZER_SOURCES, find_assets
 from qwen3_compile.engine.added_tokens import completed_tokenizer
 from qwen3_compile.engine.files import copy_file, file_entry
 from qwen3_compile.engine.manifest import manifest_document
 from qwen3_compile.engine.tokens import Tokens, read_tokens
 from qwen3_compile.errors import CheckpointError
+from qwen3_compile.pipeline.text_checks import Opened, check, reranker_notes, with_turn_end
 from qwen3_compile.spec.source import SyntheticSource, parse_source
 from qwen3_runtime.admission import Model
 from qwen3_runtime.errors import EngineError, RequestError

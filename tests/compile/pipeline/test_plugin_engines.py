@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_compile.build import build
 from qwen3_compile.errors import CompileError
+from qwen3_compile.pipeline import build
 from qwen3_compile.spec import load_spec
 from qwen3_compile.tensorrt import PlanRequest, build_plan, profiles_of
 from qwen3_plugins.tensorrt import v3

@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from qwen3_compile.build import progress
-from qwen3_compile.build.orchestrate import expected_stages
-from qwen3_compile.build.progress import Bars, Lines
+from qwen3_compile.pipeline import progress
+from qwen3_compile.pipeline.orchestrate import expected_stages
+from qwen3_compile.pipeline.progress import Bars, Lines
 from qwen3_compile.spec import spec_from_mapping
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_compile.build.estimate import estimate
 from qwen3_compile.cli import main
 from qwen3_compile.cli.quantities import duration, size
 from qwen3_compile.contents import cache_bytes_per_token
+from qwen3_compile.pipeline.estimate import estimate
 from qwen3_compile.spec import load_spec, parse_spec
 from qwen3_runtime.directory import read_engine_directory
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from qwen3_compile.build import build
-from qwen3_compile.build.progress import Silent
+from qwen3_compile.pipeline import build
+from qwen3_compile.pipeline.progress import Silent
 from qwen3_compile.spec import parse_spec
 
 TEMPLATE = (

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from qwen3_compile.build.fingerprint import digest
-from qwen3_compile.build.orchestrate import build
 from qwen3_compile.errors import CompileError
+from qwen3_compile.pipeline.fingerprint import digest
+from qwen3_compile.pipeline.orchestrate import build
 from qwen3_compile.spec import FolderSource, HubSource, parse_source, spec_from_mapping
 from qwen3_runtime import __version__
 from qwen3_runtime.directory import read_engine_directory
@@ -26,7 +26,7 @@ from qwen3_runtime.manifest import SCHEMA_VERSION
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qwen3_compile.build.progress import Progress
+    from qwen3_compile.pipeline.progress import Progress
     from qwen3_compile.spec import Spec
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")

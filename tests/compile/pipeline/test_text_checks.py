@@ -9,8 +9,8 @@ import pytest
 from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer
 
-from qwen3_compile.build.text_assets import checked_text
 from qwen3_compile.errors import CheckpointError
+from qwen3_compile.pipeline.text_assets import checked_text
 from qwen3_compile.spec import parse_spec
 from qwen3_runtime.text import Tokenizer as RuntimeTokenizer
 

@@ -9,21 +9,21 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qwen3_compile.build.fingerprint import code_fingerprint, digest, tool_versions
 from qwen3_compile.checkpoint.input_scales import folded, with_input_scales
 from qwen3_compile.engine.files import check_space, file_entry
 from qwen3_compile.engine.manifest import output_of
 from qwen3_compile.errors import UnsupportedError
+from qwen3_compile.pipeline.fingerprint import code_fingerprint, digest, tool_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import onnx_ir as ir
 
-    from qwen3_compile.build.cache import Cache
-    from qwen3_compile.build.progress import Progress
     from qwen3_compile.checkpoint.contract import Checkpoint
     from qwen3_compile.pack.stream import Placement
+    from qwen3_compile.pipeline.cache import Cache
+    from qwen3_compile.pipeline.progress import Progress
     from qwen3_compile.spec import Spec
     from qwen3_compile.validate import AccuracyReport
     from qwen3_graphs.lowered import Lowered

@@ -12,14 +12,14 @@ import torch
 from float8_checkpoint import RELEASED, rewrite
 from safetensors.torch import load_file, save_file
 
-from qwen3_compile.build import stages
-from qwen3_compile.build.cache import Cache
-from qwen3_compile.build.calibration_stage import calibration_record, wanted_scales
-from qwen3_compile.build.progress import Silent
 from qwen3_compile.calibrate import collect, measure
 from qwen3_compile.checkpoint import open_checkpoint
 from qwen3_compile.engine.manifest import source_record
 from qwen3_compile.errors import CompileError, LockError
+from qwen3_compile.pipeline import stages
+from qwen3_compile.pipeline.cache import Cache
+from qwen3_compile.pipeline.calibration_stage import calibration_record, wanted_scales
+from qwen3_compile.pipeline.progress import Silent
 from qwen3_compile.spec import parse_spec
 from qwen3_runtime.manifest import parse_manifest
 from qwen3_runtime.text import ChatTemplate, Tokenizer

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from qwen3_compile.build import EngineInfo
 from qwen3_compile.cli import build as command
+from qwen3_compile.pipeline import EngineInfo
 from qwen3_compile.tensorrt import PlanFacts
 
 FACTS = PlanFacts(7, 1.5, {"CAST": 2}, ("Tactic 3 is slow",))

@@ -8,14 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qwen3_compile.build.fingerprint import code_fingerprint, digest, tool_versions
 from qwen3_compile.engine.files import check_space
+from qwen3_compile.pipeline.fingerprint import code_fingerprint, digest, tool_versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from qwen3_compile.build.cache import Cache
-    from qwen3_compile.build.progress import Progress
+    from qwen3_compile.pipeline.cache import Cache
+    from qwen3_compile.pipeline.progress import Progress
     from qwen3_compile.spec import Spec
     from qwen3_compile.tensorrt import PlanFacts
     from qwen3_runtime.manifest import FileEntry

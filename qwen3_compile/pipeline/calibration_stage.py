@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from qwen3_compile.build.fingerprint import code_fingerprint, digest, tool_versions
 from qwen3_compile.checkpoint.input_scales import INPUT_SCALE, stored_input_scales
 from qwen3_compile.errors import CompileError, LockError
+from qwen3_compile.pipeline.fingerprint import code_fingerprint, digest, tool_versions
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from qwen3_compile.build.cache import Cache
-    from qwen3_compile.build.progress import Progress
     from qwen3_compile.calibrate import InputKind
     from qwen3_compile.checkpoint.contract import Checkpoint
+    from qwen3_compile.pipeline.cache import Cache
+    from qwen3_compile.pipeline.progress import Progress
     from qwen3_compile.spec import Spec
     from qwen3_graphs.lowered import Lowered
     from qwen3_runtime.manifest import Manifest

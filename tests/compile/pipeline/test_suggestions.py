@@ -2,8 +2,8 @@
 
 import pytest
 
-from qwen3_compile.build.suggestions import suggestions
 from qwen3_compile.contract import judge
+from qwen3_compile.pipeline.suggestions import suggestions
 from qwen3_compile.spec import find_spec, load_spec, shipped_specs
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from qwen3_compile.build.orchestrate import EngineInfo, build
+from qwen3_compile.pipeline.orchestrate import EngineInfo, build
 
 __all__ = ["EngineInfo", "build"]

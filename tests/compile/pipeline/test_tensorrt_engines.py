@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from qwen3_compile.build.plan_stage import plan_notes
 from qwen3_compile.cli import main
 from qwen3_compile.engine.recorded import recorded_spec
 from qwen3_compile.errors import AccuracyError, LockError, UnsupportedError
+from qwen3_compile.pipeline.plan_stage import plan_notes
 from qwen3_compile.tensorrt import PlanRequest, build_plan, profiles_of
 from qwen3_compile.validate import revalidate
 from qwen3_runtime import Engine

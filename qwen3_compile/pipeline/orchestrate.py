@@ -6,16 +6,6 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qwen3_compile.build import stages
-from qwen3_compile.build.cache import Cache
-from qwen3_compile.build.calibration_stage import RECORD, calibration_record, wanted_scales
-from qwen3_compile.build.fingerprint import tool_versions, tools_of
-from qwen3_compile.build.lock import MEASURED, check_outcome, check_source, check_spec, check_tools, pinned_source
-from qwen3_compile.build.plan_stage import PLAN, engine_plan, plan_notes
-from qwen3_compile.build.progress import Progress, Silent
-from qwen3_compile.build.rope_scaling import scaling_note, with_own_scaling
-from qwen3_compile.build.suggestions import suggestions
-from qwen3_compile.build.text_assets import TextAssets, checked_text
 from qwen3_compile.checkpoint import open_checkpoint
 from qwen3_compile.checkpoint.input_scales import pre_scaled
 from qwen3_compile.engine.failed import forget_failed, keep_failed
@@ -23,6 +13,16 @@ from qwen3_compile.engine.files import file_entry
 from qwen3_compile.engine.manifest import manifest_document, source_record, write_manifest
 from qwen3_compile.engine.publish import prepare_target, publication
 from qwen3_compile.errors import AccuracyError, UnsupportedError
+from qwen3_compile.pipeline import stages
+from qwen3_compile.pipeline.cache import Cache
+from qwen3_compile.pipeline.calibration_stage import RECORD, calibration_record, wanted_scales
+from qwen3_compile.pipeline.fingerprint import tool_versions, tools_of
+from qwen3_compile.pipeline.lock import MEASURED, check_outcome, check_source, check_spec, check_tools, pinned_source
+from qwen3_compile.pipeline.plan_stage import PLAN, engine_plan, plan_notes
+from qwen3_compile.pipeline.progress import Progress, Silent
+from qwen3_compile.pipeline.rope_scaling import scaling_note, with_own_scaling
+from qwen3_compile.pipeline.suggestions import suggestions
+from qwen3_compile.pipeline.text_assets import TextAssets, checked_text
 from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
