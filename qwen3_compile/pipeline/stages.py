@@ -198,9 +198,10 @@ def measured_accuracy(
     Raises:
         RuntimeFault: the engine cannot be run here.
     """
+    from qwen3_compile.validate.continuations import greedy_tokens
     from qwen3_compile.validate.facts import facts
     from qwen3_compile.validate.report import read_json, write_json
-    from qwen3_compile.validate.run import greedy_tokens, measure
+    from qwen3_compile.validate.run import measure
 
     progress.begin("validate")
     contract = spec.resolved()["accuracy"]

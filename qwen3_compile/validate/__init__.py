@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from qwen3_compile.validate.published import revalidate
 from qwen3_compile.validate.report import AccuracyReport, read_json
-from qwen3_compile.validate.run import validate_engine, write_report
+from qwen3_compile.validate.run import write_report
 
-__all__ = ["AccuracyReport", "read_json", "revalidate", "validate_engine", "write_report"]
+__all__ = ["AccuracyReport", "read_json", "revalidate", "write_report"]

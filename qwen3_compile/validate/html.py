@@ -148,7 +148,7 @@ def _continuations(greedy: Sequence[Greedy]) -> Iterator[str]:
             yield f"<p>The engine and PyTorch both say:</p><p class=said>{_said(entry.same)}</p></details>"
             continue
         both = (
-            ("PyTorch", f"<mark>{_said(entry.reference)}</mark> …"),
+            ("PyTorch", f"<mark>{_said(entry.reference)}</mark>"),
             ("engine", f"<mark>{_said(entry.engine)}</mark>"),
         )
         columns = "".join(
@@ -156,7 +156,10 @@ def _continuations(greedy: Sequence[Greedy]) -> Iterator[str]:
         )
         yield f"<div class=pair>{columns}</div></details>"
     if any(entry.agreed < entry.generated and entry.prompt is not None for entry in greedy):
-        yield "<p>Marked is what differs. PyTorch is followed to the first token that is not the engine's.</p>"
+        yield (
+            "<p>Each continues from its own tokens; what follows the first difference is marked. PyTorch's text is "
+            "shorter where the model is large: each of its tokens reads all weights again.</p>"
+        )
 
 
 def _figure(plot: Plot) -> str:

@@ -42,8 +42,8 @@ class PositionSeries:
 class Greedy:
     """How far the engine's greedy continuation of a prompt is the reference's own: `agreed` of `generated` tokens.
 
-    Texts where the engine has a tokenizer: `prompt`, the continuation that is the `same`, what the `engine` said after
-    it, and the `reference`'s first other token.
+    Texts where the engine has a tokenizer: `prompt`, the continuation that is the `same`, and what the `engine` and the
+    `reference` say after it, each fed its own tokens. The reference's text may be shorter (see `REFERENCE_BYTES`).
     """
 
     case: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from qwen3_compile.machine import processor
 from qwen3_compile.validate import replay
 from qwen3_compile.validate.cases import Case, collect
+from qwen3_compile.validate.continuations import compare_continuations, engine_continuations, greedy_tokens
 from qwen3_compile.validate.facts import facts
 from qwen3_compile.validate.html import write_html
 from qwen3_compile.validate.metrics import Distance, compare_hidden, compare_logits, negative_log_likelihood
@@ -36,11 +36,9 @@ if TYPE_CHECKING:
 
     from qwen3_compile.checkpoint import Checkpoint
     from qwen3_compile.spec import Spec
-    from qwen3_runtime.text import Tokenizer
 
     Progress = Callable[[str], None]
 
-GREEDY_TOKENS = 32
 ON_CPU = (
     "model.onnx, the graph that the plan was built from, executed by ONNX Runtime on the CPU. "
     "The plan itself was not executed."
@@ -54,34 +52,6 @@ class Measured:
 
     series: PositionSeries
     nats: tuple[NDArray[np.float64], NDArray[np.float64]] | None
-
-
-def validate_engine(
-    engine_dir: Path,
-    checkpoint: Checkpoint,
-    spec: Spec,
-    *,
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> AccuracyReport:
-    """Compare an engine with eager PyTorch and write `accuracy.json` and `report.html` into its directory.
-
-    Judging the report against the spec's contract is the caller's (`AccuracyReport.check`).
-
-    Args:
-        engine_dir: the engine, whose manifest must already be in place.
-        checkpoint: the weights it was built from.
-        spec: what it was built to be; its accuracy section may name prompts and a text.
-        threads: threads of the engine's session.
-        progress: told what is being done, in a few words.
-
-    Returns:
-        Every distance measured.
-    """
-    report = measure(engine_dir, checkpoint, spec, threads=threads, progress=progress)
-    manifest = json.loads((engine_dir / "manifest.json").read_text(encoding="utf-8"))
-    write_report(report, spec, engine_dir, manifest)
-    return report
 
 
 def write_report(report: AccuracyReport, spec: Spec, folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -100,10 +70,19 @@ def measure(
     plan: bool = False,
     strict: bool = True,
 ) -> AccuracyReport:
-    """The comparison of `validate_engine`, writing nothing.
+    """Compare an engine with eager PyTorch; nothing is written.
 
-    Of a TensorRT engine the graph is executed, on the CPU; with `plan` its plan, which needs the GPU. `strict` is
-    as in `Engine.open`.
+    Args:
+        engine_dir: the engine, whose manifest must already be in place.
+        checkpoint: the weights that it was built from.
+        spec: what it was built to be; its accuracy section may name prompts and a text.
+        threads: threads of the engine's session.
+        progress: told what is being done, in a few words.
+        plan: execute a TensorRT engine's plan, which needs the GPU, instead of its graph on the CPU.
+        strict: as in `Engine.open`.
+
+    Returns:
+        Every distance that was measured. `AccuracyReport.check` holds it to the spec's limits.
     """
     tell = progress or (lambda _: None)
     on_cpu = spec.target.backend in TENSORRT and not plan
@@ -119,7 +98,7 @@ def measure(
             live_vocab=io.live_vocab_size,
             max_context=io.max_context,
         )
-        continued = _continuations(engine, cases, greedy_tokens(spec), tell) if io.output == "logits" else []
+        continued = engine_continuations(engine, cases, greedy_tokens(spec), tell) if io.output == "logits" else []
         tell("running the reference, layer by layer")
         reference = Reference(checkpoint, spec.graph_architecture(), io.output)
         hidden = reference.hidden_states(
@@ -132,10 +111,7 @@ def measure(
         tokenizer = engine.tokenizer
         tell("running a token near the end of the context")
         rotation = measure_rotation(engine.backend, spec.graph_architecture(), io)
-    greedy = [
-        _greedy(case, tokens, states, reference, io.live_vocab_size, tokenizer)
-        for (case, tokens), states in zip(continued, hidden[len(cases) :], strict=True)
-    ]
+    greedy = compare_continuations(continued, hidden[len(cases) :], reference, engine.manifest, tokenizer, tell)
     return replace(
         _report(io.output, measured, greedy),
         executed=ON_CPU if on_cpu else None,
@@ -143,27 +119,6 @@ def measure(
         machine=processor(),
         rotation=rotation,
     )
-
-
-def greedy_tokens(spec: Spec) -> int:
-    """How many tokens of each prompt's greedy continuation are compared: at least what the contract asks for."""
-    return max(GREEDY_TOKENS, spec.accuracy.min_greedy_tokens or 0)
-
-
-def _continuations(
-    engine: Engine, cases: Sequence[Case], wanted: int, tell: Progress
-) -> list[tuple[Case, NDArray[np.int64]]]:
-    """The engine's own greedy continuation of each prompt (of random tokens, where no prompt can be made)."""
-    limits = engine.manifest.io
-    prompts = [case for case in cases if case.kind == "prompt"] or [case for case in cases if case.kind == "random"]
-    continued = []
-    for case in prompts:
-        tell(f"continuing {case.name} greedily")
-        count = min(wanted, limits.max_context - case.ids.size)
-        stops = frozenset(engine.manifest.eos_token_ids)
-        tokens = replay.greedy(engine.backend, case.ids, count, limits.live_vocab_size, limits.max_step_tokens, stops)
-        continued.append((case, np.array(tokens, dtype=np.int64)))
-    return continued
 
 
 def _runs(engine: Engine, cases: Sequence[Case]) -> Iterator[tuple[str, list[int], Iterator[replay.Rows]]]:
@@ -247,36 +202,6 @@ def _joined(
     pairs: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs])
-
-
-def _greedy(
-    case: Case,
-    tokens: NDArray[np.int64],
-    states: NDArray[np.float32],
-    reference: Reference,
-    live: int,
-    tokenizer: Tokenizer | None,
-) -> Greedy:
-    """Count the tokens on which the reference, fed the engine's choices, would have chosen the same.
-
-    Up to the first disagreement both have the same prefix, so one pass over the engine's continuation is the
-    reference's own greedy decoding.
-    """
-    first = case.ids.size - 1
-    chosen = reference.read_out(states[first : first + tokens.size])[:, :live].argmax(axis=-1)
-    different = np.flatnonzero(chosen != tokens)
-    agreed = int(different[0]) if different.size else tokens.size
-    if tokenizer is None:
-        return Greedy(case.name, agreed, tokens.size)
-    return Greedy(
-        case.name,
-        agreed,
-        tokens.size,
-        prompt=tokenizer.decode(case.ids.tolist()),
-        same=tokenizer.decode(tokens[:agreed].tolist()),
-        engine=tokenizer.decode(tokens[agreed:].tolist()),
-        reference=tokenizer.decode(chosen[agreed : agreed + 1].tolist()),
-    )
 
 
 def _report(output: str, measured: Sequence[Measured], greedy: list[Greedy]) -> AccuracyReport:

@@ -9,11 +9,14 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from transformers import Qwen3ForCausalLM
 
 from qwen3_compile.errors import AccuracyError, CheckpointError, UnsupportedError
+from qwen3_compile.validate import continuations
 from qwen3_graphs.errors import LoweringError
 from qwen3_plugins.ort import library_path
 from qwen3_runtime.directory import read_engine_directory
+from qwen3_runtime.text import Tokenizer
 
 # What each format may cost on these random models: the median over positions (a near tie in a router may flip an
 # expert at one of them) of the error's norm, relative to that of the logits.
@@ -92,6 +95,24 @@ def test_a_built_engine_is_verified_and_opens(make, backend, kind, logit_error):
     assert {"accuracy.json", "report.html", "tokenizer.json", "tokenizer_config.json"} <= set(manifest.files)
     assert info.accuracy.summary.mean_kl <= 1e-5
     assert list(record.outcomes) == ["checkpoint", "trace", "lower", "pack", "validate"]
+
+
+@pytest.mark.parametrize("bound", [None, 0], ids=["whole", "bounded"])
+def test_the_report_holds_both_continuations_of_a_prompt(bound, make, checkpoints, monkeypatch):
+    """PyTorch's goes on after the first difference with its own tokens, as `transformers` generates them."""
+    if bound is not None:
+        monkeypatch.setattr(continuations, "REFERENCE_BYTES", bound)
+    info, _ = make("dense", precision={"weights": "int4", "lm_head": "int4"}, accuracy={"prompts": ["one", "two", "3"]})
+    entries = json.loads((info.path / "accuracy.json").read_text(encoding="utf-8"))["greedy"]
+    model = Qwen3ForCausalLM.from_pretrained(checkpoints / "dense", dtype=torch.float32)
+    tokenizer = Tokenizer.open(info.path)
+    options = {"max_new_tokens": 32, "do_sample": False, "pad_token_id": 256, "suppress_tokens": list(range(261, 272))}
+    assert any(entry["agreed"] < entry["generated"] for entry in entries)
+    for entry in entries:
+        ids, same = torch.tensor([tokenizer.encode(entry["prompt"])]), entry["agreed"]
+        said = model.generate(ids, **options)[0, ids.shape[1] :].tolist()
+        assert entry["same"] == tokenizer.decode(said[:same])
+        assert entry["reference"] == tokenizer.decode(said[same : entry["generated"] if bound is None else same + 1])
 
 
 def test_greedy_agreement_is_measured_as_far_as_the_contract_asks(make):

@@ -63,3 +63,23 @@ def test_a_position_is_read_out_alike_alone_and_among_others(tmp_path):
     together = reference.read_out(states)
     assert together.shape == (20, 32)
     np.testing.assert_allclose(reference.read_out(states[7:8]), together[7:8], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["dense", "moe"])
+def test_greedy_continuations_of_several_sequences_equal_transformers(kind, tmp_path):
+    model = make(kind, torch.float32, False, tmp_path)
+    checkpoint = open_checkpoint(str(tmp_path), base_dir=tmp_path)
+    reference = Reference(checkpoint, checkpoint.architecture, "logits")
+    rng = np.random.default_rng(1)
+    sequences, counts = [rng.integers(0, 97, size=n) for n in (1, 9, 23, 5)], [6, 1, 8, 0]
+    expected = []
+    for ids, count in zip(sequences, counts, strict=True):
+        options = {"max_new_tokens": max(count, 1), "do_sample": False, "eos_token_id": None}
+        expected.append(model.generate(torch.from_numpy(ids)[None], **options)[0, ids.size :].tolist()[:count])
+    found = reference.continue_greedily(sequences, counts, vocabulary=97, stops=())
+    assert [tokens.tolist() for tokens in found] == expected
+    stop = expected[2][3]
+    stopped = reference.continue_greedily(sequences, counts, vocabulary=97, stops={stop})
+    assert stopped[2].tolist() == expected[2][: expected[2].index(stop) + 1]
+    below = reference.continue_greedily(sequences, counts, vocabulary=40, stops=())
+    assert max(map(max, (tokens for tokens in below if tokens.size))) < 40
