@@ -1,1 +1,1 @@
-"""Being here puts this folder on the path: `steps` and `twins` serve the tests in folders below as well."""
+"""Being here puts this folder on the path: the helpers beside it serve the tests in folders below as well."""

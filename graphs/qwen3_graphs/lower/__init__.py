@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qwen3_graphs.errors import LoweringError
-from qwen3_graphs.lower import onnx, ort, ort_cpu, tensorrt, tensorrt_plugin
+from qwen3_graphs.lower import onnx, ort, ort_plugins, tensorrt
+from qwen3_graphs.lower.tensorrt import plugin as tensorrt_plugin
 from qwen3_graphs.lowered import Plugins
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 TARGETS: dict[str, Callable[[ir.Model, Precision, Limits], Lowered]] = {
     "onnx": onnx.lower,
     "ort": ort.lower,
-    "ort-cpu": ort_cpu.lower,
+    "ort-cpu": ort_plugins.lower,
     "tensorrt": tensorrt.lower,
     "tensorrt-rtx": tensorrt.lower,
 }

@@ -11,13 +11,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qwen3_compile.errors import UnsupportedError
-from qwen3_compile.pack.layouts import columns, experts, float8_rows, nbit_rows, panels, rows, signed_columns
+from qwen3_compile.pack.layouts.core import nbit_rows, rows
+from qwen3_compile.pack.layouts.onnx import signed_columns
+from qwen3_compile.pack.layouts.ort import float8_rows
+from qwen3_compile.pack.layouts.ort_plugins import panels
+from qwen3_compile.pack.layouts.tensorrt import columns, experts
 from qwen3_compile.quantize import Float8, Quantized, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from qwen3_compile.pack.layouts.rows import Array, Source
+    from qwen3_compile.pack.layouts.core.rows import Array, Source
     from qwen3_compile.quantize import Stored
     from qwen3_graphs.lowered import WeightFormat
 

@@ -15,7 +15,7 @@ import pytest
 from qwen3_plugins.tensorrt import importing
 
 TESTS = Path(__file__).parents[2]
-sys.path[:0] = [str(TESTS / "graphs"), str(TESTS / "graphs" / "lower")]
+sys.path[:0] = [str(TESTS / "graphs"), str(TESTS / "graphs" / "lower" / "tensorrt")]
 
 from plugin_engine import ATTENTION, BOTH, imported, precision  # noqa: E402
 from plugin_engine import EXPERTS as TWO_LAYERS  # noqa: E402

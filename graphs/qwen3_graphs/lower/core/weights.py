@@ -1,0 +1,167 @@
+"""The weights of a lowering: which packer makes which initialisers, and in what shape.
+
+Layouts (see `qwen3_compile.pack.layouts`), for a matrix [N, K] in groups of g inputs, padded to whole groups:
+
+| layout | initialisers |
+|---|---|
+| `rows` | the matrix (or vector) as it is, in a floating-point type |
+| `interleaved_rows` | two matrices in turns, a row of the one and a row of the other: [2N, K] |
+| `nbit_rows` | codes, offset so that they are not negative, uint8, low half of a byte first; scales float32 |
+| `nbit_blocks` | the same bytes; codes are [N, groups, bytes of a group] |
+| `interleaved_nbit_rows` | as `nbit_rows`, of two matrices in turns |
+| these three with `_fp16`, `_bf16` | the same with scales in that type |
+| `float8_rows` | E4M3 values [N, K], scales float32 [N, ceil(K/128)], or [N, 1] with one scale a row |
+| `signed_columns` | codes int8 or int4 [K, N], scales float32 [ceil(K/g), N], or [N] with one scale a row |
+| `rope_cos`, `rope_sin` | computed from the architecture, without sources |
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from qwen3_graphs.errors import LoweringError
+from qwen3_graphs.lowered import TensorSlot, WeightFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from qwen3_graphs.lower.core.writer import GraphWriter, Sources
+    from qwen3_graphs.lowered import FloatKind, Precision
+
+FLOAT32 = WeightFormat("fp32")
+FLOAT_TYPES = {"fp32": "FLOAT", "fp16": "FLOAT16", "bf16": "BFLOAT16"}
+BITS = {"int8": 8, "int4": 4}
+
+_ROPE_LAYOUTS = {"rope.cos": "rope_cos", "rope.sin": "rope_sin"}
+_GROUP_SIZES = dict.fromkeys(("int8", "int4"), (16, 32, 64, 128, 256))  # what MatMulNBits takes
+
+
+def is_quantized(fmt: WeightFormat) -> bool:
+    """Whether the elements are integer codes with scales."""
+    return fmt.kind in BITS
+
+
+def groups(fmt: WeightFormat, inputs: int) -> int:
+    """Return how many groups `inputs` make, the last one padded; a format without groups has one for a row."""
+    return -(-inputs // fmt.group_size) if fmt.group_size else 1
+
+
+def padded_inputs(fmt: WeightFormat, inputs: int) -> int:
+    """Return the codes of a row of `inputs`, filled up to whole groups."""
+    return groups(fmt, inputs) * (fmt.group_size or inputs)
+
+
+def dims(value: ir.Value | None) -> tuple[int, ...]:
+    """Return the static shape of a checkpoint tensor."""
+    if value is None or value.shape is None or not value.shape.is_static():
+        raise LoweringError(f"expected a weight of static shape in the semantic graph, found {value}")
+    return tuple(int(size) for size in value.shape.numpy())
+
+
+def source(value: ir.Value | None) -> str:
+    """Return the canonical name of a checkpoint tensor."""
+    if value is None or value.name is None:
+        raise LoweringError(f"expected a named weight in the semantic graph, found {value}")
+    return value.name
+
+
+def expert_sources(stacked: Sequence[ir.Value | None], experts: int) -> Sources:
+    """Return the tensors of every expert: the semantic name holds no number, the checkpoint's does."""
+    return tuple(
+        tuple(source(value).replace(".experts.", f".experts.{expert}.") for value in stacked)
+        for expert in range(experts)
+    )
+
+
+def matrix_format(precision: Precision, name: str) -> WeightFormat:
+    """Return the format of the matrix of a Linear; the head's is that of `lm_head`, tied or not."""
+    return precision.lm_head if name in ("lm_head.weight", "model.embed_tokens.weight") else precision.weights
+
+
+def vector(writer: GraphWriter, value: ir.Value | None, kind: FloatKind = "fp32") -> ir.Value:
+    """Return a norm weight or router matrix in a floating-point type, or a position table, which is float32."""
+    name = source(value)
+    if name in _ROPE_LAYOUTS:
+        return writer.weight(_ROPE_LAYOUTS[name], FLOAT32, (), [TensorSlot(name, "FLOAT", dims(value))])[0]
+    return rows(writer, WeightFormat(kind), ((name,),), name, dims(value))
+
+
+def rows(writer: GraphWriter, fmt: WeightFormat, sources: Sources, name: str, shape: tuple[int, ...]) -> ir.Value:
+    """Return a floating-point matrix (or a stack of them) in its own type."""
+    slot = TensorSlot(name, FLOAT_TYPES[fmt.kind], shape)
+    return writer.weight("rows", fmt, sources, [slot])[0]
+
+
+def nbit_rows(
+    writer: GraphWriter, fmt: WeightFormat, sources: Sources, name: str, shape: tuple[int, ...]
+) -> tuple[ir.Value, ...]:
+    """Return codes uint8 [..., K_padded * bits / 8] and scales float32 [..., groups] of a matrix or a stack."""
+    *leading, inputs = shape
+    count = groups(fmt, inputs)
+    slots = [
+        TensorSlot(f"{name}.codes", "UINT8", (*leading, padded_inputs(fmt, inputs) * BITS[fmt.kind] // 8)),
+        TensorSlot(f"{name}.scales", "FLOAT", (*leading, count)),
+    ]
+    return writer.weight("nbit_rows", fmt, sources, slots)
+
+
+def gathered(writer: GraphWriter, table: ir.Value, index: ir.Value, name: str) -> ir.Value:
+    """Return entries of a floating-point table in float32, widening only what was gathered."""
+    if table.dtype == ir.DataType.FLOAT:
+        return writer.op("Gather", table, index, name=name, axis=0)
+    narrow = writer.op("Gather", table, index, name=f"{name}.stored", axis=0)
+    return writer.op("Cast", narrow, name=name, to=ir.DataType.FLOAT)
+
+
+def widened(writer: GraphWriter, value: ir.Value) -> ir.Value:
+    """Return `value` in float32. Of a weight this is folded when a session opens, unless folding is disabled."""
+    if value.dtype == ir.DataType.FLOAT:
+        return value
+    return writer.op("Cast", value, name=f"{value.name}.float32", to=ir.DataType.FLOAT)
+
+
+def multiplied(
+    writer: GraphWriter, fmt: WeightFormat, name: str, shape: tuple[int, ...], x: ir.Value, result: str
+) -> ir.Value:
+    """Return x [T, K] times the transpose of the floating-point matrix `name` of shape [N, K], in float32."""
+    matrix = widened(writer, rows(writer, fmt, ((name,),), name, shape))
+    return writer.op("Gemm", x, matrix, name=result, transB=1)
+
+
+def check_formats(
+    precision: Precision,
+    target: str,
+    cache_kinds: Sequence[str],
+    group_sizes: Mapping[str, Sequence[int]] = _GROUP_SIZES,
+) -> None:
+    """Refuse formats that a target does not compute.
+
+    Args:
+        precision: what is asked for.
+        target: for the message.
+        cache_kinds: types of keys and values that the target stores.
+        group_sizes: by kind of scaled weights, the group sizes that the target computes; 0 is one scale a row.
+
+    Raises:
+        LoweringError: naming the field, what was asked for and what the target takes.
+    """
+    if precision.activations != "fp32":
+        raise LoweringError(f"target {target}: activations are fp32, found {precision.activations}")
+    if precision.kv_cache not in cache_kinds:
+        raise LoweringError(f"target {target}: kv_cache is {' or '.join(cache_kinds)}, found {precision.kv_cache}")
+    if precision.pre_scaled:
+        raise LoweringError(f"target {target}: no matrix can have a pre_quant_scale, found {precision.pre_scaled[0]}")
+    for field in ("weights", "lm_head", "embedding"):
+        fmt: WeightFormat = getattr(precision, field)
+        if fmt.kind in FLOAT_TYPES:
+            continue
+        if fmt.kind not in group_sizes:
+            kinds = ", ".join((*FLOAT_TYPES, *group_sizes))
+            raise LoweringError(f"target {target}: {field} is one of {kinds}, found {fmt.kind}")
+        if fmt.group_size not in group_sizes[fmt.kind]:
+            sizes = ", ".join(str(size) if size else "0 (one scale a row)" for size in group_sizes[fmt.kind])
+            raise LoweringError(
+                f"target {target}: {field} group_size of {fmt.kind} is one of {sizes}, found {fmt.group_size}"
+            )

@@ -1,0 +1,50 @@
+"""Target `ort` on the CPU provider: operators that ship inside ONNX Runtime.
+
+Everything between matrices is float32. Integer matrices use int8 activations in groups (accuracy level 4) unless the
+precision says `precise`: that is the only fast kernel for 8-bit weights, and three to four times as fast as float32
+activations for 4-bit ones. Weights stored in fp16 or bf16 are widened when a session opens: the arithmetic is float32.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qwen3_graphs.lower.core import weights
+from qwen3_graphs.lower.core.padded import PaddedStep, lower_padded
+from qwen3_graphs.lower.ort.cpu_attention import grouped_query_attention
+from qwen3_graphs.lower.ort.cpu_experts import experts
+from qwen3_graphs.lower.ort.operators import CONTRIB, accuracy_level, gathered_blocks, multiplied_nbits, nbit_blocks
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from qwen3_graphs.lowered import Limits, Lowered, Precision
+
+
+def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
+    """Lower to ONNX Runtime's operators on CPU; see `qwen3_graphs.lower.lower`."""
+    del limits  # nothing in these operators depends on the sizes
+    weights.check_formats(precision, "ort", ("fp32", "fp16"))
+    handlers = {"Embedding": _embedding, "Linear": _linear, "Attention": grouped_query_attention, "MoE": experts}
+    return lower_padded(semantic, precision, handlers, {"": 23, CONTRIB: 1})
+
+
+def _embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
+    writer, fmt, name = step.writer, step.precision.embedding, str(node.outputs[0].name)
+    vocab, hidden = weights.dims(node.inputs[1])
+    sources = ((weights.source(node.inputs[1]),),)
+    if not weights.is_quantized(fmt):
+        return weights.gathered(writer, weights.rows(writer, fmt, sources, sources[0][0], (vocab, hidden)), ids, name)
+    table = nbit_blocks(writer, fmt, sources[0][0], (vocab, hidden))
+    return gathered_blocks(writer, fmt, table, ids, hidden, name)
+
+
+def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
+    writer, name = step.writer, str(node.outputs[0].name)
+    source = weights.source(node.inputs[1])
+    fmt = weights.matrix_format(step.precision, source)
+    shape = weights.dims(node.inputs[1])
+    if not weights.is_quantized(fmt):
+        return weights.multiplied(writer, fmt, source, shape, x, name)
+    blocks = nbit_blocks(writer, fmt, source, shape)
+    return multiplied_nbits(writer, fmt, blocks, shape, x, name, accuracy_level=accuracy_level(step.precision))

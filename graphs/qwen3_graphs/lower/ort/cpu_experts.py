@@ -1,0 +1,88 @@
+"""A mixture of experts by ONNX Runtime's MoE and QMoE on CPU.
+
+Both route by a softmax of the logits and want the gate's and the up projection's rows in turns. QMoE's own softmax
+is over the chosen experts alone, which is the same after renormalisation and not the same without.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qwen3_graphs.errors import LoweringError
+from qwen3_graphs.lower.core import weights
+from qwen3_graphs.lower.ort.operators import CONTRIB, accuracy_level
+from qwen3_graphs.lowered import TensorSlot
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from qwen3_graphs.lower.core.padded import PaddedStep
+    from qwen3_graphs.lower.core.writer import Attribute, Sources
+    from qwen3_graphs.lowered import WeightFormat
+
+
+# silu(g) * l, rows of the gate g and of the up projection l in turns.
+SWIGLU: dict[str, Attribute] = {
+    "activation_type": "swiglu",
+    "swiglu_fusion": 1,
+    "activation_alpha": 1.0,
+    "activation_beta": 0.0,
+}
+
+
+def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
+    """Write `qwen3::MoE` of x [B*S, H].
+
+    Raises:
+        LoweringError: integer experts whose inputs are not whole groups, or eight-bit ones with float32 inputs.
+    """
+    writer, fmt, name = step.writer, step.precision.weights, str(node.outputs[0].name)
+    if fmt.kind == "int8" and step.precision.precise:
+        raise LoweringError("target ort: int8 experts always round their inputs to int8, found precise")
+    top_k, normalize = node.attributes["top_k"].as_int(), node.attributes["normalize"].as_int()
+    router = weights.vector(writer, node.inputs[1])
+    logits = writer.op("Gemm", x, router, name=f"{name}.router", transB=1)
+    count, width, hidden = weights.dims(node.inputs[2])
+    upward = weights.expert_sources(node.inputs[2:4], count)
+    downward = weights.expert_sources(node.inputs[4:5], count)
+    prefix = weights.source(node.inputs[4]).removesuffix("down_proj.weight")
+    attributes: dict[str, Attribute] = {"k": top_k, "normalize_routing_weights": normalize, **SWIGLU}
+    if not weights.is_quantized(fmt):
+        kind = weights.FLOAT_TYPES[fmt.kind]
+        up_slot = TensorSlot(f"{prefix}gate_up.weight", kind, (count, 2 * width, hidden))
+        (up,) = writer.weight("interleaved_rows", fmt, upward, [up_slot])
+        down = weights.rows(writer, fmt, downward, f"{prefix}down.weight", (count, hidden, width))
+        up, down = weights.widened(writer, up), weights.widened(writer, down)
+        return writer.op("MoE", x, logits, up, None, down, name=name, domain=CONTRIB, **attributes)
+    up_codes, up_scales = _expert_codes(
+        step, fmt, "interleaved_nbit_rows", upward, f"{prefix}gate_up", 2 * width, hidden
+    )
+    down_codes, down_scales = _expert_codes(step, fmt, "nbit_rows", downward, f"{prefix}down", hidden, width)
+    shares = None if normalize else writer.op("Softmax", logits, name=f"{name}.shares", axis=-1)
+    inputs = [x, logits, up_codes, up_scales, None, down_codes, down_scales]
+    return writer.op(
+        "QMoE",
+        *(inputs if shares is None else [*inputs, *[None] * 7, shares]),
+        name=name,
+        domain=CONTRIB,
+        expert_weight_bits=weights.BITS[fmt.kind],
+        block_size=fmt.group_size,
+        accuracy_level=accuracy_level(step.precision),
+        **attributes,
+    )
+
+
+def _expert_codes(
+    step: PaddedStep, fmt: WeightFormat, layout: str, sources: Sources, prefix: str, outputs: int, inputs: int
+) -> tuple[ir.Value, ...]:
+    """Return the experts' codes uint8 [E, N, K * bits / 8] and scales float32 [E, N, groups]."""
+    if inputs % fmt.group_size:
+        raise LoweringError(
+            f"target ort: {fmt.kind} experts need a group_size that divides their inputs, "
+            f"found {fmt.group_size} for {inputs} inputs of {prefix}"
+        )
+    slots = [
+        TensorSlot(f"{prefix}.codes", "UINT8", (len(sources), outputs, inputs * weights.BITS[fmt.kind] // 8)),
+        TensorSlot(f"{prefix}.scales", "FLOAT", (len(sources), outputs, inputs // fmt.group_size)),
+    ]
+    return step.writer.weight(layout, fmt, sources, slots)

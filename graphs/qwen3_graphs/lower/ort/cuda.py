@@ -1,0 +1,95 @@
+"""Target `ort` on the CUDA provider: operators that ship inside ONNX Runtime's GPU distribution.
+
+Everything between matrices is fp16 or bf16, and so are floating-point matrices, scales of integer ones and the cache:
+the kernels take one type for all of them. No kernel rounds the inputs of integer matrices. Matrices in fp8 are those
+of the released checkpoints, blocks of 128 x 128, or have one scale a row; their inputs keep their type as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qwen3_graphs.errors import LoweringError
+from qwen3_graphs.lower.core import weights
+from qwen3_graphs.lower.core.padded import PaddedStep, lower_padded
+from qwen3_graphs.lower.ort.cuda_attention import grouped_query_attention
+from qwen3_graphs.lower.ort.cuda_experts import experts
+from qwen3_graphs.lower.ort.operators import CONTRIB, gathered_blocks, multiplied_nbits, nbit_blocks
+from qwen3_graphs.lowered import TensorSlot
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from qwen3_graphs.lowered import Lowered, Precision, WeightFormat
+
+_GROUP_SIZES = {"int8": (16, 32, 64, 128, 256), "int4": (16, 32, 64, 128, 256), "fp8": (0, 128)}
+
+
+def lower(semantic: ir.Model, precision: Precision) -> Lowered:
+    """Lower to ONNX Runtime's operators on CUDA; see `qwen3_graphs.lower.lower`."""
+    _check(precision)
+    handlers = {"Embedding": _embedding, "Linear": _linear, "Attention": grouped_query_attention, "MoE": experts}
+    return lower_padded(semantic, precision, handlers, {"": 23, CONTRIB: 1})
+
+
+def _check(precision: Precision) -> None:
+    kind = precision.activations
+    if precision.kv_cache != kind:
+        raise LoweringError(f"target ort on cuda: kv_cache is that of activations, {kind}, found {precision.kv_cache}")
+    for field in ("weights", "lm_head", "embedding"):
+        fmt: WeightFormat = getattr(precision, field)
+        kinds = (kind, "int8", "int4") if field == "embedding" else (kind, *_GROUP_SIZES)
+        if fmt.kind not in kinds:
+            raise LoweringError(f"target ort on cuda: {field} is one of {', '.join(kinds)}, found {fmt.kind}")
+        sizes = _GROUP_SIZES.get(fmt.kind, (0,))
+        if fmt.group_size not in sizes:
+            raise LoweringError(
+                f"target ort on cuda: {field} group_size of {fmt.kind} is one of {', '.join(map(str, sizes))}, "
+                f"found {fmt.group_size}"
+            )
+    if not precision.precise and any(weights.is_quantized(fmt) for fmt in (precision.weights, precision.lm_head)):
+        raise LoweringError("target ort on cuda: inputs of integer matrices are never rounded, found not precise")
+
+
+def _embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
+    writer, fmt, name = step.writer, step.precision.embedding, str(node.outputs[0].name)
+    vocab, hidden = weights.dims(node.inputs[1])
+    source = weights.source(node.inputs[1])
+    if not weights.is_quantized(fmt):
+        table = weights.rows(writer, fmt, ((source,),), source, (vocab, hidden))
+        return writer.op("Gather", table, ids, name=name, axis=0)
+    return gathered_blocks(writer, fmt, _blocks(step, fmt, source, (vocab, hidden)), ids, hidden, name)
+
+
+def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
+    writer, name = step.writer, str(node.outputs[0].name)
+    source = weights.source(node.inputs[1])
+    fmt = weights.matrix_format(step.precision, source)
+    shape = weights.dims(node.inputs[1])
+    if fmt.kind == "fp8":
+        return _block_fp8(step, fmt, source, shape, x, name)
+    if not weights.is_quantized(fmt):
+        return writer.op("Gemm", x, weights.rows(writer, fmt, ((source,),), source, shape), name=name, transB=1)
+    return multiplied_nbits(writer, fmt, _blocks(step, fmt, source, shape), shape, x, name)
+
+
+def _blocks(step: PaddedStep, fmt: WeightFormat, source: str, shape: tuple[int, ...]) -> tuple[ir.Value, ...]:
+    """Declare an integer matrix; its scales have the activations' type."""
+    return nbit_blocks(step.writer, fmt, source, shape, step.precision.activations)
+
+
+def _block_fp8(
+    step: PaddedStep, fmt: WeightFormat, source: str, shape: tuple[int, ...], x: ir.Value, name: str
+) -> ir.Value:
+    """Write x times the transpose of a matrix in E4M3, each row of which has scales of its own.
+
+    A block of 128 x 128 is 128 rows with the same scale for these 128 inputs.
+    """
+    outputs, inputs = shape
+    size = fmt.group_size or inputs
+    slots = [
+        TensorSlot(f"{source}.float8", "FLOAT8E4M3FN", shape),
+        TensorSlot(f"{source}.row_scales", "FLOAT", (outputs, -(-inputs // size))),
+    ]
+    codes, scales = step.writer.weight("float8_rows", fmt, ((source,),), slots)
+    return step.writer.op("MatMulBlockQuantizedFp8Weight", x, codes, scales, name=name, domain=CONTRIB, block_size=size)

@@ -1,0 +1,104 @@
+"""A mixture of experts by ONNX Runtime's MoE and QMoE on CUDA.
+
+Integer codes are in the order of the checkpoint's rows only where the attribute `weights_prepacked` says so: without
+it they are taken for an interleaved layout, and no error tells. The shares of the chosen experts must be
+renormalised: what these kernels do otherwise is not documented. QMoE describes fp8 experts, but the released GPU
+distribution is built without their kernels and refuses them when a session opens (tried with 1.31.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qwen3_graphs.errors import LoweringError
+from qwen3_graphs.lower.core import weights
+from qwen3_graphs.lower.ort.cpu_experts import SWIGLU
+from qwen3_graphs.lower.ort.operators import CONTRIB
+from qwen3_graphs.lowered import TensorSlot
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from qwen3_graphs.lower.core.padded import PaddedStep
+    from qwen3_graphs.lower.core.writer import Sources
+    from qwen3_graphs.lowered import WeightFormat
+
+_GROUP_SIZES = (64, 128)  # of integer experts, on every GPU
+
+
+@dataclass(frozen=True)
+class _Projection:
+    """Matrices of every expert: their name, checkpoint tensors and shape [experts, outputs, inputs]."""
+
+    name: str
+    sources: Sources
+    shape: tuple[int, int, int]
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether it is gate and up projection in one."""
+        return len(self.sources[0]) == 2
+
+
+def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
+    """Write `qwen3::MoE` of x [B*S, H].
+
+    Raises:
+        LoweringError: shares are not renormalised, or the operators do not take the format or its groups.
+    """
+    writer, fmt, name = step.writer, step.precision.weights, str(node.outputs[0].name)
+    if fmt.kind == "fp8":
+        raise LoweringError("target ort on cuda: experts are fp16, bf16, int8 or int4, found fp8")
+    if not node.attributes["normalize"].as_int():
+        raise LoweringError("target ort on cuda: shares of experts are renormalised (norm_topk_prob true), found false")
+    router = weights.vector(writer, node.inputs[1], step.precision.activations)
+    logits = writer.op("Gemm", x, router, name=f"{name}.router", transB=1)
+    attributes = {"k": node.attributes["top_k"].as_int(), "normalize_routing_weights": 1, **SWIGLU}
+    up, down = _projections(node)
+    if not weights.is_quantized(fmt):
+        matrices = (_floats(step, fmt, up), None, _floats(step, fmt, down))
+        return writer.op("MoE", x, logits, *matrices, name=name, domain=CONTRIB, **attributes)
+    return writer.op(
+        "QMoE",
+        *(x, logits, *_codes(step, fmt, up), None, *_codes(step, fmt, down)),
+        name=name,
+        domain=CONTRIB,
+        expert_weight_bits=weights.BITS[fmt.kind],
+        block_size=fmt.group_size,
+        weights_prepacked=0,
+        **attributes,
+    )
+
+
+def _projections(node: ir.Node) -> tuple[_Projection, _Projection]:
+    count, width, hidden = weights.dims(node.inputs[2])
+    prefix = weights.source(node.inputs[4]).removesuffix("down_proj.weight")
+    return (
+        _Projection(f"{prefix}gate_up", weights.expert_sources(node.inputs[2:4], count), (count, 2 * width, hidden)),
+        _Projection(f"{prefix}down", weights.expert_sources(node.inputs[4:5], count), (count, hidden, width)),
+    )
+
+
+def _floats(step: PaddedStep, fmt: WeightFormat, projection: _Projection) -> ir.Value:
+    slot = TensorSlot(f"{projection.name}.weight", weights.FLOAT_TYPES[fmt.kind], projection.shape)
+    layout = "interleaved_rows" if projection.is_pair else "rows"
+    return step.writer.weight(layout, fmt, projection.sources, [slot])[0]
+
+
+def _codes(step: PaddedStep, fmt: WeightFormat, projection: _Projection) -> tuple[ir.Value, ...]:
+    """Return codes uint8 [E, N, K * bits / 8] and scales [E, N, groups] in the activations' type."""
+    kind, (*leading, inputs) = step.precision.activations, projection.shape
+    if fmt.group_size not in _GROUP_SIZES:
+        raise LoweringError(f"target ort on cuda: {fmt.kind} experts have groups of 64 or 128, found {fmt.group_size}")
+    if inputs % fmt.group_size:
+        raise LoweringError(
+            f"target ort on cuda: {fmt.kind} experts need a group_size that divides their inputs, "
+            f"found {fmt.group_size} for {inputs} inputs of {projection.name}"
+        )
+    slots = [
+        TensorSlot(f"{projection.name}.codes", "UINT8", (*leading, inputs * weights.BITS[fmt.kind] // 8)),
+        TensorSlot(f"{projection.name}.scales", weights.FLOAT_TYPES[kind], (*leading, inputs // fmt.group_size)),
+    ]
+    layout = f"interleaved_nbit_rows_{kind}" if projection.is_pair else f"nbit_rows_{kind}"
+    return step.writer.weight(layout, fmt, projection.sources, slots)

@@ -1,0 +1,103 @@
+"""What target `ort` has in common on CPU and CUDA: the operators' domain, accuracy, and quantised matrices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qwen3_graphs.lower.core import weights
+from qwen3_graphs.lowered import TensorSlot
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from qwen3_graphs.lower.core.writer import Attribute, GraphWriter
+    from qwen3_graphs.lowered import FloatKind, Precision, WeightFormat
+
+CONTRIB = "com.microsoft"
+
+
+def accuracy_level(precision: Precision) -> int:
+    """Return 4 for int8 activations, in groups as long as the weights', or 1 for float32 ones."""
+    return 1 if precision.precise else 4
+
+
+def nbit_blocks(
+    writer: GraphWriter, fmt: WeightFormat, source: str, shape: tuple[int, ...], scale_type: FloatKind = "fp32"
+) -> tuple[ir.Value, ...]:
+    """Declare a matrix [N, K] in integers, as MatMulNBits and `gathered_blocks` read it.
+
+    Returns:
+        Codes uint8 [N, groups, bytes of a group] and scales [N, groups] in their type.
+    """
+    outputs, inputs = shape
+    count, size = weights.groups(fmt, inputs), fmt.group_size * weights.BITS[fmt.kind] // 8
+    slots = [
+        TensorSlot(f"{source}.codes", "UINT8", (outputs, count, size)),
+        TensorSlot(f"{source}.scales", weights.FLOAT_TYPES[scale_type], (outputs, count)),
+    ]
+    layout = "nbit_blocks" if scale_type == "fp32" else f"nbit_blocks_{scale_type}"
+    return writer.weight(layout, fmt, ((source,),), slots)
+
+
+def multiplied_nbits(
+    writer: GraphWriter,
+    fmt: WeightFormat,
+    blocks: tuple[ir.Value, ...],
+    shape: tuple[int, ...],
+    x: ir.Value,
+    name: str,
+    **attributes: Attribute,
+) -> ir.Value:
+    """Write x [..., K] times the transpose of a matrix [N, K] of `nbit_blocks`, with MatMulNBits' other attributes."""
+    outputs, inputs = shape
+    return writer.op(
+        "MatMulNBits",
+        x,
+        *blocks,
+        name=name,
+        domain=CONTRIB,
+        K=inputs,
+        N=outputs,
+        bits=weights.BITS[fmt.kind],
+        block_size=fmt.group_size,
+        **attributes,
+    )
+
+
+def gathered_blocks(
+    writer: GraphWriter, fmt: WeightFormat, table: tuple[ir.Value, ...], ids: ir.Value, width: int, name: str
+) -> ir.Value:
+    """Gather rows of a quantised table and dequantise them.
+
+    The table is that of a MatMulNBits, so that a tied head has the same bytes; only the scales' shape differs.
+
+    Args:
+        writer: receives the nodes.
+        fmt: `int8` or `int4` with its group size.
+        table: of `nbit_blocks`, [M, K].
+        ids: integer [n], rows wanted.
+        width: K, what remains of a row after its padding is cut off.
+        name: of the result.
+
+    Returns:
+        [n, K] in the type of the scales.
+    """
+    codes, scales = table
+    column = writer.op("Unsqueeze", scales, writer.integers(2), name=f"{scales.name}.column")
+    blocks = writer.op(
+        "GatherBlockQuantized",
+        codes,
+        ids,
+        column,
+        name=f"{name}.blocks",
+        domain=CONTRIB,
+        bits=weights.BITS[fmt.kind],
+        block_size=fmt.group_size,
+        gather_axis=0,
+        quantize_axis=2,
+    )
+    padded = weights.padded_inputs(fmt, width)
+    flat = writer.op("Reshape", blocks, writer.integers(-1, padded), name=f"{name}.rows")
+    if padded == width:
+        return flat
+    return writer.op("Slice", flat, writer.integers(0), writer.integers(width), writer.integers(1), name=name)

@@ -1,0 +1,270 @@
+"""Target `ort-cpu`: the operators of our ONNX Runtime plugin, in the packed, paged contract of the semantic graph.
+
+A layer becomes four operators: queries, keys and values as one Linear with the norm inside; Attention; the output
+projection with the residual; and MoE with norm and residual, or gate and up as one SwiGLU Linear and the down
+projection with the residual. The head is one operator; beside the logits it gives the largest of each row, as many as
+the input `top_k` asks for, so that a runtime need not look at the rest. Attention writes its cache in place, so there
+are no outputs for caches. Integer matrices round their inputs to int8 unless the precision says `precise`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from qwen3_graphs import schemas
+from qwen3_graphs.errors import LoweringError
+from qwen3_graphs.lower.core import weights
+from qwen3_graphs.lower.core.writer import GraphWriter
+from qwen3_graphs.lower.ort_plugins import panels
+from qwen3_graphs.lower.ort_plugins.patterns import Norm, Reader
+from qwen3_graphs.lowered import Lowered
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qwen3_graphs.lower.core.writer import Attribute
+    from qwen3_graphs.lower.ort_plugins.panels import Panels
+    from qwen3_graphs.lowered import Limits, Precision
+
+TARGET = "ort-cpu"
+CACHE_TYPES = {"fp16": ir.DataType.FLOAT16, "int8": ir.DataType.INT8}
+GROUP_SIZES: dict[str, tuple[int, ...]] = {"int8": (0, 32, 64, 128), "int4": (32, 64, 128), "fp8": (0, 128)}
+# Of the head: numbers that it is given with each step, and its outputs beside the logits.
+NUMBERS = ("live_vocab", "top_k")
+TOP = {
+    "top_values": (ir.DataType.FLOAT, ["R", "top_k"]),
+    "top_ids": (ir.DataType.INT32, ["R", "top_k"]),
+    "log_sum_exp": (ir.DataType.FLOAT, ["summed"]),
+}
+
+
+def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
+    """Lower to the plugin's operators; see `qwen3_graphs.lower.lower`."""
+    del limits  # nothing in these operators depends on the sizes
+    weights.check_formats(precision, TARGET, tuple(CACHE_TYPES), GROUP_SIZES)
+    return _Lowering(semantic.graph, precision).run()
+
+
+class _Lowering:
+    """Walks the semantic graph once; `values` holds what stands for those values that are computed as such."""
+
+    def __init__(self, graph: ir.Graph, precision: Precision) -> None:
+        self.graph = graph
+        self.precision = precision
+        self.writer = GraphWriter()
+        self.reader = Reader(TARGET)
+        self.inputs = {str(value.name): _input(value, precision) for value in graph.inputs}
+        self.scales: dict[str, ir.Value] = {}  # of int8 caches
+        self.values = {value: self.inputs[str(value.name)] for value in graph.inputs}
+
+    def run(self) -> Lowered:
+        handlers = {
+            (schemas.DOMAIN, "Embedding"): self.embedding,
+            (schemas.DOMAIN, "Attention"): self.attention,
+            ("", "Add"): self.residual,
+        }
+        for node in self.graph:
+            handler = handlers.get((node.domain, node.op_type))
+            if handler is not None:
+                self.values[node.outputs[0]] = handler(node)
+        output = self.graph.outputs[0]
+        results = self.head(output) if output.name == "logits" else [self.normalised_rows(output)]
+        self.reader.check_all_read(self.graph)
+        results[0].type, results[0].shape = ir.TensorType(ir.DataType.FLOAT), output.shape
+        graph = ir.Graph(
+            [*self.inputs.values(), *self.scales.values()],
+            results,
+            nodes=self.writer.nodes,
+            initializers=self.writer.initializers,
+            opset_imports={"": schemas.OPSET, schemas.DOMAIN: schemas.VERSION},
+            name="qwen3",
+        )
+        return Lowered(ir.Model(graph, ir_version=10, producer_name="qwen3-compile"), tuple(self.writer.recipes))
+
+    def embedding(self, node: ir.Node) -> ir.Value:
+        ids, table = self.reader.take(node)
+        packed = panels.stacked_rows(self.writer, self.precision.embedding, [table])
+        return self.op(
+            "Embedding", self.lowered(ids), packed.codes, packed.scales, name=_name(node), **packed.attributes()
+        )
+
+    def attention(self, node: ir.Node) -> ir.Value:
+        inputs, name = self.reader.take(node), _name(node)
+        projections = [self.reader.linear(value) for value in inputs[:3]]
+        if len({x for x, _ in projections}) != 1:
+            raise LoweringError(f"target {TARGET}: queries, keys and values of {name} should be made from one input")
+        norm = self.reader.norm(projections[0][0])
+        packed = panels.stacked_rows(self.writer, self.precision.weights, [matrix for _, matrix in projections])
+        qkv = self.linear(self.lowered(norm.x), packed, f"{name}.qkv", norm=norm)
+        tables = [weights.vector(self.writer, value) for value in inputs[3:7]]
+        cache, *step = (self.lowered(value) for value in inputs[7:])
+        attributes = {key: node.attributes[key] for key in ("num_heads", "kv_num_heads", "head_dim")}
+        return self.op(
+            "Attention",
+            qkv,
+            *tables,
+            cache,
+            self.cache_scales(cache),
+            *step,
+            name=name,
+            **{key: attribute.as_int() for key, attribute in attributes.items()},
+            epsilon=node.attributes["epsilon"].as_float(),
+        )
+
+    def cache_scales(self, cache: ir.Value) -> ir.Value | None:
+        """Return the input that holds an int8 cache's scales, float32 [blocks, 2, kv_heads, block]."""
+        if cache.dtype != ir.DataType.INT8 or cache.shape is None:
+            return None
+        name = str(cache.name).replace("kv.", "kv_scales.", 1)
+        self.scales[name] = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(cache.shape[:-1]))
+        return self.scales[name]
+
+    def residual(self, node: ir.Node) -> ir.Value:
+        """Write a sum, of what the layer was given and of what a projection or a mixture of experts made of it."""
+        stream, branch = self.reader.take(node)
+        if stream not in self.values:
+            stream, branch = branch, stream
+        residual, name = self.lowered(stream), _name(node)
+        producer = branch.producer()
+        if producer is not None and producer.op_type == "MoE":
+            return self.experts(producer, residual, name)
+        x, matrix = self.reader.linear(branch)
+        inner = self.values.get(x) or self.gate_up(x)
+        return self.linear(
+            inner, panels.stacked_rows(self.writer, self.precision.weights, [matrix]), name, residual=residual
+        )
+
+    def gate_up(self, value: ir.Value) -> ir.Value:
+        gate, up = self.reader.swiglu(value)
+        (x, gate_matrix), (other, up_matrix) = self.reader.linear(gate), self.reader.linear(up)
+        if x is not other:
+            raise LoweringError(f"target {TARGET}: gate and up of {value.name} should be made from one input")
+        norm = self.reader.norm(x)
+        packed = panels.gate_up(self.writer, self.precision.weights, gate_matrix, up_matrix)
+        return self.linear(self.lowered(norm.x), packed, str(value.name), norm=norm, activation="swiglu")
+
+    def experts(self, node: ir.Node, residual: ir.Value, name: str) -> ir.Value:
+        x, router, *matrices = self.reader.take(node)
+        norm = self.reader.norm(x)
+        gate_up, down = panels.experts(self.writer, self.precision.weights, *matrices)
+        routing = panels.stacked_rows(self.writer, weights.FLOAT32, [router])
+        return self.op(
+            "MoE",
+            self.lowered(norm.x),
+            weights.vector(self.writer, norm.weight),
+            routing.codes,
+            gate_up.codes,
+            gate_up.scales,
+            down.codes,
+            down.scales,
+            residual,
+            name=name,
+            hidden=down.n,
+            intermediate=down.k,
+            experts=routing.n,
+            top_k=node.attributes["top_k"].as_int(),
+            normalize=node.attributes["normalize"].as_int(),
+            format=down.format.kind,
+            group_size=down.format.group_size,
+            epsilon=norm.epsilon,
+            precise=int(self.precision.precise),
+        )
+
+    def head(self, output: ir.Value) -> Sequence[ir.Value]:
+        """Write the head, whose two numbers are the runtime's to choose; returns logits and what `TOP` names."""
+        x, matrix = self.reader.linear(output)
+        norm = self.reader.norm(x)
+        rows = self.input("logits_rows")
+        for name in NUMBERS:
+            self.inputs[name] = ir.Value(name=name, type=ir.TensorType(ir.DataType.INT32), shape=ir.Shape([]))
+        packed = panels.stacked_rows(self.writer, self.precision.lm_head, [matrix])
+        inputs = [
+            self.lowered(self.reader.gathered(norm.x, rows)),
+            self.lowered(rows),
+            *(self.inputs[name] for name in NUMBERS),
+            weights.vector(self.writer, norm.weight),
+            packed.codes,
+            packed.scales,
+        ]
+        results = self.writer.op_with_outputs(
+            "Head",
+            *_without_absent_end(inputs),
+            names=[str(output.name), *TOP],
+            domain=schemas.DOMAIN,
+            epsilon=norm.epsilon,
+            precise=int(self.precision.precise),
+            **packed.attributes(),
+        )
+        for result, (dtype, shape) in zip(results[1:], TOP.values(), strict=True):
+            result.type, result.shape = ir.TensorType(dtype), ir.Shape(shape)
+        return results
+
+    def normalised_rows(self, output: ir.Value) -> ir.Value:
+        """Write an embedding model's end: the rows asked for and the final norm, by standard operators."""
+        norm = self.reader.norm(output)
+        rows = self.input("logits_rows")
+        states = self.lowered(self.reader.gathered(norm.x, rows))
+        gathered = self.writer.op("Gather", states, self.lowered(rows), name=str(norm.x.name), axis=0)
+        weight = weights.vector(self.writer, norm.weight)
+        return self.writer.op(
+            "RMSNormalization", gathered, weight, name=str(output.name), axis=-1, epsilon=norm.epsilon
+        )
+
+    def linear(
+        self,
+        x: ir.Value,
+        matrix: Panels,
+        name: str,
+        *,
+        norm: Norm | None = None,
+        residual: ir.Value | None = None,
+        activation: str = "none",
+    ) -> ir.Value:
+        inputs: Sequence[ir.Value | None] = [
+            x,
+            matrix.codes,
+            matrix.scales,
+            weights.vector(self.writer, norm.weight) if norm else None,
+            residual,
+        ]
+        epsilon = {"epsilon": norm.epsilon} if norm else {}
+        return self.op(
+            "Linear",
+            *inputs,
+            name=name,
+            activation=activation,
+            precise=int(self.precision.precise),
+            **epsilon,
+            **matrix.attributes(),
+        )
+
+    def op(self, op_type: str, *inputs: ir.Value | None, name: str, **attributes: Attribute) -> ir.Value:
+        return self.writer.op(op_type, *_without_absent_end(inputs), name=name, domain=schemas.DOMAIN, **attributes)
+
+    def input(self, name: str) -> ir.Value:
+        """Return an input of the semantic graph."""
+        return next(value for value in self.graph.inputs if value.name == name)
+
+    def lowered(self, value: ir.Value) -> ir.Value:
+        if value not in self.values:
+            raise LoweringError(f"target {TARGET}: {value.name} is needed as such, but it is fused into what uses it")
+        return self.values[value]
+
+
+def _input(value: ir.Value, precision: Precision) -> ir.Value:
+    """Return an input of the contract; caches take the type they are stored in."""
+    is_cache = str(value.name).startswith("kv.")
+    dtype = CACHE_TYPES[precision.kv_cache] if is_cache else value.dtype
+    return ir.Value(name=value.name, type=ir.TensorType(dtype or ir.DataType.UNDEFINED), shape=value.shape)
+
+
+def _without_absent_end(inputs: Sequence[ir.Value | None]) -> Sequence[ir.Value | None]:
+    while inputs and inputs[-1] is None:
+        inputs = inputs[:-1]
+    return inputs
+
+
+def _name(node: ir.Node) -> str:
+    return str(node.outputs[0].name)

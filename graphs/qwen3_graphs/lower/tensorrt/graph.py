@@ -1,0 +1,122 @@
+"""Targets `tensorrt` and `tensorrt-rtx`: a graph that TensorRT imports layer by layer and ONNX Runtime executes.
+
+The network is strongly typed: a tensor has the type that the file says. Hidden states, matrices and caches have the
+type of the activations, fp16 or bf16. Norms (those of queries and keys too), rotations and a router's shares are
+computed in float32, each rounded once. What standard operators cannot say, or TensorRT reads differently
+(`functions`), are nodes of domain `trt`, with a model-local function of the same name that says what they
+compute.
+
+The padded contract of target `onnx`, but `input_ids` is [B, S] and a cache is max_context tokens long. Padding is
+written to the cache and attends: context_len + S may not be above max_context. `query_len` gives B and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qwen3_graphs.errors import LoweringError
+from qwen3_graphs.lower.core import weights
+from qwen3_graphs.lower.core.padded import lower_padded
+from qwen3_graphs.lower.tensorrt.attention import attention
+from qwen3_graphs.lower.tensorrt.experts import experts
+from qwen3_graphs.lower.tensorrt.functions import DOMAIN, computed, functions
+from qwen3_graphs.lower.tensorrt.matrices import multiplied, narrowed, widened
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from qwen3_graphs.lower.core.step import Handlers, Step
+    from qwen3_graphs.lowered import Limits, Lowered, Precision, WeightFormat
+
+OPSET = 24  # the first with TensorScatter
+ACTIVATIONS = ("fp16", "bf16")
+GROUP_SIZES: dict[str, tuple[int, ...]] = {"fp8": (0,), "int8": (0,), "int4": (32, 64, 128)}
+
+
+def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
+    """Lower for TensorRT; see `qwen3_graphs.lower.lower`."""
+    check(precision)
+    return lower_padded(
+        semantic,
+        precision,
+        {**row_handlers(), "Attention": attention, "MoE": experts},
+        {"": OPSET, DOMAIN: 1},
+        capacity=limits.max_context,
+        functions=functions(),
+    )
+
+
+def row_handlers() -> Handlers[Step]:
+    """Return what writes the operators that work on rows, whatever the contract; see `walk`."""
+    return {
+        "Embedding": embedding,
+        "RMSNormalization": normalised,
+        "Linear": linear,
+        **dict.fromkeys(("Add", "Mul", "Sigmoid"), elementwise),
+    }
+
+
+def check(precision: Precision) -> None:
+    """Refuse formats that TensorRT has no layer for.
+
+    Raises:
+        LoweringError: naming the field, what was asked for and what the target takes.
+    """
+    if precision.activations not in ACTIVATIONS:
+        raise LoweringError(
+            f"target tensorrt: activations are {' or '.join(ACTIVATIONS)}, found {precision.activations}"
+        )
+    for field, kind in (("kv_cache", precision.kv_cache), ("embedding", precision.embedding.kind)):
+        if kind != precision.activations:
+            raise LoweringError(
+                f"target tensorrt: {field} has the type of the activations, {precision.activations}, found {kind}"
+            )
+    for field in ("weights", "lm_head"):
+        _check_matrix(field, getattr(precision, field), precision.activations)
+
+
+def _check_matrix(field: str, fmt: WeightFormat, activations: str) -> None:
+    if fmt.kind == activations:
+        return
+    if fmt.kind not in GROUP_SIZES:
+        kinds = ", ".join((activations, *GROUP_SIZES))
+        raise LoweringError(f"target tensorrt: {field} is one of {kinds}, found {fmt.kind}")
+    if fmt.group_size not in GROUP_SIZES[fmt.kind]:
+        sizes = ", ".join(str(size) if size else "0 (one scale a row)" for size in GROUP_SIZES[fmt.kind])
+        raise LoweringError(
+            f"target tensorrt: {field} group_size of {fmt.kind} is one of {sizes}, found {fmt.group_size}"
+        )
+
+
+def embedding(step: Step, node: ir.Node, ids: ir.Value) -> ir.Value:
+    """Write `qwen3::Embedding` of ids [B*S]."""
+    source = weights.source(node.inputs[1])
+    table = weights.rows(step.writer, step.precision.embedding, ((source,),), source, weights.dims(node.inputs[1]))
+    return step.writer.op("Gather", table, ids, name=str(node.outputs[0].name), axis=0)
+
+
+def normalised(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
+    """Write `RMSNormalization` of x [..., H], in float32."""
+    name, scale = str(node.outputs[0].name), weights.vector(step.writer, node.inputs[1])
+    wide = step.writer.op(
+        "RMSNormalization",
+        widened(step, x),
+        scale,
+        name=f"{name}.float32",
+        axis=-1,
+        epsilon=node.attributes["epsilon"].as_float(),
+    )
+    return narrowed(step, wide, name)
+
+
+def elementwise(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
+    """Write an operator whose inputs are all hidden states."""
+    others = [step.values[value] for value in node.inputs[1:] if value is not None]
+    return computed(step, node.op_type, x, *others, name=str(node.outputs[0].name))
+
+
+def linear(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
+    """Write `qwen3::Linear` of x [..., K]."""
+    source, shape = weights.source(node.inputs[1]), weights.dims(node.inputs[1])
+    fmt = weights.matrix_format(step.precision, source)
+    return multiplied(step, fmt, source, ((source,),), shape, x, str(node.outputs[0].name))

@@ -1,0 +1,1 @@
+"""Layouts that more than one target reads."""

@@ -1,0 +1,1 @@
+"""Layouts of ONNX Runtime's own operators."""

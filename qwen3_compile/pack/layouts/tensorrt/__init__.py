@@ -1,0 +1,1 @@
+"""Layouts of TensorRT's layers and of our plugins for it."""
