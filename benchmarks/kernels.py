@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qwen3_plugins.layouts import PANEL, padded_inputs
+from qwen3_plugins.layouts import CODE_BITS, PANEL, padded_inputs, scale_array
 from qwen3_plugins.ort import LIBRARY_NAME, library_path, why_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 LEVELS = ("scalar", "avx2", "avx512", "neon", "i8mm")
-BITS = {"int4": 4, "int8": 8, "fp8": 8, "fp16": 16, "bf16": 16, "fp32": 32}
 DECODE_BYTES = 192 << 20
 PREFILL = ((1024, 3072), (1024, 4096), (3072, 1024), (2048, 4096))
 
@@ -41,13 +40,13 @@ def best_and_median(run: Callable[[], object], seconds: float) -> tuple[float, f
 
 
 def random_weights(fmt: str, group: int, n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bytes that are valid weights of a format; what they stand for does not matter here."""
+    """Bytes that are valid weights of a format; what they stand for does not matter here. Without scales none."""
     panels, padded = -(-n // PANEL), padded_inputs(fmt, k, group)
-    blob = np.random.default_rng(0).integers(0, 126, panels * PANEL * padded * BITS[fmt] // 8, dtype=np.uint8)
-    blob &= 0x3B if BITS[fmt] > 8 else 0xFF
-    if fmt in ("int4", "int8") and group:
-        return blob, np.full((panels, padded // group, PANEL), 0.01, np.float16)
-    return blob, np.full((panels, padded // 128 if group else PANEL), 0.01, np.float32)
+    blob = np.random.default_rng(0).integers(0, 126, panels * PANEL * padded * CODE_BITS[fmt] // 8, dtype=np.uint8)
+    blob &= 0x3B if CODE_BITS[fmt] > 8 else 0xFF
+    kind, shape = scale_array(fmt, group, panels, padded) or (np.float32, (0,))
+    # Bytes of uint4, with zero points: float16 scales of 0.01 and zero points of 1 and 2.
+    return blob, np.full(shape, 0x21 if kind is np.uint8 else 0.01, kind)
 
 
 def linear_call(
@@ -57,7 +56,6 @@ def linear_call(
     codes, scales = random_weights(fmt, group, n, k)
     x = np.random.default_rng(1).normal(size=(rows, k)).astype(np.float32)
     y = np.empty((rows, n), np.float32)
-    has_scales = fmt in ("int4", "int8", "fp8")
 
     def run() -> None:
         error = native.qwen3_linear(
@@ -68,7 +66,7 @@ def linear_call(
         if error:
             raise SystemExit(error.decode())
 
-    return run, codes.nbytes + (scales.nbytes if has_scales else 0)
+    return run, codes.nbytes + scales.nbytes
 
 
 def main() -> None:
@@ -77,7 +75,9 @@ def main() -> None:
     parser.add_argument("--library", default=str(library_path() or LIBRARY_NAME))
     parser.add_argument("--instructions", choices=LEVELS)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--formats", default="int4:32,int4:128,int8:32,int8:0,fp8:128,bf16:0,fp16:0,fp32:0")
+    parser.add_argument(
+        "--formats", default="int4:32,int4:128,uint4:32,uint4:128,int8:32,int8:0,fp8:128,bf16:0,fp16:0,fp32:0"
+    )
     parser.add_argument("--rows", default="1,4,8")
     parser.add_argument("--seconds", type=float, default=0.7, help="for each measurement")
     arguments = parser.parse_args()
@@ -99,7 +99,7 @@ def main() -> None:
     for item in arguments.formats.split(","):
         fmt, group = item.split(":")
         for rows in map(int, arguments.rows.split(",")):
-            n = DECODE_BYTES * 8 // BITS[fmt] // 1024 // PANEL * PANEL
+            n = DECODE_BYTES * 8 // CODE_BITS[fmt] // 1024 // PANEL * PANEL
             run, size = linear_call(native, level, arguments.threads, fmt, int(group), n, 1024, rows)
             _, ceiling = best_and_median(read, arguments.seconds / 2)
             best, median = best_and_median(run, arguments.seconds)

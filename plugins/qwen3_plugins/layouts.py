@@ -5,6 +5,9 @@ each other. Inputs are filled up with zeros to whole groups: `padded_k`. Within 
 
 - int4: line j of 64 bytes holds inputs 8j..8j+7. Byte 4c + i has input 8j + i in its low half and 8j + 4 + i in its
   high half, each as code + 8. Scales are float16 [panels, groups, 16].
+- uint4: the same with the code itself, 0..15. Scales are uint8 [panels, groups, 40]: 16 float16 scales, then 16 zero
+  points in 8 bytes; byte i has that of row 2i in its low half and that of row 2i + 1 in its high half. A weight is
+  (code - zero point) * scale. Scales and zero points are read together, so that they lie together.
 - int8: line j of 64 bytes holds inputs 4j..4j+3. Byte 4c + i is input 4j + i as code + 128. Scales are float16
   [panels, groups, 16], or float32 [panels, 16] with one scale a row.
 - fp8: byte 16k + c is the E4M3 value of input k. Scales are float32 [panels, groups] for blocks of 128 x 128, or
@@ -26,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "CODE_BITS",
     "PANEL",
     "interleave_gate_up",
     "pack_bf16",
@@ -34,7 +38,9 @@ __all__ = [
     "pack_fp32",
     "pack_int4",
     "pack_int8",
+    "pack_uint4",
     "padded_inputs",
+    "scale_array",
 ]
 
 Array = npt.NDArray[Any]
@@ -42,6 +48,9 @@ Blob = npt.NDArray[np.uint8]
 
 PANEL = 16
 """Rows of a matrix that are stored together."""
+
+CODE_BITS = {"fp32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8, "int4": 4, "uint4": 4}
+"""Bits of an element in a blob, by format."""
 
 _CHANNEL_GROUP = 64
 _FLOAT_STEP = 8
@@ -51,6 +60,29 @@ def padded_inputs(fmt: str, k: int, group_size: int) -> int:
     """K as stored: rounded up to whole groups, or to what the kernels take at a time."""
     step = group_size or (_CHANNEL_GROUP if fmt == "int8" else _FLOAT_STEP)
     return -(-k // step) * step
+
+
+def scale_array(fmt: str, group_size: int, panels: int, padded_k: int) -> tuple[type[Any], tuple[int, ...]] | None:
+    """Type and shape of the scales of one matrix, with the zero points where the format has them; None without scales.
+
+    Args:
+        fmt: a key of `CODE_BITS`.
+        group_size: inputs that share a scale; 0 for one scale a row.
+        panels: of the matrix; gate and up together have twice those of one.
+        padded_k: `padded_inputs` of the matrix.
+    """
+    if fmt not in ("fp8", "int8", "int4", "uint4"):
+        return None
+    if not group_size:
+        return np.float32, (panels, PANEL)
+    groups = padded_k // group_size
+    if fmt == "fp8":
+        return np.float32, (panels, groups)
+    return (
+        (np.uint8, (panels, groups, 2 * PANEL + PANEL // 2))
+        if fmt == "uint4"
+        else (np.float16, (panels, groups, PANEL))
+    )
 
 
 def pack_int4(codes: npt.NDArray[np.int8], scales: Array) -> tuple[Blob, npt.NDArray[np.float16]]:
@@ -67,11 +99,36 @@ def pack_int4(codes: npt.NDArray[np.int8], scales: Array) -> tuple[Blob, npt.NDA
         ValueError: codes out of range, another group size, or a scale that float16 cannot hold.
     """
     _check_codes(codes, scales, low=-8, high=7)
-    panels = _panels(codes, fill=0)
-    count, _, k = panels.shape
-    lines = (panels + 8).astype(np.uint8).reshape(count, PANEL, k // 8, 2, 4)
-    low, high = lines[:, :, :, 0], lines[:, :, :, 1]
-    return _blob((low | high << 4).transpose(0, 2, 1, 3)), _group_scales(scales)
+    return _nibbles((_panels(codes, fill=0) + 8).astype(np.uint8)), _group_scales(scales)
+
+
+def pack_uint4(
+    codes: npt.NDArray[np.uint8], scales: Array, zero_points: npt.NDArray[np.uint8]
+) -> tuple[Blob, npt.NDArray[np.uint8]]:
+    """Pack asymmetric four-bit codes: a weight is (code - zero point) * scale.
+
+    Args:
+        codes: uint8 [N, K], 0..15; K is whole groups. What fills up the last group may be any code.
+        scales: [N, groups], of either sign; the group size K / groups must be 32, 64 or 128.
+        zero_points: uint8 [N, groups], 0..15.
+
+    Returns:
+        The blob, uint8 [panels * 16 * K / 2], and scales with zero points, uint8 [panels, groups, 40].
+
+    Raises:
+        ValueError: codes or zero points out of range, zero points of another shape than the scales, another group size,
+            or a scale that float16 cannot hold.
+    """
+    _check_codes(codes, scales, low=0, high=15)
+    if zero_points.shape != scales.shape:
+        raise ValueError(f"zero points are {zero_points.shape}, scales {scales.shape}: expected one for each scale")
+    if zero_points.size and (zero_points.min() < 0 or zero_points.max() > 15):
+        raise ValueError(f"zero points reach from {zero_points.min()} to {zero_points.max()}, expected 0..15")
+    zeros = _panels(zero_points.astype(np.uint8), fill=0).transpose(0, 2, 1)
+    pairs = zeros[:, :, 0::2] | zeros[:, :, 1::2] << 4
+    return _nibbles(_panels(codes.astype(np.uint8), fill=0)), np.concatenate(
+        [_group_scales(scales).view(np.uint8), pairs], axis=2
+    )
 
 
 def pack_int8(codes: npt.NDArray[np.int8], scales: Array) -> tuple[Blob, Array]:
@@ -186,11 +243,18 @@ def _pack_plain(matrix: Array) -> Blob:
     return _blob(_panels(matrix, fill=0, step=_FLOAT_STEP).transpose(0, 2, 1))
 
 
+def _nibbles(panels: npt.NDArray[np.uint8]) -> Blob:
+    """The lines of four-bit codes [panels, 16, K]."""
+    count, _, k = panels.shape
+    lines = panels.reshape(count, PANEL, k // 8, 2, 4)
+    return _blob((lines[:, :, :, 0] | lines[:, :, :, 1] << 4).transpose(0, 2, 1, 3))
+
+
 def _blob(parts: Array) -> Blob:
     return np.ascontiguousarray(parts).reshape(-1).view(np.uint8)
 
 
-def _check_codes(codes: npt.NDArray[np.int8], scales: Array, *, low: int, high: int) -> None:
+def _check_codes(codes: Array, scales: Array, *, low: int, high: int) -> None:
     rows, columns = codes.shape
     size, rest = divmod(columns, scales.shape[1]) if scales.ndim == 2 and scales.shape[1] else (0, 1)
     if scales.shape[0] != rows or rest or size not in (32, 64, 128):

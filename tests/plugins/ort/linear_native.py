@@ -59,6 +59,8 @@ class Packed:
 
 def random_matrix(rng: np.random.Generator, fmt: str, group_size: int, n: int, k: int) -> Packed:
     """A random matrix in a format; values come from codes and scales, not from the packed bytes."""
+    if fmt == "uint4":
+        return random_asymmetric(rng, group_size, n, k)
     if fmt in ("int4", "int8"):
         low, high = (-8, 8) if fmt == "int4" else (-128, 128)
         padded = -(-k // group_size) * group_size if group_size else k
@@ -82,6 +84,20 @@ def random_matrix(rng: np.random.Generator, fmt: str, group_size: int, n: int, k
     kinds = {"fp32": np.float32, "fp16": np.float16, "bf16": ml_dtypes.bfloat16}
     rounded = weight.astype(kinds[fmt])
     return Packed(fmt, 0, getattr(layouts, f"pack_{fmt}")(weight), None, rounded.astype(np.float64))
+
+
+def random_asymmetric(rng: np.random.Generator, group_size: int, n: int, k: int) -> Packed:
+    """Codes with a zero point for each group, both ends of the range among them, and groups all of one code."""
+    groups = -(-k // group_size)
+    codes = rng.integers(0, 16, (n, groups * group_size), dtype=np.uint8)
+    zeros = rng.choice(np.array([0, 0, 15, 15, *range(16)], np.uint8), (n, groups))
+    equal = rng.random((n, groups)) < 0.1
+    by_group = codes.reshape(n, groups, group_size)
+    by_group[equal] = by_group[equal][:, :1]
+    scales = (rng.uniform(0.5, 2, (n, groups)) * rng.choice([-1, 1], (n, groups)) / 8).astype(np.float16)
+    values = (by_group.astype(np.float64) - zeros[:, :, None]) * scales.astype(np.float64)[:, :, None]
+    blob, packed = layouts.pack_uint4(codes, scales.astype(np.float32), zeros)
+    return Packed("uint4", group_size, blob, packed, values.reshape(n, -1)[:, :k])
 
 
 def linear(
@@ -143,6 +159,11 @@ def normalised(x: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
 
 def silu(x: np.ndarray) -> np.ndarray:
     return x / (1 + np.exp(-x))
+
+
+def is_integer(fmt: str) -> bool:
+    """Whether a format's kernels take int8 activations, unless told otherwise."""
+    return fmt in ("int4", "uint4", "int8")
 
 
 def activation_group(matrix: Packed) -> int:

@@ -18,8 +18,8 @@ def embed(ids: list[int], fmt: str, group_size: int, n: int, k: int) -> tuple[np
 
 @pytest.mark.parametrize(
     ("fmt", "group_size"),
-    [("int4", 32), ("int4", 128), ("int8", 64), ("int8", 0), ("fp8", 128), ("fp8", 0), ("fp16", 0), ("bf16", 0),
-     ("fp32", 0)],
+    [("int4", 32), ("int4", 128), ("uint4", 32), ("uint4", 64), ("uint4", 128), ("int8", 64), ("int8", 0),
+     ("fp8", 128), ("fp8", 0), ("fp16", 0), ("bf16", 0), ("fp32", 0)],
 )  # fmt: skip
 @pytest.mark.parametrize(("n", "k"), [(50, 256), (16, 128), (200, 100)])
 def test_rows_are_those_of_the_matrix(fmt: str, group_size: int, n: int, k: int) -> None:
@@ -38,11 +38,15 @@ def test_an_id_outside_of_the_table_is_refused(bad: int) -> None:
         embed([3, bad], "int4", 32, 20, 64)
 
 
-@pytest.mark.parametrize(("fmt", "group_size"), [("int4", 32), ("int8", 0), ("fp8", 128)])
+@pytest.mark.parametrize(("fmt", "group_size"), [("int4", 32), ("uint4", 32), ("int8", 0), ("fp8", 128)])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_scale_that_is_no_number_is_refused_where_its_row_is_read(fmt: str, group_size: int, bad: float) -> None:
     matrix = random_matrix(np.random.default_rng(0), fmt, group_size, 40, 128)
-    matrix.scales.reshape(3, -1)[1] = bad  # of the second panel of 16 rows
+    scales = matrix.scales.reshape(3, -1)  # a panel of 16 rows each
+    if fmt == "uint4":
+        scales[1, 40:].view(np.float16)[14] = bad  # of the second group, which has 40 bytes as the first
+    else:
+        scales[1] = bad
     inputs = {"codes": matrix.codes, "scales": matrix.scales}
     shape = {"format": fmt, "n": 40, "k": 128, "group_size": group_size}
     ids = np.array([3, 15, 32], np.int64)

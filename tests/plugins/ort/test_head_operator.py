@@ -40,7 +40,9 @@ class Case:
         return normalised(rows, self.inputs["norm_weight"], 1e-6) @ self.matrix.values.T
 
 
-@pytest.mark.parametrize(("fmt", "group_size"), [("int4", 32), ("int8", 0), ("fp8", 128), ("bf16", 0), ("fp32", 0)])
+@pytest.mark.parametrize(
+    ("fmt", "group_size"), [("int4", 32), ("uint4", 32), ("int8", 0), ("fp8", 128), ("bf16", 0), ("fp32", 0)]
+)
 def test_logits_of_the_rows_asked_for(fmt: str, group_size: int) -> None:
     case = Case(fmt, group_size)
     logits, *top = case.run()
@@ -50,7 +52,7 @@ def test_logits_of_the_rows_asked_for(fmt: str, group_size: int) -> None:
     assert [array.shape for array in top] == [(3, 0), (3, 0), (0,)]
 
 
-@pytest.mark.parametrize(("fmt", "group_size"), [("int4", 32), ("int8", 0), ("fp32", 0)])
+@pytest.mark.parametrize(("fmt", "group_size"), [("int4", 32), ("uint4", 32), ("int8", 0), ("fp32", 0)])
 @pytest.mark.parametrize("k", [1, 20, 280])
 def test_the_largest_logits_and_the_log_sum_exp(fmt: str, group_size: int, k: int) -> None:
     case = Case(fmt, group_size)

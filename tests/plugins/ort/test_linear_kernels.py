@@ -10,6 +10,7 @@ from linear_native import (
     Packed,
     activation_group,
     available_instructions,
+    is_integer,
     linear,
     normalised,
     quantised,
@@ -20,10 +21,11 @@ from linear_native import (
 from qwen3_plugins import layouts
 
 FORMATS = [
-    ("int4", 32), ("int4", 64), ("int4", 128), ("int8", 32), ("int8", 64), ("int8", 128), ("int8", 0),
+    ("int4", 32), ("int4", 64), ("int4", 128), ("uint4", 32), ("uint4", 64), ("uint4", 128),
+    ("int8", 32), ("int8", 64), ("int8", 128), ("int8", 0),
     ("fp8", 128), ("fp8", 0), ("fp16", 0), ("bf16", 0), ("fp32", 0),
 ]  # fmt: skip
-INTEGER = [f for f in FORMATS if f[0].startswith("int")]
+INTEGER = [f for f in FORMATS if is_integer(f[0])]
 
 formats = pytest.mark.parametrize(("fmt", "group_size"), FORMATS, ids=str)
 instructions = pytest.mark.parametrize("instructions", available_instructions())
@@ -57,7 +59,7 @@ def test_any_number_of_rows(fmt: str, group_size: int, instructions: str, rows: 
     matrix = random_matrix(rng, fmt, group_size, 40, 320)
     x = rng.normal(size=(rows, 320)).astype(np.float32)
     result = linear(matrix, x, instructions=instructions, threads=1 + rows % 3)
-    if fmt.startswith("int"):
+    if is_integer(fmt):
         assert_integer_result(result, x.astype(np.float64), matrix)
     else:
         assert (np.abs(result - x.astype(np.float64) @ matrix.values.T) <= tolerance(x, matrix)).all()
@@ -89,7 +91,7 @@ def test_any_shape(kind, level, n, k, rows, threads, with_norm, with_residual, p
     exact = inputs @ matrix.values.T
     added = 0 if residual is None else residual
     allowed = tolerance(inputs, matrix) * 2 + 2e-7 * np.abs(added)
-    if kind[0].startswith("int") and not precise:
+    if is_integer(kind[0]) and not precise:
         # Half a step of the activations' scale each, at worst.
         group = activation_group(matrix)
         padded = np.zeros((rows, -(-k // group) * group))
@@ -114,11 +116,16 @@ def test_precise_mode_does_not_quantise_activations(fmt: str, group_size: int, i
 @pytest.mark.parametrize("code", [-8, 7])
 def test_extreme_codes_do_not_overflow(fmt: str, group_size: int, instructions: str, code: int) -> None:
     n, k = 16, 512
-    extreme = code if fmt == "int4" else (-128 if code < 0 else 127)
-    codes = np.full((n, k), extreme, np.int8)
     scales = np.ones((n, k // group_size) if group_size else n, np.float32)
-    blob, packed = (layouts.pack_int4 if fmt == "int4" else layouts.pack_int8)(codes, scales)
-    matrix = Packed(fmt, group_size, blob, packed, codes.astype(np.float64))
+    if fmt == "uint4":  # from a zero point of 15 down to code 0, and from 0 up to 15
+        extreme = -15 if code < 0 else 15
+        codes = np.full((n, k), max(extreme, 0), np.uint8)
+        blob, packed = layouts.pack_uint4(codes, scales, np.full(scales.shape, max(-extreme, 0), np.uint8))
+    else:
+        extreme = code if fmt == "int4" else (-128 if code < 0 else 127)
+        codes = np.full((n, k), extreme, np.int8)
+        blob, packed = (layouts.pack_int4 if fmt == "int4" else layouts.pack_int8)(codes, scales)
+    matrix = Packed(fmt, group_size, blob, packed, np.full((n, k), float(extreme)))
     for sign in (1, -1):
         x = np.full((3, k), sign * 127, np.float32)
         assert (linear(matrix, x, instructions=instructions) == float(extreme) * 127 * sign * k).all()
@@ -185,7 +192,7 @@ def test_nan_in_every_lane_of_a_vector_gives_nan(fmt: str, group_size: int, inst
 
 @instructions
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize(("fmt", "group_size"), [("int4", 32), ("int8", 0), ("fp32", 0)])
+@pytest.mark.parametrize(("fmt", "group_size"), [("int4", 32), ("uint4", 32), ("int8", 0), ("fp32", 0)])
 def test_a_value_that_is_no_number_shows(instructions: str, bad: float, fmt: str, group_size: int) -> None:
     rng = np.random.default_rng(0)
     matrix = random_matrix(rng, fmt, group_size, 20, 64)

@@ -62,8 +62,9 @@ def case(fmt: str = "int4", group_size: int = 32, n: int = 48, k: int = 64, rows
 
 @pytest.mark.parametrize(
     ("fmt", "group_size"),
-    [("int4", 32), ("int4", 128), ("int8", 64), ("int8", 0), ("fp8", 128), ("fp16", 0), ("bf16", 0), ("fp32", 0)],
-)
+    [("int4", 32), ("int4", 128), ("uint4", 32), ("uint4", 128), ("int8", 64), ("int8", 0), ("fp8", 128), ("fp16", 0),
+     ("bf16", 0), ("fp32", 0)],
+)  # fmt: skip
 @pytest.mark.parametrize("rows", [0, 1, 20])
 def test_norm_weights_and_residual_in_one_node(fmt: str, group_size: int, rows: int) -> None:
     matrix, inputs, attributes = case(fmt, group_size, n=50, k=256, rows=rows)
@@ -76,12 +77,13 @@ def test_norm_weights_and_residual_in_one_node(fmt: str, group_size: int, rows: 
     np.testing.assert_allclose(result, exact, rtol=1e-4, atol=1e-4)
 
 
-def test_swiglu_halves_the_width() -> None:
-    gate, inputs, attributes = case(n=32, rows=2)
-    up = random_matrix(np.random.default_rng(9), "int4", 32, 32, 64)
+@pytest.mark.parametrize("fmt", ["int4", "uint4"])
+def test_swiglu_halves_the_width(fmt: str) -> None:
+    gate, inputs, attributes = case(fmt, n=32, rows=2)
+    up = random_matrix(np.random.default_rng(9), fmt, 32, 32, 64)
     panels = np.stack([gate.codes.reshape(2, -1), up.codes.reshape(2, -1)], axis=1)
     inputs["codes"] = panels.reshape(-1)
-    inputs["scales"] = np.stack([gate.scales, up.scales], axis=1).reshape(4, -1, 16)
+    inputs["scales"] = np.stack([gate.scales, up.scales], axis=1).reshape(4, 2, -1)
     result = run(inputs, **{**attributes, "n": 64, "activation": "swiglu", "precise": 1})
     x = inputs["x"].astype(np.float64)
     np.testing.assert_allclose(result, silu(x @ gate.values.T) * (x @ up.values.T), rtol=1e-4, atol=1e-4)
@@ -133,6 +135,7 @@ def anonymous_bytes() -> int:
     [
         ({"format": "int3"}, "format is 'int3'"),
         ({"group_size": 48}, "group_size is 48 for int4"),
+        ({"format": "uint4", "group_size": 0}, "group_size is 0 for uint4 weights, expected 32, 64 or 128"),
         ({"group_size": -32}, "group_size is -32"),
         ({"n": 0}, "n is 0, expected 1 to"),
         ({"n": -16}, "n is -16, expected 1 to"),
@@ -168,10 +171,36 @@ def test_inputs_that_do_not_fit_are_refused(name: str, value: np.ndarray, messag
         run({**inputs, name: value}, **attributes)
 
 
-def test_missing_scales_are_refused() -> None:
-    _, inputs, attributes = case()
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            np.zeros((3, 2, 16), np.float16),
+            r"scales are float16 \[3, 2, 16\], expected 240 of uint8 \(with zero points\)",
+        ),
+        (np.zeros((3, 2, 32), np.uint8), r"scales are uint8 \[3, 2, 32\], expected 240 of uint8"),
+        (np.zeros((3, 2, 40), np.int8), r"scales are int8 \[3, 2, 40\], expected 240 of uint8"),
+        (np.zeros((3, 2, 20), np.float16), r"scales are float16 \[3, 2, 20\], expected 240 of uint8"),
+        (np.full((3, 2, 40), 0x7C, np.uint8), "scales hold NaN or infinity"),
+    ],
+)
+def test_zero_points_of_another_type_or_shape_are_refused(value: np.ndarray, message: str) -> None:
+    _, inputs, attributes = case("uint4")
+    with pytest.raises(Exception, match=message):
+        run({**inputs, "scales": value}, **attributes)
+
+
+def test_zero_points_of_any_bits_are_taken() -> None:
+    _, inputs, attributes = case("uint4")
+    inputs["scales"][:, :, 32:] = 0xFF  # a NaN, were it a scale
+    assert np.isfinite(run(inputs, **attributes)).all()
+
+
+@pytest.mark.parametrize(("fmt", "expected"), [("int4", "96 of float16"), ("uint4", "240 of uint8")])
+def test_missing_scales_are_refused(fmt: str, expected: str) -> None:
+    _, inputs, attributes = case(fmt)
     del inputs["scales"]
-    with pytest.raises(Exception, match=r"scales are .*, expected 96 of float16"):
+    with pytest.raises(Exception, match=f"scales are .*, expected {expected}"):
         run(inputs, **attributes)
 
 

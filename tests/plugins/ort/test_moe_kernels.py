@@ -13,6 +13,7 @@ from linear_native import (
     INSTRUCTIONS,
     Packed,
     available_instructions,
+    is_integer,
     library,
     normalised,
     pointer,
@@ -23,7 +24,8 @@ from linear_native import (
 
 from qwen3_plugins import layouts
 
-FORMATS = [("int4", 32), ("int4", 128), ("int8", 64), ("int8", 0), ("fp8", 128), ("fp8", 0), ("bf16", 0), ("fp32", 0)]
+FORMATS = [("int4", 32), ("int4", 128), ("uint4", 32), ("uint4", 64), ("int8", 64), ("int8", 0),
+           ("fp8", 128), ("fp8", 0), ("bf16", 0), ("fp32", 0)]  # fmt: skip
 
 
 @dataclass
@@ -123,7 +125,7 @@ def test_tokens_get_the_weighted_sum_of_their_experts(instructions, fmt, group_s
     x = rng.normal(size=(rows, 128)).astype(np.float32)
     for precise in (True, False):
         result = moe(mixture, x, instructions=instructions, threads=threads, precise=precise)
-        integers = fmt.startswith("int") and not precise
+        integers = is_integer(fmt) and not precise
         exact = expected(mixture, x.astype(np.float64), normalize=True, integers=integers)
         # A code within rounding of a tie may go either way: hence a little more where activations are integers.
         assert relative_error(result, exact) < (2e-3 if integers else 1e-5)

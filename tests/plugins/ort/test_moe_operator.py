@@ -61,7 +61,7 @@ def run(inputs: dict[str, np.ndarray | None], **attributes: object) -> np.ndarra
     return session(inputs, **attributes).run(None, {n: v for n, v in inputs.items() if v is not None})[0]
 
 
-@pytest.mark.parametrize(("fmt", "group_size"), [("int4", 32), ("int8", 0), ("bf16", 0)])
+@pytest.mark.parametrize(("fmt", "group_size"), [("int4", 32), ("uint4", 32), ("int8", 0), ("bf16", 0)])
 @pytest.mark.parametrize("rows", [0, 1, 9])
 def test_norm_experts_and_residual_in_one_node(fmt: str, group_size: int, rows: int) -> None:
     mixture, inputs, attributes = case(fmt, group_size, rows)
@@ -111,6 +111,7 @@ def test_attributes_are_checked_when_the_session_opens(change: dict[str, object]
         ("down", np.zeros(0, np.uint8), "codes have 0 bytes"),
         ("down_scales", np.zeros((6, 4), np.float16), "scales are float16"),
         ("gate_up_scales", None, "scales are"),
+        ("gate_up_scales", np.zeros((36, 2, 40), np.uint8), "scales are uint8"),
         ("norm_weight", np.zeros(65, np.float32), "norm_weight is"),
         ("residual", np.zeros((4, 64), np.float32), "residual is"),
     ],
@@ -121,8 +122,17 @@ def test_inputs_that_do_not_fit_are_refused(name: str, value: np.ndarray | None,
         run({**inputs, name: value}, **attributes)
 
 
-def test_damaged_scales_are_refused_when_their_expert_is_chosen() -> None:
-    _, inputs, attributes = case(rows=40)
-    inputs["down_scales"][3 * len(inputs["down_scales"]) // 6] = np.nan
+@pytest.mark.parametrize("name", ["gate_up_scales", "down_scales"])
+def test_zero_points_are_wanted_for_every_expert(name: str) -> None:
+    _, inputs, attributes = case("uint4")
+    with pytest.raises(Exception, match=r"scales are uint8 .*, expected \d+ of uint8 \(with zero points\)"):
+        run({**inputs, name: inputs[name][:-1]}, **attributes)
+
+
+@pytest.mark.parametrize("fmt", ["int4", "uint4"])
+def test_damaged_scales_are_refused_when_their_expert_is_chosen(fmt: str) -> None:
+    _, inputs, attributes = case(fmt, rows=40)
+    halves = inputs["down_scales"].view(np.float16)
+    halves[3 * len(halves) // 6] = np.nan
     with pytest.raises(Exception, match="scales hold NaN or infinity"):
         run(inputs, **attributes)

@@ -52,7 +52,7 @@ bool change_attribute(Random& random, Node& node) {
   } else if (auto* real = std::get_if<float>(&attribute)) {
     *real = strange(random, *real);
   } else {
-    const char* all[] = {"", "int4", "int8", "fp8", "fp16", "bf16", "fp32", "none", "swiglu", "INT4", "int4 "};
+    const char* all[] = {"", "int4", "uint4", "int8", "fp8", "fp16", "bf16", "fp32", "none", "swiglu", "INT4", "int4 "};
     attribute = std::string(all[pick(random, 0, std::size(all) - 1)]);
     return false;
   }

@@ -30,12 +30,15 @@ struct Packing {
 };
 
 Packing random_packing(Random& random) {
-  static const Packing all[] = {{"int4", 32}, {"int4", 64}, {"int4", 128}, {"int8", 32}, {"int8", 64}, {"int8", 128},
-                                {"int8", 0},  {"fp8", 128}, {"fp8", 0},    {"fp16", 0},  {"bf16", 0},  {"fp32", 0}};
+  static const Packing all[] = {{"int4", 32},   {"int4", 64}, {"int4", 128}, {"uint4", 32}, {"uint4", 64},
+                                {"uint4", 128}, {"int8", 32}, {"int8", 64},  {"int8", 128}, {"int8", 0},
+                                {"fp8", 128},   {"fp8", 0},   {"fp16", 0},   {"bf16", 0},   {"fp32", 0}};
   return all[pick(random, 0, std::size(all) - 1)];
 }
 
 int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
+
+constexpr int64_t kRecord = 40;  // bytes of 16 float16 scales and 16 zero points of uint4
 
 // Written from the description in qwen3_plugins/layouts.py.
 struct Packed {
@@ -44,15 +47,20 @@ struct Packed {
 };
 
 Packed packed(const Packing& packing, int64_t n, int64_t k, bool swiglu) {
-  const bool int8 = packing.format == "int8", integer = int8 || packing.format == "int4";
+  const bool int8 = packing.format == "int8", uint4 = packing.format == "uint4";
+  const bool integer = int8 || uint4 || packing.format == "int4";
   const int64_t step = packing.group != 0 ? packing.group : int8 ? 64 : 8;
   const int64_t groups = divide_up(k, step), panels = swiglu ? 2 * divide_up(n / 2, 16) : divide_up(n, 16);
-  const int64_t bits =
-      packing.format == "int4" ? 4 : int8 || packing.format == "fp8" ? 8 : packing.format == "fp32" ? 32 : 16;
+  const int64_t bits = packing.format == "int4" || uint4 ? 4
+                       : int8 || packing.format == "fp8" ? 8
+                       : packing.format == "fp32"        ? 32
+                                                         : 16;
   const bool scaled = integer || packing.format == "fp8";
-  const int64_t each = packing.group == 0 ? 16 : integer ? groups * 16 : groups;
+  const int64_t each = packing.group == 0 ? 16 : uint4 ? groups * kRecord : integer ? groups * 16 : groups;
   return {panels * 16 * groups * step * bits / 8, scaled ? panels * each : 0,
-          integer && packing.group != 0 ? kF16 : kF32};
+          uint4                           ? kU8
+          : integer && packing.group != 0 ? kF16
+                                          : kF32};
 }
 
 // Codes and, where the format has them, scales of `stacked` matrices.
@@ -73,6 +81,11 @@ void add_matrix(Random& random, Node& node, const Packing& packing, int64_t n, i
   } else {
     node.inputs.emplace_back(ordinary(random, sizes.scale_type, {stacked * sizes.scales}));
   }
+  if (packing.format != "uint4") return;
+  Value& records = *node.inputs.back();  // zero points may have any bits, scales not
+  const Value scales = ordinary(random, kF16, {records.bytes() / kRecord * 16});
+  for (int64_t at = 0; at < scales.bytes(); at += 32)
+    std::copy_n(scales.data.get() + at, 32, records.data.get() + at / 32 * kRecord);
 }
 
 void maybe(Random& random, Node& node, Type type, Shape shape) {

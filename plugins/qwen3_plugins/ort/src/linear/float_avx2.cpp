@@ -17,22 +17,23 @@ constexpr float kUnit = format == Format::fp8 ? 256.0f : 1.0f;
 inline __m256i load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 inline __m128i load_half(const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 
-// Widens four inputs of 8 rows: w[i] holds input k + i of the rows from 8 * half.
+// Widens four inputs of 8 rows: w[i] holds input k + i of the rows from 8 * half. `offsets` are taken off integer
+// codes.
 template <Format format>
-inline void widen(const uint8_t* panel, int64_t k, int half, __m256 (&w)[kStep]) {
-  if constexpr (format == Format::int4) {
+inline void widen(const uint8_t* panel, int64_t k, int half, __m256i offsets, __m256 (&w)[kStep]) {
+  if constexpr (format == Format::int4 || format == Format::uint4) {
     // Byte i of a lane holds input i of 8 below and input 4 + i above.
     const __m256i line = load(panel + k / 8 * 64 + 32 * half);
     const __m256i nibbles = k % 8 < 4 ? line : _mm256_srli_epi32(line, 4);
     for (int i = 0; i < kStep; ++i) {
       const __m256i code = _mm256_and_si256(_mm256_srli_epi32(nibbles, 8 * i), _mm256_set1_epi32(15));
-      w[i] = _mm256_cvtepi32_ps(_mm256_sub_epi32(code, _mm256_set1_epi32(8)));
+      w[i] = _mm256_cvtepi32_ps(_mm256_sub_epi32(code, offsets));
     }
   } else if constexpr (format == Format::int8) {
     const __m256i line = load(panel + k / 4 * 64 + 32 * half);
     for (int i = 0; i < kStep; ++i) {
       const __m256i code = _mm256_and_si256(_mm256_srli_epi32(line, 8 * i), _mm256_set1_epi32(255));
-      w[i] = _mm256_cvtepi32_ps(_mm256_sub_epi32(code, _mm256_set1_epi32(128)));
+      w[i] = _mm256_cvtepi32_ps(_mm256_sub_epi32(code, offsets));
     }
   } else if constexpr (format == Format::fp8) {
     // Sign, exponent and mantissa at float16's places; the biases differ by 8 (kUnit). Subnormals come out right.
@@ -68,18 +69,20 @@ inline void widen_both(const uint8_t* panel, int64_t k, __m256 (&w)[2][kStep]) {
 // sum[h][r] = over inputs [begin, end). One row runs in four chains, so that additions do not wait for each other.
 template <Format format, int rows, int halves>
 inline void accumulate(const uint8_t* panel, const float* x, int64_t begin, int64_t end, int first,
-                       __m256 (&sum)[halves][rows]) {
+                       const uint8_t* scales, __m256 (&sum)[halves][rows]) {
   constexpr int kChains = rows == 1 ? 4 : rows == 2 ? 2 : 1;
   __m256 part[kChains][halves][rows];
   for (int c = 0; c < kChains; ++c)
     for (int h = 0; h < halves; ++h)
       for (int r = 0; r < rows; ++r) part[c][h][r] = _mm256_setzero_ps();
+  __m256i offsets[halves];
+  for (int h = 0; h < halves; ++h) offsets[h] = offsets_avx2<format>(scales, first + h);
   for (int64_t k = begin; k < end; k += kStep) {
     __m256 wide[halves][kStep];
     if constexpr (format == Format::fp8 && halves == 2) {
       widen_both(panel, k, wide);
     } else {
-      for (int h = 0; h < halves; ++h) widen<format>(panel, k, first + h, wide[h]);
+      for (int h = 0; h < halves; ++h) widen<format>(panel, k, first + h, offsets[h], wide[h]);
     }
     for (int h = 0; h < halves; ++h) {
       const __m256(&w)[kStep] = wide[h];
@@ -101,21 +104,23 @@ template <Format format, int rows, int halves>
 void run_halves(const Weights& weights, const Tile& tile, int64_t panel, int first, float* out) {
   const uint8_t* codes = weights.panel_codes(panel);
   __m256 sum[halves][rows], part[halves][rows];
-  if (weights.scaling == Scaling::group_column || weights.scaling == Scaling::group_panel) {
+  if (weights.in_groups<format>()) {
     for (int h = 0; h < halves; ++h)
       for (int r = 0; r < rows; ++r) sum[h][r] = _mm256_setzero_ps();
     for (int64_t g = 0; g < weights.groups(); ++g) {
-      accumulate<format, rows, halves>(codes, tile.values, g * weights.group, (g + 1) * weights.group, first, part);
+      const uint8_t* scales = weights.scaling == Scaling::group_panel ? nullptr : weights.group_scales(panel, g);
+      accumulate<format, rows, halves>(codes, tile.values, g * weights.group, (g + 1) * weights.group, first, scales,
+                                       part);
       for (int h = 0; h < halves; ++h) {
-        const __m256 scale = weights.scaling == Scaling::group_panel
-                                 ? _mm256_set1_ps(weights.panel_scales(panel)[g])
-                                 : _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(
-                                       weights.group_scales(panel) + g * kPanel + 8 * (first + h))));
+        const __m256 scale =
+            weights.scaling == Scaling::group_panel
+                ? _mm256_set1_ps(weights.panel_scales(panel)[g])
+                : _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(scales) + first + h));
         for (int r = 0; r < rows; ++r) sum[h][r] = _mm256_fmadd_ps(part[h][r], scale, sum[h][r]);
       }
     }
   } else {
-    accumulate<format, rows, halves>(codes, tile.values, 0, weights.padded_k(), first, sum);
+    accumulate<format, rows, halves>(codes, tile.values, 0, weights.padded_k(), first, nullptr, sum);
   }
   for (int h = 0; h < halves; ++h) {
     const int at = 8 * (first + h);
@@ -149,6 +154,7 @@ void float_panel_avx2(const Weights& weights, const Tile& tile, int64_t panel, f
 }
 
 template void float_panel_avx2<Format::int4>(const Weights&, const Tile&, int64_t, float*);
+template void float_panel_avx2<Format::uint4>(const Weights&, const Tile&, int64_t, float*);
 template void float_panel_avx2<Format::int8>(const Weights&, const Tile&, int64_t, float*);
 template void float_panel_avx2<Format::fp8>(const Weights&, const Tile&, int64_t, float*);
 template void float_panel_avx2<Format::fp16>(const Weights&, const Tile&, int64_t, float*);

@@ -12,24 +12,24 @@ namespace {
 template <Format format>
 constexpr float kUnit = format == Format::fp8 ? 256.0f : 1.0f;
 
-// Widens eight inputs of 16 rows: w[i] holds input i.
+// Widens eight inputs of 16 rows: w[i] holds input i. `offsets` are taken off integer codes.
 template <Format format>
-inline void widen(const uint8_t* panel, int64_t k, __m512 (&w)[kFloatStep]) {
-  if constexpr (format == Format::int4) {
+inline void widen(const uint8_t* panel, int64_t k, __m512i offsets, __m512 (&w)[kFloatStep]) {
+  if constexpr (format == Format::int4 || format == Format::uint4) {
     // Byte i of a lane holds input i below and input 4 + i above.
     const __m512i line = _mm512_loadu_si512(panel + k / 8 * 64);
-    const __m512i mask = _mm512_set1_epi32(15), bias = _mm512_set1_epi32(8);
+    const __m512i mask = _mm512_set1_epi32(15);
     for (int i = 0; i < 8; ++i) {
       const __m512i code =
           _mm512_and_si512(_mm512_srli_epi32(line, static_cast<unsigned>(i % 4 * 8 + i / 4 * 4)), mask);
-      w[i] = _mm512_cvtepi32_ps(_mm512_sub_epi32(code, bias));
+      w[i] = _mm512_cvtepi32_ps(_mm512_sub_epi32(code, offsets));
     }
   } else if constexpr (format == Format::int8) {
-    const __m512i mask = _mm512_set1_epi32(255), bias = _mm512_set1_epi32(128);
+    const __m512i mask = _mm512_set1_epi32(255);
     for (int i = 0; i < 8; ++i) {
       const __m512i line = _mm512_loadu_si512(panel + (k / 4 + i / 4) * 64);
       const __m512i code = _mm512_and_si512(_mm512_srli_epi32(line, static_cast<unsigned>(i % 4 * 8)), mask);
-      w[i] = _mm512_cvtepi32_ps(_mm512_sub_epi32(code, bias));
+      w[i] = _mm512_cvtepi32_ps(_mm512_sub_epi32(code, offsets));
     }
   } else if constexpr (format == Format::fp8) {
     // Sign, exponent and mantissa at float16's places; the biases differ by 8 (kUnit). Subnormals come out right.
@@ -54,14 +54,15 @@ inline void widen(const uint8_t* panel, int64_t k, __m512 (&w)[kFloatStep]) {
 
 // sum[r] += over inputs [begin, end). A single row runs in four chains, so that additions do not wait for each other.
 template <Format format, int rows>
-inline void accumulate(const uint8_t* panel, const float* x, int64_t begin, int64_t end, __m512 (&sum)[rows]) {
+inline void accumulate(const uint8_t* panel, const float* x, int64_t begin, int64_t end, __m512i offsets,
+                       __m512 (&sum)[rows]) {
   constexpr int kChains = rows == 1 ? 4 : rows <= 3 ? 2 : 1;
   __m512 part[kChains][rows];
   for (int c = 0; c < kChains; ++c)
     for (int r = 0; r < rows; ++r) part[c][r] = _mm512_setzero_ps();
   for (int64_t k = begin; k < end; k += kFloatStep) {
     __m512 w[kFloatStep];
-    widen<format>(panel, k, w);
+    widen<format>(panel, k, offsets, w);
     for (int i = 0; i < kFloatStep; ++i)
       for (int r = 0; r < rows; ++r)
         part[i % kChains][r] = _mm512_fmadd_ps(w[i], _mm512_set1_ps(x[(k + i) * rows + r]), part[i % kChains][r]);
@@ -75,18 +76,19 @@ template <Format format, int rows>
 void panel_of(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
   const uint8_t* codes = weights.panel_codes(panel);
   __m512 sum[rows], part[rows];
-  if (weights.scaling == Scaling::group_column || weights.scaling == Scaling::group_panel) {
+  if (weights.in_groups<format>()) {
     for (int r = 0; r < rows; ++r) sum[r] = _mm512_setzero_ps();
     for (int64_t g = 0; g < weights.groups(); ++g) {
-      accumulate<format, rows>(codes, tile.values, g * weights.group, (g + 1) * weights.group, part);
+      const uint8_t* scales = weights.scaling == Scaling::group_panel ? nullptr : weights.group_scales(panel, g);
+      accumulate<format, rows>(codes, tile.values, g * weights.group, (g + 1) * weights.group,
+                               offsets_avx512<format>(scales), part);
       const __m512 scale = weights.scaling == Scaling::group_panel
                                ? _mm512_set1_ps(weights.panel_scales(panel)[g])
-                               : _mm512_cvtph_ps(_mm256_loadu_si256(
-                                     reinterpret_cast<const __m256i*>(weights.group_scales(panel) + g * kPanel)));
+                               : _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales)));
       for (int r = 0; r < rows; ++r) sum[r] = _mm512_fmadd_ps(part[r], scale, sum[r]);
     }
   } else {
-    accumulate<format, rows>(codes, tile.values, 0, weights.padded_k(), sum);
+    accumulate<format, rows>(codes, tile.values, 0, weights.padded_k(), offsets_avx512<format>(nullptr), sum);
   }
   if (weights.scaling == Scaling::column) {
     const __m512 scale = _mm512_loadu_ps(weights.column_scales(panel));
@@ -114,6 +116,7 @@ void float_panel_avx512(const Weights& weights, const Tile& tile, int64_t panel,
 }
 
 template void float_panel_avx512<Format::int4>(const Weights&, const Tile&, int64_t, float*);
+template void float_panel_avx512<Format::uint4>(const Weights&, const Tile&, int64_t, float*);
 template void float_panel_avx512<Format::int8>(const Weights&, const Tile&, int64_t, float*);
 template void float_panel_avx512<Format::fp8>(const Weights&, const Tile&, int64_t, float*);
 template void float_panel_avx512<Format::fp16>(const Weights&, const Tile&, int64_t, float*);

@@ -1,6 +1,6 @@
-// int4 and int8 weights times int8 activations with vpmaddubsw. A panel is two vectors wide: half a line is 8 rows of
-// the matrix. One or two rows of activations take both halves of a line together, so that memory is read once and in
-// order; more take one half after the other, which leaves registers for six.
+// int4, uint4 and int8 weights times int8 activations with vpmaddubsw. A panel is two vectors wide: half a line is 8
+// rows of the matrix. One or two rows of activations take both halves of a line together, so that memory is read once
+// and in order; more take one half after the other, which leaves registers for six.
 #include <immintrin.h>
 
 #include "kernels_avx2.h"
@@ -49,7 +49,6 @@ struct Int4Block {
     for (int h = 0; h < halves; ++h)
       for (int r = 0; r < rows; ++r) dot[h][r] = _mm256_add_epi32(dot[h][r], _mm256_madd_epi16(sum[h][r], ones));
   }
-  static inline __m256i start(int32_t correction) { return _mm256_set1_epi32(correction); }
 };
 
 template <int rows, int halves>
@@ -71,17 +70,25 @@ struct Int8Block {
       }
     }
   }
-  static inline __m256i start(int32_t) { return _mm256_setzero_si256(); }
 };
 
-template <template <int, int> class Block, int rows, int halves>
+// What a group's sum begins with, so that it comes to the products with codes less their offsets.
+template <Format format>
+inline __m256i start(__m256i offsets, int32_t correction) {
+  if constexpr (format == Format::int8) return _mm256_setzero_si256();  // whose codes are multiplied without offset
+  // Both fit 16 bits: a group's activation codes sum to 128 * 127 at most. The high halves of the offsets are zero.
+  if constexpr (format == Format::uint4) return _mm256_madd_epi16(offsets, _mm256_set1_epi32(correction));
+  return _mm256_set1_epi32(correction);
+}
+
+template <Format format, template <int, int> class Block, int rows, int halves>
 inline void run_halves(const Weights& weights, const Tile& tile, int64_t panel, int first, float* out) {
   using Part = Block<rows, halves>;
   const int64_t groups = weights.groups();
   const int blocks = static_cast<int>(weights.group) / 32;
   const bool grouped = weights.scaling == Scaling::group_column;
   const uint8_t* line = weights.panel_codes(panel) + 32 * first;
-  const uint16_t* scales = grouped ? weights.group_scales(panel) + 8 * first : nullptr;
+  const uint8_t* scales = grouped ? weights.group_scales(panel) : nullptr;
   const int8_t* x = tile.codes;
   const float* x_scales = tile.scales;
   const int32_t* corrections = tile.corrections;
@@ -90,8 +97,10 @@ inline void run_halves(const Weights& weights, const Tile& tile, int64_t panel, 
     for (int r = 0; r < rows; ++r) sum[h][r] = _mm256_setzero_ps();
   for (int64_t g = 0; g < groups; ++g) {
     __m256i dot[halves][rows];
-    for (int h = 0; h < halves; ++h)
-      for (int r = 0; r < rows; ++r) dot[h][r] = Part::start(corrections[r]);
+    for (int h = 0; h < halves; ++h) {
+      const __m256i offsets = offsets_avx2<format>(scales, first + h);
+      for (int r = 0; r < rows; ++r) dot[h][r] = start<format>(offsets, corrections[r]);
+    }
     for (int i = 0; i < blocks; ++i) {
       if constexpr (halves == 2)
         for (int j = 0; j < Part::kLines; ++j)
@@ -101,14 +110,14 @@ inline void run_halves(const Weights& weights, const Tile& tile, int64_t panel, 
       x += 32 * rows;
     }
     for (int h = 0; h < halves; ++h) {
-      const __m256 scale = grouped ? _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(scales + 8 * h)))
-                                   : _mm256_set1_ps(1.0f);
+      const auto* halfs = reinterpret_cast<const __m128i*>(scales) + first + h;
+      const __m256 scale = grouped ? _mm256_cvtph_ps(_mm_loadu_si128(halfs)) : _mm256_set1_ps(1.0f);
       for (int r = 0; r < rows; ++r) {
         const __m256 both = _mm256_mul_ps(scale, _mm256_set1_ps(x_scales[r]));
         sum[h][r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[h][r]), both, sum[h][r]);
       }
     }
-    if (grouped) scales += kPanel;
+    if (grouped) scales += group_bytes(format);
     x_scales += rows;
     corrections += rows;
   }
@@ -119,16 +128,16 @@ inline void run_halves(const Weights& weights, const Tile& tile, int64_t panel, 
   }
 }
 
-template <template <int, int> class Block>
+template <Format format, template <int, int> class Block>
 struct Both {
   template <int rows>
   struct Panel {
     static void run(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
       if constexpr (rows <= 2) {
-        run_halves<Block, rows, 2>(weights, tile, panel, 0, out);
+        run_halves<format, Block, rows, 2>(weights, tile, panel, 0, out);
       } else {
-        run_halves<Block, rows, 1>(weights, tile, panel, 0, out);
-        run_halves<Block, rows, 1>(weights, tile, panel, 1, out);
+        run_halves<format, Block, rows, 1>(weights, tile, panel, 0, out);
+        run_halves<format, Block, rows, 1>(weights, tile, panel, 1, out);
       }
     }
   };
@@ -136,12 +145,16 @@ struct Both {
 
 }  // namespace
 
-void int4_panel_avx2(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
-  by_rows<Both<Int4Block>::Panel, kIntegerRowsAvx2>(weights, tile, panel, out);
+template <Format format>
+void integer_panel_avx2(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
+  if constexpr (format == Format::int8)
+    by_rows<Both<format, Int8Block>::template Panel, kIntegerRowsAvx2>(weights, tile, panel, out);
+  else
+    by_rows<Both<format, Int4Block>::template Panel, kIntegerRowsAvx2>(weights, tile, panel, out);
 }
 
-void int8_panel_avx2(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
-  by_rows<Both<Int8Block>::Panel, kIntegerRowsAvx2>(weights, tile, panel, out);
-}
+template void integer_panel_avx2<Format::int4>(const Weights&, const Tile&, int64_t, float*);
+template void integer_panel_avx2<Format::uint4>(const Weights&, const Tile&, int64_t, float*);
+template void integer_panel_avx2<Format::int8>(const Weights&, const Tile&, int64_t, float*);
 
 }  // namespace qwen3::linear

@@ -1,4 +1,4 @@
-// int4 and int8 weights times int8 activations with vpdpbusd: 16 rows of the matrix are 16 lanes.
+// int4, uint4 and int8 weights times int8 activations with vpdpbusd: 16 rows of the matrix are 16 lanes.
 #include <immintrin.h>
 
 #include "kernels_avx512.h"
@@ -41,12 +41,20 @@ struct Int8Line {
   }
 };
 
-template <template <int> class Line, int rows, bool grouped>
+// What a group's sum begins with, so that it comes to the products with codes less their offsets.
+template <Format format>
+inline __m512i start(__m512i offsets, int32_t correction) {
+  // Both fit 16 bits: a group's activation codes sum to 128 * 127 at most. The high halves of the offsets are zero.
+  if constexpr (format == Format::uint4) return _mm512_madd_epi16(offsets, _mm512_set1_epi32(correction));
+  return _mm512_set1_epi32(correction);
+}
+
+template <Format format, template <int> class Line, int rows, bool grouped>
 inline void panel_of(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
   const int64_t groups = weights.groups();
   const int lines = static_cast<int>(weights.group) / Line<rows>::kInputs;
   const uint8_t* line = weights.panel_codes(panel);
-  const uint16_t* scales = grouped ? weights.group_scales(panel) : nullptr;
+  const uint8_t* scales = grouped ? weights.group_scales(panel) : nullptr;
   const int8_t* x = tile.codes;
   const float* x_scales = tile.scales;
   const int32_t* corrections = tile.corrections;
@@ -54,7 +62,8 @@ inline void panel_of(const Weights& weights, const Tile& tile, int64_t panel, fl
   for (int r = 0; r < rows; ++r) sum[r] = _mm512_setzero_ps();
   for (int64_t g = 0; g < groups; ++g) {
     __m512i dot[rows];
-    for (int r = 0; r < rows; ++r) dot[r] = _mm512_set1_epi32(corrections[r]);
+    const __m512i offsets = offsets_avx512<format>(scales);
+    for (int r = 0; r < rows; ++r) dot[r] = start<format>(offsets, corrections[r]);
     int i = 0;
     do {
       if constexpr (rows <= kStreamingRows) _mm_prefetch(reinterpret_cast<const char*>(line) + kAhead, _MM_HINT_T0);
@@ -65,7 +74,7 @@ inline void panel_of(const Weights& weights, const Tile& tile, int64_t panel, fl
     __m512 scale = _mm512_set1_ps(1.0f);
     if constexpr (grouped) {
       scale = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales)));
-      scales += kPanel;
+      scales += group_bytes(format);
     }
     for (int r = 0; r < rows; ++r) {
       const __m512 both = grouped ? _mm512_mul_ps(scale, _mm512_set1_ps(x_scales[r])) : _mm512_set1_ps(x_scales[r]);
@@ -80,31 +89,30 @@ inline void panel_of(const Weights& weights, const Tile& tile, int64_t panel, fl
   }
 }
 
-template <int rows>
-struct Int4Panel {
-  static void run(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
-    panel_of<Int4Line, rows, true>(weights, tile, panel, out);
-  }
-};
-
-template <int rows>
-struct Int8Panel {
-  static void run(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
-    if (weights.scaling == Scaling::group_column)
-      panel_of<Int8Line, rows, true>(weights, tile, panel, out);
-    else
-      panel_of<Int8Line, rows, false>(weights, tile, panel, out);
-  }
+template <Format format>
+struct Integer {
+  template <int rows>
+  struct Panel {
+    static void run(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
+      if constexpr (format != Format::int8)
+        panel_of<format, Int4Line, rows, true>(weights, tile, panel, out);
+      else if (weights.scaling == Scaling::group_column)
+        panel_of<format, Int8Line, rows, true>(weights, tile, panel, out);
+      else
+        panel_of<format, Int8Line, rows, false>(weights, tile, panel, out);
+    }
+  };
 };
 
 }  // namespace
 
-void int4_panel_avx512(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
-  by_rows<Int4Panel, kIntegerRowsAvx512>(weights, tile, panel, out);
+template <Format format>
+void integer_panel_avx512(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
+  by_rows<Integer<format>::template Panel, kIntegerRowsAvx512>(weights, tile, panel, out);
 }
 
-void int8_panel_avx512(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
-  by_rows<Int8Panel, kIntegerRowsAvx512>(weights, tile, panel, out);
-}
+template void integer_panel_avx512<Format::int4>(const Weights&, const Tile&, int64_t, float*);
+template void integer_panel_avx512<Format::uint4>(const Weights&, const Tile&, int64_t, float*);
+template void integer_panel_avx512<Format::int8>(const Weights&, const Tile&, int64_t, float*);
 
 }  // namespace qwen3::linear

@@ -1,4 +1,4 @@
-// int4 and int8 weights times int8 activations with sdot: a lane holds four codes of one row of the matrix. The
+// int4, uint4 and int8 weights times int8 activations with sdot: a lane holds four codes of one row of the matrix. The
 // activations of 32 inputs are 2 * rows whole vectors, and sdot takes the four codes that it needs from a lane of one.
 #include <arm_neon.h>
 
@@ -30,7 +30,6 @@ struct Int4Line {
       unroll<rows>([&](auto r) { dot[v][r] = add_products<rows, 8 * i + 4, decltype(r)::value>(dot[v][r], high, x); });
     }
   }
-  static inline int32x4_t start(int32_t correction) { return vdupq_n_s32(correction); }
 };
 
 template <int rows, int vectors>
@@ -43,17 +42,24 @@ struct Int8Line {
       unroll<rows>([&](auto r) { dot[v][r] = add_products<rows, 4 * i, decltype(r)::value>(dot[v][r], codes, x); });
     }
   }
-  static inline int32x4_t start(int32_t) { return vdupq_n_s32(0); }  // sdot takes codes without their bias
 };
 
-template <template <int, int> class Line, int rows, int vectors>
+// What a group's sum begins with, so that it comes to the products with codes less their offsets.
+template <Format format>
+inline int32x4_t start(int32x4_t offsets, int32_t correction) {
+  if constexpr (format == Format::int8) return vdupq_n_s32(0);  // sdot takes codes without their offset
+  if constexpr (format == Format::uint4) return vmulq_n_s32(offsets, correction);
+  return vdupq_n_s32(correction);
+}
+
+template <Format format, template <int, int> class Line, int rows, int vectors>
 inline void run_vectors(const Weights& weights, const Tile& tile, int64_t panel, int first, float* out) {
   using Part = Line<rows, vectors>;
   const int64_t groups = weights.groups();
   const int blocks = static_cast<int>(weights.group) / 32;
   const bool grouped = weights.scaling == Scaling::group_column;
   const uint8_t* line = weights.panel_codes(panel) + 16 * first;
-  const uint16_t* scales = grouped ? weights.group_scales(panel) + 4 * first : nullptr;
+  const uint8_t* scales = grouped ? weights.group_scales(panel) : nullptr;
   const int8_t* x = tile.codes;
   const float* x_scales = tile.scales;
   const int32_t* corrections = tile.corrections;
@@ -62,20 +68,21 @@ inline void run_vectors(const Weights& weights, const Tile& tile, int64_t panel,
     for (int r = 0; r < rows; ++r) sum[v][r] = vdupq_n_f32(0);
   for (int64_t g = 0; g < groups; ++g) {
     int32x4_t dot[vectors][rows];
-    for (int v = 0; v < vectors; ++v)
-      for (int r = 0; r < rows; ++r) dot[v][r] = Part::start(corrections[r]);
+    for (int v = 0; v < vectors; ++v) {
+      const int32x4_t offsets = offsets_neon<format>(scales, first + v);
+      for (int r = 0; r < rows; ++r) dot[v][r] = start<format>(offsets, corrections[r]);
+    }
     for (int i = 0; i < blocks; ++i) {
       unroll<Part::kLines>([&](auto j) { Part::template add<decltype(j)::value>(line + 64 * j, x, dot); });
       line += 64 * Part::kLines;
       x += 32 * rows;
     }
     for (int v = 0; v < vectors; ++v) {
-      const float32x4_t scale =
-          grouped ? vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(scales + 4 * v))) : vdupq_n_f32(1.0f);
+      const float32x4_t scale = grouped ? scales_neon(scales, first + v) : vdupq_n_f32(1.0f);
       for (int r = 0; r < rows; ++r)
         sum[v][r] = vfmaq_f32(sum[v][r], vcvtq_f32_s32(dot[v][r]), vmulq_n_f32(scale, x_scales[r]));
     }
-    if (grouped) scales += kPanel;
+    if (grouped) scales += group_bytes(format);
     x_scales += rows;
     corrections += rows;
   }
@@ -86,25 +93,30 @@ inline void run_vectors(const Weights& weights, const Tile& tile, int64_t panel,
   }
 }
 
-template <template <int, int> class Line>
+template <Format format, template <int, int> class Line>
 struct Integer {
   template <int rows>
   struct Panel {
     static void run(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
       constexpr int vectors = rows <= kWholeRowsNeon ? 4 : 2;
-      halves_of_panel<rows>([&](int first) { run_vectors<Line, rows, vectors>(weights, tile, panel, first, out); });
+      halves_of_panel<rows>(
+          [&](int first) { run_vectors<format, Line, rows, vectors>(weights, tile, panel, first, out); });
     }
   };
 };
 
 }  // namespace
 
-void int4_panel_neon(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
-  by_rows<Integer<Int4Line>::Panel, kIntegerRowsNeon>(weights, tile, panel, out);
+template <Format format>
+void integer_panel_neon(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
+  if constexpr (format == Format::int8)
+    by_rows<Integer<format, Int8Line>::template Panel, kIntegerRowsNeon>(weights, tile, panel, out);
+  else
+    by_rows<Integer<format, Int4Line>::template Panel, kIntegerRowsNeon>(weights, tile, panel, out);
 }
 
-void int8_panel_neon(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
-  by_rows<Integer<Int8Line>::Panel, kIntegerRowsNeon>(weights, tile, panel, out);
-}
+template void integer_panel_neon<Format::int4>(const Weights&, const Tile&, int64_t, float*);
+template void integer_panel_neon<Format::uint4>(const Weights&, const Tile&, int64_t, float*);
+template void integer_panel_neon<Format::int8>(const Weights&, const Tile&, int64_t, float*);
 
 }  // namespace qwen3::linear

@@ -16,7 +16,7 @@ struct Tile {
   // For integer arithmetic: value[r, k] is codes * scale of k's group.
   int8_t* codes = nullptr;         // [padded_k / 4, rows, 4]; of NEON and i8mm: [padded_k / 8, rows, 8]
   float* scales = nullptr;         // [groups, rows]
-  int32_t* corrections = nullptr;  // [groups, rows]: -bias * sum of the group's codes
+  int32_t* corrections = nullptr;  // [groups, rows]: -(correction factor of the weights) * sum of the group's codes
   // For floating-point arithmetic.
   float* values = nullptr;  // [padded_k, rows]
 };
@@ -25,19 +25,18 @@ struct Tile {
 using PanelKernel = void (*)(const Weights& weights, const Tile& tile, int64_t panel, float* out);
 
 struct Kernels {
-  int integer_rows;  // the largest tile of `int4` and `int8`
-  int float_rows;    // the largest tile of the others
-  // int8 activations
-  PanelKernel int4;
-  PanelKernel int8;
+  int integer_rows;  // the largest tile of `integer`
+  int float_rows;    // the largest tile of `floating`
+  // int8 activations, by Format
+  PanelKernel integer[kIntegerFormats];
   // float32 activations, by Format
-  PanelKernel floating[6];
+  PanelKernel floating[kFormats];
 
   // out[k] = x[k] * weight[k] / sqrt(mean(x^2) + epsilon)
   void (*normalise)(const float* x, const float* weight, int64_t k, float epsilon, float* out);
   // Row r of the tile from values [padded_k] (zeros beyond k): symmetric, scale = largest magnitude / 127, nearest
   // code. A group with a NaN or an infinity gets such a scale, so that results show it.
-  void (*quantise)(const float* values, int64_t padded_k, int64_t group, int bias, Tile& tile, int r);
+  void (*quantise)(const float* values, int64_t padded_k, int64_t group, int factor, Tile& tile, int r);
   // y[0..count) = tile + residual (null: nothing)
   void (*store)(const float* tile, const float* residual, int count, float* y);
   // y[0..count) = silu(gate) * up + residual

@@ -38,7 +38,7 @@ void normalise(const float* x, const float* weight, int64_t k, float epsilon, fl
   }
 }
 
-void quantise(const float* values, int64_t padded_k, int64_t group, int bias, Tile& tile, int r) {
+void quantise(const float* values, int64_t padded_k, int64_t group, int factor, Tile& tile, int r) {
   const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
   for (int64_t g = 0; g < padded_k / group; ++g) {
     const float* x = values + g * group;
@@ -66,7 +66,7 @@ void quantise(const float* values, int64_t padded_k, int64_t group, int bias, Ti
     total = _mm_add_epi32(total, _mm_shuffle_epi32(total, 0xb1));
     tile.scales[g * tile.rows + r] = largest / 127.0f;
     tile.corrections[g * tile.rows + r] =
-        static_cast<int32_t>(static_cast<uint32_t>(-bias) * static_cast<uint32_t>(_mm_cvtsi128_si32(total)));
+        static_cast<int32_t>(static_cast<uint32_t>(-factor) * static_cast<uint32_t>(_mm_cvtsi128_si32(total)));
   }
 }
 
@@ -111,10 +111,10 @@ void swiglu(const float* gate, const float* up, const float* residual, int count
 const Kernels kAvx2Kernels = {
     kIntegerRowsAvx2,
     kFloatRowsAvx2,
-    int4_panel_avx2,
-    int8_panel_avx2,
-    {float_panel_avx2<Format::int4>, float_panel_avx2<Format::int8>, float_panel_avx2<Format::fp8>,
-     float_panel_avx2<Format::fp16>, float_panel_avx2<Format::bf16>, float_panel_avx2<Format::fp32>},
+    {integer_panel_avx2<Format::int4>, integer_panel_avx2<Format::uint4>, integer_panel_avx2<Format::int8>},
+    {float_panel_avx2<Format::int4>, float_panel_avx2<Format::uint4>, float_panel_avx2<Format::int8>,
+     float_panel_avx2<Format::fp8>, float_panel_avx2<Format::fp16>, float_panel_avx2<Format::bf16>,
+     float_panel_avx2<Format::fp32>},
     normalise,
     quantise,
     store,

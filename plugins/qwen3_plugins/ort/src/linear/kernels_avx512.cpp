@@ -39,7 +39,7 @@ inline uint32_t total_of(__m512i lanes) {
   return static_cast<uint32_t>(_mm_cvtsi128_si32(four));
 }
 
-void quantise(const float* values, int64_t padded_k, int64_t group, int bias, Tile& tile, int r) {
+void quantise(const float* values, int64_t padded_k, int64_t group, int factor, Tile& tile, int r) {
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   for (int64_t g = 0; g < padded_k / group; ++g) {
     const float* x = values + g * group;
@@ -64,7 +64,7 @@ void quantise(const float* values, int64_t padded_k, int64_t group, int bias, Ti
         *reinterpret_cast<int32_t*>(codes + (i / 4 + j) * 4 * tile.rows) = fours[j];
     }
     tile.scales[g * tile.rows + r] = largest / 127.0f;
-    tile.corrections[g * tile.rows + r] = static_cast<int32_t>(static_cast<uint32_t>(-bias) * total_of(sum));
+    tile.corrections[g * tile.rows + r] = static_cast<int32_t>(static_cast<uint32_t>(-factor) * total_of(sum));
   }
 }
 
@@ -107,10 +107,10 @@ void swiglu(const float* gate, const float* up, const float* residual, int count
 const Kernels kAvx512Kernels = {
     kIntegerRowsAvx512,
     kFloatRowsAvx512,
-    int4_panel_avx512,
-    int8_panel_avx512,
-    {float_panel_avx512<Format::int4>, float_panel_avx512<Format::int8>, float_panel_avx512<Format::fp8>,
-     float_panel_avx512<Format::fp16>, float_panel_avx512<Format::bf16>, float_panel_avx512<Format::fp32>},
+    {integer_panel_avx512<Format::int4>, integer_panel_avx512<Format::uint4>, integer_panel_avx512<Format::int8>},
+    {float_panel_avx512<Format::int4>, float_panel_avx512<Format::uint4>, float_panel_avx512<Format::int8>,
+     float_panel_avx512<Format::fp8>, float_panel_avx512<Format::fp16>, float_panel_avx512<Format::bf16>,
+     float_panel_avx512<Format::fp32>},
     normalise,
     quantise,
     store,

@@ -27,7 +27,7 @@ void normalise(const float* x, const float* weight, int64_t k, float epsilon, fl
   for (int64_t i = whole; i < k; ++i) out[i] = x[i] * factor * weight[i];
 }
 
-void quantise(const float* values, int64_t padded_k, int64_t group, int bias, Tile& tile, int r) {
+void quantise(const float* values, int64_t padded_k, int64_t group, int factor, Tile& tile, int r) {
   const uint32x4_t magnitude = vdupq_n_u32(0x7fffffffu);
   for (int64_t g = 0; g < padded_k / group; ++g) {
     const float* x = values + g * group;
@@ -48,7 +48,7 @@ void quantise(const float* values, int64_t padded_k, int64_t group, int bias, Ti
     }
     tile.scales[g * tile.rows + r] = largest / 127.0f;
     tile.corrections[g * tile.rows + r] =
-        static_cast<int32_t>(static_cast<uint32_t>(-bias) * static_cast<uint32_t>(vaddvq_s32(sum)));
+        static_cast<int32_t>(static_cast<uint32_t>(-factor) * static_cast<uint32_t>(vaddvq_s32(sum)));
   }
 }
 
@@ -93,14 +93,14 @@ void swiglu(const float* gate, const float* up, const float* residual, int count
            count - at, y + at);
 }
 
-constexpr Kernels with_integers(int rows, PanelKernel int4, PanelKernel int8) {
+constexpr Kernels with_integers(int rows, PanelKernel int4, PanelKernel uint4, PanelKernel int8) {
   return {
       rows,
       kFloatRowsNeon,
-      int4,
-      int8,
-      {float_panel_neon<Format::int4>, float_panel_neon<Format::int8>, float_panel_neon<Format::fp8>,
-       float_panel_neon<Format::fp16>, float_panel_neon<Format::bf16>, float_panel_neon<Format::fp32>},
+      {int4, uint4, int8},
+      {float_panel_neon<Format::int4>, float_panel_neon<Format::uint4>, float_panel_neon<Format::int8>,
+       float_panel_neon<Format::fp8>, float_panel_neon<Format::fp16>, float_panel_neon<Format::bf16>,
+       float_panel_neon<Format::fp32>},
       normalise,
       quantise,
       store,
@@ -110,7 +110,9 @@ constexpr Kernels with_integers(int rows, PanelKernel int4, PanelKernel int8) {
 
 }  // namespace
 
-const Kernels kNeonKernels = with_integers(kIntegerRowsNeon, int4_panel_neon, int8_panel_neon);
-const Kernels kI8mmKernels = with_integers(kIntegerRowsI8mm, int4_panel_i8mm, int8_panel_i8mm);
+const Kernels kNeonKernels = with_integers(kIntegerRowsNeon, integer_panel_neon<Format::int4>,
+                                           integer_panel_neon<Format::uint4>, integer_panel_neon<Format::int8>);
+const Kernels kI8mmKernels = with_integers(kIntegerRowsI8mm, integer_panel_i8mm<Format::int4>,
+                                           integer_panel_i8mm<Format::uint4>, integer_panel_i8mm<Format::int8>);
 
 }  // namespace qwen3::linear

@@ -1,6 +1,9 @@
 // The parts of the NEON tables, each in its own file.
 #pragma once
 
+#include <arm_neon.h>
+
+#include <cstring>
 #include <type_traits>
 #include <utility>
 
@@ -15,10 +18,26 @@ constexpr int kFloatRowsNeon = 8;
 // either way there are at most 16 sums (20 of i8mm), which leaves registers for the rest.
 constexpr int kWholeRowsNeon = 4;
 
-void int4_panel_neon(const Weights& weights, const Tile& tile, int64_t panel, float* out);
-void int8_panel_neon(const Weights& weights, const Tile& tile, int64_t panel, float* out);
-void int4_panel_i8mm(const Weights& weights, const Tile& tile, int64_t panel, float* out);
-void int8_panel_i8mm(const Weights& weights, const Tile& tile, int64_t panel, float* out);
+// Scales of the 4 rows from 4 * vector.
+inline float32x4_t scales_neon(const uint8_t* scales, int vector) {
+  return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(scales + 8 * vector)));
+}
+
+// What is taken off the stored codes of a group, for each of the 4 rows from 4 * vector: zero points, or what is the
+// same for all.
+template <Format format>
+inline int32x4_t offsets_neon(const uint8_t* scales, int vector) {
+  if constexpr (format != Format::uint4) return vdupq_n_s32(stored_offset(format));
+  uint16_t four;
+  std::memcpy(&four, scales + 2 * kPanel + 2 * vector, sizeof four);
+  const int32_t places[] = {0, -4, -8, -12};
+  return vreinterpretq_s32_u32(vandq_u32(vshlq_u32(vdupq_n_u32(four), vld1q_s32(places)), vdupq_n_u32(15)));
+}
+
+template <Format format>
+void integer_panel_neon(const Weights& weights, const Tile& tile, int64_t panel, float* out);
+template <Format format>
+void integer_panel_i8mm(const Weights& weights, const Tile& tile, int64_t panel, float* out);
 template <Format format>
 void float_panel_neon(const Weights& weights, const Tile& tile, int64_t panel, float* out);
 

@@ -9,21 +9,18 @@ namespace qwen3::linear {
 
 namespace {
 
-// The stored integer code (bias taken off) of column c and input k.
+// The stored integer code of column c and input k.
 template <Format format>
 int code_of(const uint8_t* panel, int64_t k, int c) {
-  if constexpr (format == Format::int4) {
-    const uint8_t byte = panel[k / 8 * 64 + c * 4 + k % 4];
-    return (k % 8 < 4 ? byte & 15 : byte >> 4) - 8;
-  } else {
-    return panel[k / 4 * 64 + c * 4 + k % 4] - 128;
-  }
+  if constexpr (format == Format::int8) return panel[k / 4 * 64 + c * 4 + k % 4];
+  const uint8_t byte = panel[k / 8 * 64 + c * 4 + k % 4];
+  return k % 8 < 4 ? byte & 15 : byte >> 4;
 }
 
 template <Format format>
-float value_of(const uint8_t* panel, int64_t k, int c) {
-  if constexpr (format == Format::int4 || format == Format::int8) {
-    return static_cast<float>(code_of<format>(panel, k, c));
+float value_of(const uint8_t* panel, int64_t k, int c, int offset) {
+  if constexpr (format == Format::int4 || format == Format::uint4 || format == Format::int8) {
+    return static_cast<float>(code_of<format>(panel, k, c) - offset);
   } else if constexpr (format == Format::fp8) {
     return float_of_fp8(panel[k * kPanel + c]);
   } else if constexpr (format == Format::fp32) {
@@ -35,12 +32,19 @@ float value_of(const uint8_t* panel, int64_t k, int c) {
   }
 }
 
-float group_scale(const Weights& weights, int64_t panel, int64_t g, int c) {
+float scale_of(const Weights& weights, int64_t panel, int64_t g, int c) {
   switch (weights.scaling) {
-    case Scaling::group_column: return float_of_fp16(weights.group_scales(panel)[g * kPanel + c]);
+    case Scaling::group_column: return group_scale(weights.group_scales(panel, g), c);
     case Scaling::group_panel: return weights.panel_scales(panel)[g];
     default: return 1.0f;
   }
+}
+
+// What is taken off the stored codes of a group.
+template <Format format>
+int offset_of(const Weights& weights, int64_t panel, int64_t g, int c) {
+  if constexpr (format == Format::uint4) return zero_point(weights.group_scales(panel, g), c);
+  return stored_offset(format);
 }
 
 float column_scale(const Weights& weights, int64_t panel, int c) {
@@ -54,10 +58,11 @@ void integer_panel(const Weights& weights, const Tile& tile, int64_t panel, floa
     for (int c = 0; c < kPanel; ++c) {
       float sum = 0;
       for (int64_t g = 0; g < weights.groups(); ++g) {
+        const int offset = offset_of<format>(weights, panel, g, c);
         int32_t dot = 0;
         for (int64_t k = g * weights.group; k < (g + 1) * weights.group; ++k)
-          dot += code_of<format>(codes, k, c) * tile.codes[k / 4 * 4 * tile.rows + r * 4 + k % 4];
-        sum += static_cast<float>(dot) * group_scale(weights, panel, g, c) * tile.scales[g * tile.rows + r];
+          dot += (code_of<format>(codes, k, c) - offset) * tile.codes[k / 4 * 4 * tile.rows + r * 4 + k % 4];
+        sum += static_cast<float>(dot) * scale_of(weights, panel, g, c) * tile.scales[g * tile.rows + r];
       }
       out[r * kPanel + c] = sum * column_scale(weights, panel, c);
     }
@@ -71,10 +76,11 @@ void float_panel(const Weights& weights, const Tile& tile, int64_t panel, float*
     for (int c = 0; c < kPanel; ++c) {
       float sum = 0;
       for (int64_t g = 0; g < weights.groups(); ++g) {
+        const int offset = offset_of<format>(weights, panel, g, c);
         float part = 0;
         for (int64_t k = g * weights.group; k < (g + 1) * weights.group; ++k)
-          part += value_of<format>(codes, k, c) * tile.values[k * tile.rows + r];
-        sum += part * group_scale(weights, panel, g, c);
+          part += value_of<format>(codes, k, c, offset) * tile.values[k * tile.rows + r];
+        sum += part * scale_of(weights, panel, g, c);
       }
       out[r * kPanel + c] = sum * column_scale(weights, panel, c);
     }
@@ -88,7 +94,7 @@ void normalise(const float* x, const float* weight, int64_t k, float epsilon, fl
   for (int64_t i = 0; i < k; ++i) out[i] = x[i] * factor * weight[i];
 }
 
-void quantise(const float* values, int64_t padded_k, int64_t group, int bias, Tile& tile, int r) {
+void quantise(const float* values, int64_t padded_k, int64_t group, int factor, Tile& tile, int r) {
   for (int64_t g = 0; g < padded_k / group; ++g) {
     // Compared as integers, NaN is above infinity and stays.
     uint32_t bits = 0;
@@ -104,7 +110,7 @@ void quantise(const float* values, int64_t padded_k, int64_t group, int bias, Ti
       sum += code;
     }
     tile.scales[g * tile.rows + r] = largest / 127.0f;
-    tile.corrections[g * tile.rows + r] = -bias * sum;
+    tile.corrections[g * tile.rows + r] = -factor * sum;
   }
 }
 
@@ -122,10 +128,9 @@ void swiglu(const float* gate, const float* up, const float* residual, int count
 const Kernels kScalarKernels = {
     8,
     8,
-    integer_panel<Format::int4>,
-    integer_panel<Format::int8>,
-    {float_panel<Format::int4>, float_panel<Format::int8>, float_panel<Format::fp8>, float_panel<Format::fp16>,
-     float_panel<Format::bf16>, float_panel<Format::fp32>},
+    {integer_panel<Format::int4>, integer_panel<Format::uint4>, integer_panel<Format::int8>},
+    {float_panel<Format::int4>, float_panel<Format::uint4>, float_panel<Format::int8>, float_panel<Format::fp8>,
+     float_panel<Format::fp16>, float_panel<Format::bf16>, float_panel<Format::fp32>},
     normalise,
     quantise,
     store,

@@ -19,8 +19,8 @@ constexpr int64_t kTasksPerThread = 4;
 bool uses_integers(const Weights& weights, bool precise) { return weights.integer() && !precise; }
 
 PanelKernel kernel_of(const Kernels& table, const Weights& weights, bool precise) {
-  if (uses_integers(weights, precise)) return weights.format == Format::int4 ? table.int4 : table.int8;
-  return table.floating[static_cast<int>(weights.format)];
+  const int format = static_cast<int>(weights.format);
+  return uses_integers(weights, precise) ? table.integer[format] : table.floating[format];
 }
 
 int64_t rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -50,7 +50,7 @@ Activations::Activations(const Weights& weights, int64_t count, bool precise, In
       padded_k_(weights.padded_k()),
       group_(weights.group),
       groups_(weights.groups()),
-      bias_(weights.bias()),
+      factor_(weights.correction_factor()),
       integer_(uses_integers(weights, precise)) {
   const int64_t most = integer_ ? table_.integer_rows : table_.float_rows;
   tiles_ = (count + most - 1) / most;
@@ -93,7 +93,7 @@ void Activations::fill(int64_t index, const float* x, const int32_t* rows, const
     else
       std::memcpy(row, source, sizeof(float) * static_cast<size_t>(k_));
     if (integer_) {
-      table_.quantise(row, padded_k_, group_, bias_, part, r);
+      table_.quantise(row, padded_k_, group_, factor_, part, r);
     } else {
       for (int64_t i = 0; i < padded_k_; ++i) part.values[i * part.rows + r] = row[i];
     }

@@ -50,7 +50,7 @@ class Activations {
  private:
   const Kernels& table_;
   int64_t count_, tiles_, k_, padded_k_, group_, groups_;
-  int bias_;
+  int factor_;
   bool integer_;
   Scratch<char> memory_;
   int8_t* codes_;

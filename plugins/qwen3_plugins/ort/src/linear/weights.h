@@ -14,12 +14,22 @@ constexpr int kPanel = 16;         // rows of the matrix in a panel
 constexpr int kFloatStep = 8;      // inputs that floating-point kernels take at a time
 constexpr int kChannelGroup = 64;  // activations that share a scale where the weights have one scale a row
 
-enum class Format { int4, int8, fp8, fp16, bf16, fp32 };
+enum class Format { int4, uint4, int8, fp8, fp16, bf16, fp32 };
+constexpr int kIntegerFormats = 3;  // the first of them
+constexpr int kFormats = 7;
+
+// What is added to a code where it is stored, so that it is not negative; uint4 has a zero point for each group
+// instead.
+constexpr int stored_offset(Format format) { return format == Format::int4 ? 8 : format == Format::int8 ? 128 : 0; }
+
+// Of 16 rows and a group of inputs: 16 float16 scales, and for uint4 16 zero points of four bits behind them.
+constexpr int group_bytes(Format format) { return format == Format::uint4 ? 2 * kPanel + kPanel / 2 : 2 * kPanel; }
 
 // How scales are laid out.
 enum class Scaling {
   none,
-  group_column,  // float16 [panels, groups, 16]: each row of the matrix has one for every group of inputs
+  group_column,  // each row of the matrix has one for every group of inputs: float16 [panels, groups, 16];
+                 // of uint4 uint8 [panels, groups, 40], with the zero points
   group_panel,   // float32 [panels, groups]: 16 rows share one
   column,        // float32 [panels, 16]: one for each row of the matrix
 };
@@ -37,10 +47,16 @@ struct Weights {
   int64_t panels() const { return gate_up ? 2 * ((n / 2 + kPanel - 1) / kPanel) : (n + kPanel - 1) / kPanel; }
   int64_t groups() const { return (k + group - 1) / group; }
   int64_t padded_k() const { return groups() * group; }
-  bool integer() const { return format == Format::int4 || format == Format::int8; }
+  // Whether groups of inputs have scales; those of uint4 always have.
+  template <Format of>
+  bool in_groups() const {
+    return of == Format::uint4 || scaling == Scaling::group_column || scaling == Scaling::group_panel;
+  }
+  bool integer() const { return static_cast<int>(format) < kIntegerFormats; }
   int bits() const {
     switch (format) {
-      case Format::int4: return 4;
+      case Format::int4:
+      case Format::uint4: return 4;
       case Format::int8:
       case Format::fp8: return 8;
       case Format::fp16:
@@ -49,32 +65,32 @@ struct Weights {
     }
     return 32;
   }
-  // Codes are stored with this added, so that they are not negative.
-  int bias() const { return format == Format::int4 ? 8 : format == Format::int8 ? 128 : 0; }
+  // By this a kernel multiplies the sum of a group's activations and takes it off the products with stored codes; for
+  // uint4 it multiplies by the zero points besides.
+  int correction_factor() const { return format == Format::uint4 ? 1 : stored_offset(format); }
   int64_t panel_bytes() const { return padded_k() * kPanel * bits() / 8; }
   int64_t code_bytes() const { return panels() * panel_bytes(); }
-  int64_t scale_count() const {
+  int64_t scale_bytes() const {
     switch (scaling) {
       case Scaling::none: return 0;
-      case Scaling::group_column: return panels() * groups() * kPanel;
-      case Scaling::group_panel: return panels() * groups();
+      case Scaling::group_column: return panels() * groups() * group_bytes(format);
+      case Scaling::group_panel: return panels() * groups() * 4;
       case Scaling::column: break;
     }
-    return panels() * kPanel;
+    return panels() * kPanel * 4;
   }
 
   // The i-th of matrices of this layout that lie one after the other.
   Weights at(int64_t i) const {
     Weights other = *this;
     other.codes += i * code_bytes();
-    const int64_t width = scaling == Scaling::group_column ? 2 : 4;
-    other.scales = static_cast<const uint8_t*>(scales) + i * scale_count() * width;
+    other.scales = static_cast<const uint8_t*>(scales) + i * scale_bytes();
     return other;
   }
 
   const uint8_t* panel_codes(int64_t panel) const { return codes + panel * panel_bytes(); }
-  const uint16_t* group_scales(int64_t panel) const {
-    return static_cast<const uint16_t*>(scales) + panel * groups() * kPanel;
+  const uint8_t* group_scales(int64_t panel, int64_t group = 0) const {
+    return static_cast<const uint8_t*>(scales) + (panel * groups() + group) * group_bytes(format);
   }
   const float* panel_scales(int64_t panel) const { return static_cast<const float*>(scales) + panel * groups(); }
   const float* column_scales(int64_t panel) const { return static_cast<const float*>(scales) + panel * kPanel; }
