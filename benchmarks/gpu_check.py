@@ -28,7 +28,7 @@ from qwen3_compile.spec import find_spec, load_spec
 from qwen3_runtime.backends import open_backend
 from qwen3_runtime.backends.tensorrt import open_tensorrt
 from qwen3_runtime.directory import read_engine_directory
-from qwen3_runtime.errors import RuntimeFault
+from qwen3_runtime.errors import EngineError
 from qwen3_runtime.step import Step
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def main() -> None:
                 print(f"the CPU's half of {len(CHECKS)} checks ran")
                 return
             found = results(path, on_cpu=False, graphs=not options.no_graphs)
-        except (CompileError, RuntimeFault) as error:
+        except (CompileError, EngineError) as error:
             sys.exit(f"error: {error}")
     if not compare(found, expected, limit):
         sys.exit(1)

@@ -7,7 +7,7 @@ import argparse
 import json
 import sys
 
-from qwen3_runtime import Engine, Request, RuntimeFault
+from qwen3_runtime import Engine, EngineError, Request
 
 
 def main() -> None:
@@ -27,5 +27,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except RuntimeFault as error:  # whatever the runtime refuses, in one line
+    except EngineError as error:  # whatever the runtime refuses, in one line
         sys.exit(f"error: {error}")

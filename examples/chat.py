@@ -6,7 +6,7 @@ python examples/chat.py build/tiny-dense
 import argparse
 import sys
 
-from qwen3_runtime import Engine, RuntimeFault
+from qwen3_runtime import Engine, EngineError
 
 
 def main() -> None:
@@ -27,5 +27,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except RuntimeFault as error:  # whatever the runtime refuses, in one line
+    except EngineError as error:  # whatever the runtime refuses, in one line
         sys.exit(f"error: {error}")

@@ -7,7 +7,7 @@ python examples/embed.py build/qwen3-embedding-0.6b "a query" "one text" "anothe
 import argparse
 import sys
 
-from qwen3_runtime import Engine, RuntimeFault
+from qwen3_runtime import Engine, EngineError
 
 # Qwen3-Embedding is trained with an instruction before queries, and none before documents.
 INSTRUCTION = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
@@ -30,5 +30,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except RuntimeFault as error:  # whatever the runtime refuses, in one line
+    except EngineError as error:  # whatever the runtime refuses, in one line
         sys.exit(f"error: {error}")

@@ -6,7 +6,7 @@ python examples/stream.py build/tiny-dense "What is 37+45?"
 import argparse
 import sys
 
-from qwen3_runtime import Engine, Finished, RuntimeFault
+from qwen3_runtime import Engine, EngineError, Finished
 
 
 def main() -> None:
@@ -34,5 +34,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except RuntimeFault as error:  # whatever the runtime refuses, in one line
+    except EngineError as error:  # whatever the runtime refuses, in one line
         sys.exit(f"error: {error}")

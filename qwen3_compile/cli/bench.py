@@ -40,7 +40,8 @@ def command(
         if prompt + decode > limits.max_context:
             raise RequestError(
                 f"--prompt {prompt} and --decode {decode} make {prompt + decode} tokens, "
-                f"the engine's context is {limits.max_context}: ask for fewer"
+                f"the engine's context is {limits.max_context}: ask for fewer",
+                field="prompt",
             )
         found = measure(
             opened.backend,

@@ -75,7 +75,8 @@ def _no_compiler(argument: str, error: ModuleNotFoundError) -> Exception:
         return error
     return RequestError(
         f"{argument}: no such engine; to build it from a model, {name} is needed, which is not installed: "
-        f"{install_command(*extras_with(name))}"
+        f"{install_command(*extras_with(name))}",
+        field="engine",
     )
 
 

@@ -37,7 +37,8 @@ def command(
     with Engine.open(engine_for(engine, threads=threads), strict=strict, threads=threads) as opened:
         if opened.manifest.io.task != "chat":
             raise RequestError(
-                f"{engine} holds a model for {opened.manifest.io.task}, not for chat: use `qwen3-compile run`"
+                f"{engine} holds a model for {opened.manifest.io.task}, not for chat: use `qwen3-compile run`",
+                field="engine",
             )
         require_tokenizer(opened)
         if sys.stdin.isatty():

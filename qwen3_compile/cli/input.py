@@ -57,4 +57,5 @@ def _text(data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise RequestError(f"standard input: expected UTF-8, found byte 0x{data[error.start]:02x}") from error
+        problem = f"standard input: expected UTF-8, found byte 0x{data[error.start]:02x}"
+        raise RequestError(problem, field="prompt") from error

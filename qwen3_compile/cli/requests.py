@@ -104,7 +104,8 @@ def require_tokenizer(engine: Engine) -> None:
     if engine.tokenizer is None:
         raise RequestError(
             f"{engine.manifest.name} was built without a tokenizer and takes token ids only, through the Python API; "
-            "name a tokenizer in model.tokenizer of its spec and build it again"
+            "name a tokenizer in model.tokenizer of its spec and build it again",
+            field="engine",
         )
 
 

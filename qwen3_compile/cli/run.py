@@ -59,11 +59,12 @@ def command(
         require_tokenizer(opened)
         task, arguments = opened.manifest.io.task, bind(generation)
         if task != "chat" and (system or messages):
-            raise RequestError(f"--system and --messages are for chat: {engine} is for {task}")
+            problem = f"--system and --messages are for chat: {engine} is for {task}"
+            raise RequestError(problem, field="messages" if messages else "system")
         if task != "reranker" and documents:
-            raise RequestError(f"--document is for rerankers: {engine} is for {task}")
+            raise RequestError(f"--document is for rerankers: {engine} is for {task}", field="documents")
         if task in ("chat", "completion") and not prompt.strip():
-            raise RequestError("the prompt is empty")
+            raise RequestError("the prompt is empty", field="prompt")
         if task == "embedding":
             print_json({"embedding": [float(x) for x in opened.embed([prompt])[0]]})
         elif task == "reranker":
@@ -91,9 +92,11 @@ def conversation(prompt: str, system: str | None, messages: bool) -> list[dict[s
     try:
         listed = json.loads(prompt)
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"--messages expects a JSON list of messages, found invalid JSON: {error}") from error
+        problem = f"--messages expects a JSON list of messages, found invalid JSON: {error}"
+        raise RequestError(problem, field="messages") from error
     if not isinstance(listed, list):
-        raise RequestError(f"--messages expects a JSON list of messages, found {type(listed).__name__}")
+        problem = f"--messages expects a JSON list of messages, found {type(listed).__name__}"
+        raise RequestError(problem, field="messages")
     return head + listed
 
 

@@ -196,7 +196,7 @@ def measured_accuracy(
     `notes` are paragraphs for the page.
 
     Raises:
-        RuntimeFault: the engine cannot be run here.
+        EngineError: the engine cannot be run here.
     """
     from qwen3_compile.validate.continuations import greedy_tokens
     from qwen3_compile.validate.facts import facts

@@ -22,7 +22,7 @@ from qwen3_compile.errors import CheckpointError
 from qwen3_compile.pipeline.text_checks import Opened, check, reranker_notes, with_turn_end
 from qwen3_compile.spec.source import SyntheticSource, parse_source
 from qwen3_runtime.admission import Model
-from qwen3_runtime.errors import EngineError, RequestError
+from qwen3_runtime.errors import EngineError
 from qwen3_runtime.manifest import FileEntry, parse_manifest
 from qwen3_runtime.text import ChatTemplate, Tokenizer
 
@@ -87,7 +87,7 @@ def checked_text(spec: Spec, assets: Mapping[str, Path], *, capabilities: Sequen
             rewritten = _complete(assets, staged)
             tokens = read_tokens({path.name: path for path in origin}, spec.model.architecture.vocab_size)
             tokens, notes = _checked(spec, assets, staged, tokens, capabilities)
-        except (CheckpointError, EngineError, RequestError) as error:
+        except (CheckpointError, EngineError) as error:
             raise CheckpointError(_located(str(error), origin)) from error
     return TextAssets(
         {name: path for name, path in assets.items() if rewritten is None or name != _TOKENIZER},

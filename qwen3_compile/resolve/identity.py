@@ -14,7 +14,7 @@ from qwen3_compile.checkpoint.directory import CONFIG, MODEL_ASSETS, TOKENIZER_A
 from qwen3_compile.checkpoint.json_file import read_json_object
 from qwen3_compile.errors import CheckpointError
 from qwen3_compile.spec.source import FolderSource, HubSource
-from qwen3_runtime.errors import RuntimeFault
+from qwen3_runtime.errors import EngineError
 from qwen3_runtime.text.template import ChatTemplate
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _template(folder: Path) -> ChatTemplate | None:
         return None
     try:
         return ChatTemplate.open(folder)
-    except RuntimeFault as error:
+    except EngineError as error:
         raise CheckpointError(str(error)) from error
 
 
@@ -150,7 +150,7 @@ def _thinking(template: ChatTemplate) -> Thinking:
     """Ask the template itself: a hybrid model's turn begins otherwise with thinking than without."""
     try:
         turns = [template.render(_QUESTION, enable_thinking=switch) for switch in (True, False)]
-    except RuntimeFault as error:
+    except EngineError as error:
         raise CheckpointError(str(error)) from error
     if turns[0] != turns[1]:
         return "hybrid"

@@ -2,7 +2,18 @@
 
 from qwen3_runtime.completion import Completion, Event, Finished, TextDelta, Timings, Usage
 from qwen3_runtime.engine import Engine
-from qwen3_runtime.errors import EngineError, RequestError, RuntimeFault, UnknownOptionError
+from qwen3_runtime.errors import (
+    DamagedEngineError,
+    EngineClosedError,
+    EngineError,
+    OverloadedError,
+    PromptTooLongError,
+    RequestError,
+    StepFailedError,
+    UnknownOptionError,
+    UnsupportedEngineError,
+    UntrustedEngineError,
+)
 from qwen3_runtime.handle import Handle
 from qwen3_runtime.request import Request
 from qwen3_runtime.sampling import Sampling
@@ -11,18 +22,24 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Completion",
+    "DamagedEngineError",
     "Engine",
+    "EngineClosedError",
     "EngineError",
     "Event",
     "Finished",
     "Handle",
+    "OverloadedError",
+    "PromptTooLongError",
     "Request",
     "RequestError",
-    "RuntimeFault",
     "Sampling",
+    "StepFailedError",
     "TextDelta",
     "Timings",
     "UnknownOptionError",
+    "UnsupportedEngineError",
+    "UntrustedEngineError",
     "Usage",
     "__version__",
 ]

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from qwen3_runtime.budget import STOP_SENTENCE, fit_budget
-from qwen3_runtime.errors import EngineError, RequestError
+from qwen3_runtime.errors import DamagedEngineError, RequestError
 from qwen3_runtime.generation import Plan
 from qwen3_runtime.sampling import NON_THINKING, THINKING, Sampling
 from qwen3_runtime.scheduler import check_prompt
@@ -47,7 +47,7 @@ class Model:
         """The sampling of the thinking and of the non-thinking mode.
 
         Raises:
-            EngineError: the manifest's values are unknown or out of range.
+            DamagedEngineError: the manifest's values are unknown or out of range.
         """
         if self.manifest.chat is None:
             return Sampling(), Sampling()
@@ -65,13 +65,13 @@ def make_plan(request: Request, model: Model) -> Plan:
         RequestError: what cannot be served, with the numbers.
     """
     if (request.messages is None) == (request.prompt is None):
-        raise RequestError("a request needs either messages or prompt, and not both")
+        raise RequestError("a request needs either messages or prompt, and not both", field="messages")
     _check_fields(request, model)
     budget = _wanted_budget(request, model)
     thinking = _wants_thinking(request, model, budget)
     prompt, start = _render(request, model, thinking=thinking)
-    check_ids(prompt, model.manifest.io.vocab_size)
-    check_prompt(len(prompt), model.max_context, output=1)
+    check_ids(prompt, model.manifest.io.vocab_size, request.source)
+    check_prompt(len(prompt), model.max_context, output=1, field=request.source)
     left = model.max_context - len(prompt)
     max_tokens = request.max_tokens
     if max_tokens is None:
@@ -111,11 +111,11 @@ def _declared_sampling(declared: Any, fallback: Sampling) -> Sampling:  # noqa: 
         return fallback
     for name in declared:
         if name not in Sampling.__dataclass_fields__:
-            raise EngineError(f"manifest.json: chat: sampling: unknown field {name!r}; rebuild the engine")
+            raise DamagedEngineError(f"manifest.json: chat: sampling: unknown field {name!r}; rebuild the engine")
     try:
         return Sampling(**declared)
     except RequestError as error:
-        raise EngineError(f"manifest.json: chat: sampling: {error}; rebuild the engine") from None
+        raise DamagedEngineError(f"manifest.json: chat: sampling: {error}; rebuild the engine") from None
 
 
 def _wanted_budget(request: Request, model: Model) -> int | None:
@@ -132,11 +132,13 @@ def _wants_thinking(request: Request, model: Model, budget: int | None) -> bool:
         named = request.thinking_budget not in ("default", None, 0)
         if request.thinking or named:
             asked = "thinking=True" if request.thinking else f"thinking_budget={request.thinking_budget}"
-            raise RequestError(f"this model never thinks: leave {asked} out")
+            field = asked.partition("=")[0]
+            raise RequestError(f"this model never thinks: leave {asked} out", field=field)
         return False
     if mode == "always":
         if request.thinking is False:
-            raise RequestError("this model always thinks: pass thinking_budget=0 to have it answer at once")
+            problem = "this model always thinks: pass thinking_budget=0 to have it answer at once"
+            raise RequestError(problem, field="thinking")
         return True
     return request.thinking is not False and not (budget == 0 and request.messages is not None)
 
@@ -147,27 +149,28 @@ def _render(request: Request, model: Model, *, thinking: bool) -> tuple[list[int
     if request.conversation is not None:
         if tokenizer is None or model.template is None:
             missing = "tokenizer" if tokenizer is None else "chat template"
-            raise RequestError(f"this engine has no {missing}, so it cannot chat; use a raw prompt")
+            problem = f"this engine has no {missing}, so it cannot chat; use a raw prompt"
+            raise RequestError(problem, field="messages")
         hybrid = model.manifest.chat is not None and model.manifest.chat.thinking == "hybrid"
         text = model.template.render(
             request.conversation,
             tools=request.tools,
             enable_thinking=thinking if hybrid else None,
         )
-        ids = tokenizer.encode(text)
+        ids = tokenizer.encode(text, field="messages")
     elif isinstance(request.prompt, str):
         if tokenizer is None:
-            raise RequestError("this engine has no tokenizer: give the prompt as token ids")
+            raise RequestError("this engine has no tokenizer: give the prompt as token ids", field="prompt")
         text = request.prompt
-        ids = tokenizer.encode(text)
+        ids = tokenizer.encode(text, field="prompt")
     else:
         ids = list(request.prompt or ())
-        check_ids(ids, model.manifest.io.vocab_size)  # before anything decodes them
+        check_ids(ids, model.manifest.io.vocab_size, "prompt")  # before anything decodes them
         text = tokenizer.decode(ids) if thinking and tokenizer is not None else ""
     return ids, thinking_start(text) if thinking and tokenizer is not None else ThinkingStart.OFF
 
 
-def check_ids(ids: Sequence[int], vocab_size: int) -> None:
+def check_ids(ids: Sequence[int], vocab_size: int, field: str) -> None:
     """Refuse token ids that the model has no embedding for; some checkpoints have fewer rows than their tokenizer ids.
 
     Raises:
@@ -175,14 +178,14 @@ def check_ids(ids: Sequence[int], vocab_size: int) -> None:
     """
     for index, token in enumerate(ids):
         if not 0 <= token < vocab_size:
-            raise RequestError(f"prompt[{index}]: token id {token} is not below the vocabulary's {vocab_size}")
+            raise RequestError.at(f"{field}[{index}]", f"token id {token} is not below the vocabulary's {vocab_size}")
 
 
 def _check_fields(request: Request, model: Model) -> None:
     if request.tools is not None and request.messages is None:
-        raise RequestError("tools: only a chat template can show them; give messages instead of a raw prompt")
+        raise RequestError.at("tools", "only a chat template can show them; give messages instead of a raw prompt")
     if model.tokenizer is None:
         named = request.thinking_budget not in ("default", None)
         for field, given in (("stop", request.stop), ("thinking_budget", named)):
             if given:
-                raise RequestError(f"{field}: this engine has no tokenizer, so it sees no text to act on")
+                raise RequestError.at(field, "this engine has no tokenizer, so it sees no text to act on")

@@ -41,7 +41,7 @@ def integer(name: str, value: object, low: int, high: int | None = None, *, expe
         number = None
     if number is None or number < low or (high is not None and number > high):
         between = f"from {low}" if high is None else f"from {low} to {high}"
-        raise RequestError(f"{name}: expected {expected or f'an integer {between}'}, found {shown(value)}")
+        raise RequestError.at(name, f"expected {expected or f'an integer {between}'}, found {shown(value)}")
     return number
 
 
@@ -69,7 +69,7 @@ def number(
             found = math.inf if value > 0 else -math.inf
     if not ((low < found if above_low else low <= found) and found <= high):
         interval = f"above {low} and at most {high}" if above_low else f"from {low} to {high}"
-        raise RequestError(f"{name}: expected {expected or f'a number {interval}'}, found {shown(value)}")
+        raise RequestError.at(name, f"expected {expected or f'a number {interval}'}, found {shown(value)}")
     return found
 
 
@@ -80,7 +80,7 @@ def switch(name: str, value: object, *, expected: str = "True or False") -> bool
         RequestError: it is no truth value.
     """
     if not isinstance(value, bool | np.bool_):
-        raise RequestError(f"{name}: expected {expected}, found {shown(value)}")
+        raise RequestError.at(name, f"expected {expected}, found {shown(value)}")
     return bool(value)
 
 
@@ -91,7 +91,7 @@ def text(name: str, value: object) -> str:
         RequestError: it is none.
     """
     if not isinstance(value, str):
-        raise RequestError(f"{name}: expected text, found {kind(value)}")
+        raise RequestError.at(name, f"expected text, found {kind(value)}")
     return str.__str__(value)
 
 
@@ -113,11 +113,11 @@ def items(name: str, value: object, expected: str) -> list[Any]:
         RequestError: it is something else.
     """
     if isinstance(value, _NO_LIST) or not isinstance(value, Iterable):
-        raise RequestError(f"{name}: expected {expected}, found {kind(value)}")
+        raise RequestError.at(name, f"expected {expected}, found {kind(value)}")
     try:
         return list(value)
     except TypeError:  # an array without dimensions
-        raise RequestError(f"{name}: expected {expected}, found {kind(value)}") from None
+        raise RequestError.at(name, f"expected {expected}, found {kind(value)}") from None
 
 
 def refuse_unknown(given: Iterable[object], known: Iterable[str]) -> None:
@@ -134,7 +134,7 @@ def refuse_unknown(given: Iterable[object], known: Iterable[str]) -> None:
 
         near = get_close_matches(name, known, n=1, cutoff=0.5) if isinstance(name, str) else []
         advice = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
-        raise UnknownOptionError(f"unknown option {shown(name)}; {advice}")
+        raise UnknownOptionError(f"unknown option {shown(name)}; {advice}", field=str(name))
 
 
 def names_unknown_options(cls: type[Class]) -> type[Class]:

@@ -113,5 +113,6 @@ def fit_budget(budget: int | None, *, requested: bool, room: int, stop_sentence:
         f"thinking_budget {budget} + {stop_sentence} tokens of stop sentence + {reserve} reserved for the answer "
         f"= {budget + stop_sentence + reserve}, but only {room} tokens may follow the prompt; "
         f"lower the budget{f' to {most}' if most >= 0 else ' (none fits)'}, raise max_tokens, shorten the prompt or "
-        "switch thinking off"
+        "switch thinking off",
+        field="thinking_budget",
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from qwen3_runtime.arguments import shown
-from qwen3_runtime.errors import EngineError
+from qwen3_runtime.errors import DamagedEngineError, RequestError
 from qwen3_runtime.manifest import MAX_MANIFEST_BYTES, TENSORRT, FileEntry, Manifest, parse_manifest
 from qwen3_runtime.signatures import MAX_SIGNATURE_BYTES, SIGNATURES, Signature, check_signed, parse_signatures
 
@@ -49,13 +49,16 @@ def read_engine_directory(
             before anything is parsed. A plan, which is executable, is then hashed with `fast` too.
 
     Raises:
-        EngineError: naming the first file that does not match.
+        DamagedEngineError: naming the first file that does not match.
+        UntrustedEngineError: no trusted key signed the manifest.
+        UnsupportedEngineError: another version made it, or `cryptography` is missing and keys are given.
+        RequestError: `verify` or `trusted_keys` is wrong.
     """
     if verify is not None and not (isinstance(verify, str) and verify in ("fast", "full")):
-        raise EngineError(f"verify: expected 'fast' or 'full', found {shown(verify)}")
+        raise RequestError.at("verify", f"expected 'fast' or 'full', found {shown(verify)}")
     root = Path(path)
     if not root.is_dir():
-        raise EngineError(f"{root}: no such engine directory")
+        raise DamagedEngineError(f"{root}: no such engine directory")
     signed = _is_asked_for(trusted_keys)
     manifest_path = root / "manifest.json"
     raw = _small_file(manifest_path, MAX_MANIFEST_BYTES, "a manifest", strict=strict)
@@ -64,7 +67,9 @@ def read_engine_directory(
     manifest = parse_manifest(raw, str(manifest_path))
     for name in ("model.onnx", WEIGHTS, *((PLAN,) if manifest.target.backend in TENSORRT else ())):
         if name not in manifest.files:
-            raise EngineError(f"{manifest_path}: files does not list {name}; the engine is incomplete, build it again")
+            raise DamagedEngineError(
+                f"{manifest_path}: files does not list {name}; the engine is incomplete, build it again"
+            )
     if strict:
         _refuse_strangers(root, manifest)
     trusted = () if verify == "full" or (verify is None and signed) else (WEIGHTS,) if signed else _HEAVY
@@ -77,7 +82,7 @@ def read_signatures(root: Path, *, strict: bool = True) -> tuple[Signature, ...]
     """The signatures of an engine's manifest, not verified; none where there is no `manifest.sig`.
 
     Raises:
-        EngineError: the file is damaged, or (`strict`) a link.
+        DamagedEngineError: the file is damaged, or (`strict`) a link.
     """
     path = root / SIGNATURES
     if not os.path.lexists(path):
@@ -88,23 +93,23 @@ def read_signatures(root: Path, *, strict: bool = True) -> tuple[Signature, ...]
 def _is_asked_for(trusted_keys: object) -> bool:
     """Whether keys are given. An empty list is nobody's wish for no check: it is refused."""
     if isinstance(trusted_keys, str | bytes | os.PathLike):
-        raise EngineError("trusted_keys: expected a list of paths, found one path; put it in a list")
+        raise RequestError.at("trusted_keys", "expected a list of paths, found one path; put it in a list")
     if trusted_keys == [] or trusted_keys is None:
-        raise EngineError("trusted_keys: expected at least one file with a public key, found none")
+        raise RequestError.at("trusted_keys", "expected at least one file with a public key, found none")
     return trusted_keys != ()
 
 
 def _small_file(path: Path, most: int, what: str, *, strict: bool) -> bytes:
     status = _regular_file(path, strict=strict)
     if status.st_size > most:
-        raise EngineError(f"{path}: {status.st_size} bytes, more than the {most} {what} may have")
+        raise DamagedEngineError(f"{path}: {status.st_size} bytes, more than the {most} {what} may have")
     return b"".join(_chunks(path, strict=strict))
 
 
 def _refuse_strangers(root: Path, manifest: Manifest) -> None:
     for entry in sorted(os.listdir(root)):  # noqa: PTH208 - names only, the files are not touched yet
         if entry not in ("manifest.json", SIGNATURES) and entry not in manifest.files:
-            raise EngineError(
+            raise DamagedEngineError(
                 f"{root}: {entry!r} is not listed in manifest.json; move it out of the engine directory, or open the "
                 "engine with strict=False (--no-strict)"
             )
@@ -113,13 +118,15 @@ def _refuse_strangers(root: Path, manifest: Manifest) -> None:
 def _check_file(path: Path, entry: FileEntry, *, hashed: bool, strict: bool) -> None:
     status = _regular_file(path, strict=strict)
     if status.st_size != entry.size:
-        raise EngineError(f"{path}: {status.st_size} bytes, the manifest says {entry.size}; copy or build it again")
+        raise DamagedEngineError(
+            f"{path}: {status.st_size} bytes, the manifest says {entry.size}; copy or build it again"
+        )
     if hashed:
         digest = hashlib.sha256()
         for chunk in _chunks(path, strict=strict):
             digest.update(chunk)
         if digest.hexdigest() != entry.sha256:
-            raise EngineError(
+            raise DamagedEngineError(
                 f"{path}: SHA-256 is {digest.hexdigest()[:12]}…, the manifest says {entry.sha256[:12]}…; "
                 "the file was changed or damaged, copy or build it again"
             )
@@ -129,16 +136,16 @@ def _regular_file(path: Path, *, strict: bool) -> os.stat_result:
     try:
         status = path.lstat() if strict else path.stat()
     except OSError as error:
-        raise EngineError(f"{path}: missing from the engine directory ({error.strerror})") from None
+        raise DamagedEngineError(f"{path}: missing from the engine directory ({error.strerror})") from None
     if stat.S_ISLNK(status.st_mode):
-        raise EngineError(
+        raise DamagedEngineError(
             f"{path}: a symbolic link; an engine holds only regular files, copy the target here, or open the engine "
             "with strict=False (--no-strict)"
         )
     if not stat.S_ISREG(status.st_mode):
-        raise EngineError(f"{path}: not a regular file")
+        raise DamagedEngineError(f"{path}: not a regular file")
     if strict and status.st_nlink > 1:
-        raise EngineError(
+        raise DamagedEngineError(
             f"{path}: a hard link ({status.st_nlink} names); an engine's files must be its own, copy it, or open the "
             "engine with strict=False (--no-strict)"
         )
@@ -150,7 +157,7 @@ def _chunks(path: Path, *, strict: bool) -> Iterator[bytes]:
     try:
         descriptor = os.open(path, os.O_RDONLY | (getattr(os, "O_NOFOLLOW", 0) if strict else 0))
     except OSError as error:
-        raise EngineError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DamagedEngineError(f"{path}: cannot be read ({error.strerror})") from None
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         while chunk := file.read(1 << 20):
             yield chunk

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
-from qwen3_runtime.errors import EngineError, RuntimeFault
+from qwen3_runtime.errors import EngineClosedError, EngineError, OverloadedError, StepFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,33 +23,45 @@ class Driver:
 
     One thread drives at a time, and each step carries the sequences of all threads, so concurrent callers are
     batched. A sequence that nobody waits for advances only while another is being waited for.
+
+    Args:
+        scheduler: runs the steps; nobody else may use it.
+        max_in_flight: sequences, running and waiting, at which no more are taken; None for no limit.
     """
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, *, max_in_flight: int | None = None) -> None:
         self._scheduler = scheduler  # belongs to the thread that set `_driving`
         self._changed = threading.Condition()  # guards what follows
+        self._max_in_flight = max_in_flight
+        self._scheduled = 0  # sequences that the scheduler had when nobody drove it last
         self._arrivals: deque[Sequence] = deque()
         self._driving = False
         self._closed = False
         self._process = os.getpid()
 
     def queue(self, *sequences: Sequence) -> None:
-        """Hand sequences to the scheduler; they join at its next step.
+        """Hand sequences to the scheduler; they join at its next step. All of them are taken, or none.
 
         Raises:
-            EngineError: the engine was closed, or belongs to another process.
+            OverloadedError: `max_in_flight` was reached before.
+            EngineClosedError: the engine was closed, or belongs to another process.
         """
         self._check_process()
         with self._changed:
             if self._closed:
-                raise EngineError("the engine is closed: open it again")
+                raise EngineClosedError("the engine is closed: open it again")
+            in_flight = self._scheduled + len(self._arrivals)
+            if self._max_in_flight is not None and in_flight >= self._max_in_flight:
+                raise OverloadedError(
+                    f"{in_flight} requests are running or waiting, which is the limit; try again later"
+                )
             self._arrivals.extend(sequences)
 
     def wait(self, poll: Callable[[], Result | None]) -> Result:
         """Drive steps, or watch another thread drive them, until `poll` finds something.
 
         Raises:
-            EngineError: the engine was closed, or belongs to another process.
+            EngineClosedError: the engine was closed, or belongs to another process.
         """
         self._check_process()
         while True:
@@ -61,8 +73,8 @@ class Driver:
                     found = poll()
                 if found is not None:
                     return found
-                if not (self._arrivals or self._scheduler.busy):
-                    raise EngineError("nothing is left to run for this request: the engine was closed before it")
+                if not (self._arrivals or self._scheduler.in_flight):
+                    raise EngineClosedError("nothing is left to run for this request: the engine was closed before it")
                 self._driving = True
             self._drive()
 
@@ -84,7 +96,7 @@ class Driver:
     def _check_process(self) -> None:
         # A fork has none of the provider's threads, and the lock as it was: held for ever, if a step was running.
         if os.getpid() != self._process:
-            raise EngineError(
+            raise EngineClosedError(
                 f"the engine was opened in process {self._process}, and process {os.getpid()} is a fork of it; "
                 "open the engine after forking, or start processes with the method 'spawn'"
             )
@@ -95,13 +107,14 @@ class Driver:
                 self._admit_arrivals()
             self._scheduler.step()
         except Exception as error:  # noqa: BLE001 - it reaches every caller that waits for one of the sequences
-            self._scheduler.fail_all(error if isinstance(error, RuntimeFault) else _broken(error))
+            self._scheduler.fail_all(error if isinstance(error, EngineError) else _broken(error))
         except BaseException:
             # Ctrl-C may fall between a sequence's output and its next token: nothing of this step can be trusted.
-            self._scheduler.fail_all(EngineError("interrupted while a step was running; send the request again"))
+            self._scheduler.fail_all(StepFailedError("interrupted while a step was running; send the request again"))
             raise
         finally:
             with self._changed:
+                self._scheduled = self._scheduler.in_flight
                 self._driving = False
                 self._changed.notify_all()
 
@@ -112,9 +125,10 @@ class Driver:
     def _admit_arrivals(self) -> None:
         while self._arrivals:
             self._scheduler.add(self._arrivals.popleft())
+        self._scheduled = self._scheduler.in_flight
 
 
-def _broken(error: Exception) -> EngineError:
-    broken = EngineError(f"a step failed: {type(error).__name__}: {error}")
+def _broken(error: Exception) -> StepFailedError:
+    broken = StepFailedError(f"a step failed: {type(error).__name__}: {error}")
     broken.__cause__ = error
     return broken

@@ -15,7 +15,7 @@ from qwen3_runtime.backends import open_backend
 from qwen3_runtime.budget import ThinkingBudget
 from qwen3_runtime.directory import Verify, read_engine_directory
 from qwen3_runtime.driver import Driver
-from qwen3_runtime.errors import RequestError
+from qwen3_runtime.errors import DamagedEngineError, RequestError
 from qwen3_runtime.generation import Generation, TokensOnly
 from qwen3_runtime.handle import Handle
 from qwen3_runtime.last_row import LastRow
@@ -23,7 +23,6 @@ from qwen3_runtime.opening import (
     checked_directory,
     checked_keys,
     checked_limits,
-    checked_switch,
     checked_threads,
     open_model,
 )
@@ -69,6 +68,7 @@ class Engine:
         backend: Backend,
         *,
         max_sequences: int,
+        max_waiting: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.manifest: Manifest = model.manifest
@@ -83,7 +83,9 @@ class Engine:
         )
         # A paged cache may hold less than one sequence of the longest context.
         self._model = dataclasses.replace(model, max_context=self._scheduler.max_context)
-        self._driver = Driver(self._scheduler)
+        self._driver = Driver(
+            self._scheduler, max_in_flight=None if max_waiting is None else max_sequences + max_waiting
+        )
         self._max_sequences = max_sequences
         self._closed = False
 
@@ -95,6 +97,7 @@ class Engine:
         threads: int | None = None,
         max_sequences: int = 1,
         max_context: int | None = None,
+        max_waiting: int | None = None,
         verify: Verify | None = None,
         strict: bool = True,
         trusted_keys: Sequence[KeyFile] = (),
@@ -109,6 +112,8 @@ class Engine:
             max_sequences: sequences in a step, at most the engine's `max_batch`.
             max_context: tokens a sequence may hold, at most the engine's own limit, which is the default. Cache
                 memory is reserved for `max_sequences * max_context` tokens and used as sequences grow.
+            max_waiting: requests that may wait while `max_sequences` others run; more are refused with
+                `OverloadedError`. By default any number may wait.
             verify: `fast` checks the SHA-256 of everything but the weights, `full` of the weights too. The default is
                 `full` with `trusted_keys`, else `fast`.
             strict: False also opens an engine whose files are links, as in the hub's cache, a ConfigMap or a store of
@@ -119,11 +124,16 @@ class Engine:
                 for validation where there is no GPU.
 
         Raises:
-            EngineError: the directory does not hold together, or cannot run here.
+            DamagedEngineError: the directory does not hold together.
+            UntrustedEngineError: no trusted key signed it.
+            UnsupportedEngineError: it cannot run here.
+            RequestError: an argument is wrong.
         """
         directory, threads = checked_directory(path), checked_threads(threads)
-        strict, on_cpu = checked_switch("strict", strict), checked_switch("on_cpu", on_cpu)
+        strict, on_cpu = arguments.switch("strict", strict), arguments.switch("on_cpu", on_cpu)
         trusted_keys = checked_keys(trusted_keys)
+        if max_waiting is not None:
+            max_waiting = arguments.integer("max_waiting", max_waiting, 0)
         manifest = read_engine_directory(directory, verify, strict=strict, trusted_keys=trusted_keys)
         max_sequences, max_context = checked_limits(manifest.io, max_sequences, max_context)
         # The provider opens its session while the tokenizer's file, a few hundred milliseconds' worth, is parsed.
@@ -144,7 +154,7 @@ class Engine:
                     opening.result().close()
                 raise
             backend = opening.result()
-        return cls(model, backend, max_sequences=max_sequences)
+        return cls(model, backend, max_sequences=max_sequences, max_waiting=max_waiting)
 
     def __repr__(self) -> str:
         io = self.manifest.io
@@ -195,8 +205,11 @@ class Engine:
 
         Raises:
             RequestError: the request cannot be served.
+            PromptTooLongError: its prompt does not fit; a `RequestError`.
             UnknownOptionError: `unknown` are options that no request has; a `RequestError` and a `TypeError`.
-            EngineError: the backend failed.
+            OverloadedError: as many requests wait as `max_waiting` allows.
+            StepFailedError: the backend failed.
+            EngineClosedError: the engine was closed, or opened by another process.
         """
         return self.generate([_request(locals())])[0]
 
@@ -261,7 +274,9 @@ class Engine:
 
         Raises:
             RequestError: one of them cannot be served; then none is run.
-            EngineError: the backend failed.
+            OverloadedError: as many requests wait as `max_waiting` allows; then none is run.
+            StepFailedError: the backend failed.
+            EngineClosedError: the engine was closed, or opened by another process.
         """
         requests = arguments.items("requests", requests, "a list of Requests")
         prepared = [self._prepare(request) for request in requests]
@@ -280,6 +295,8 @@ class Engine:
 
         Raises:
             RequestError: the request cannot be served.
+            OverloadedError: as many requests wait as `max_waiting` allows.
+            EngineClosedError: the engine was closed, or opened by another process.
         """
         handle, running = self._prepare(request)
         self._driver.queue(running)
@@ -299,10 +316,10 @@ class Engine:
         """
         io, tokenizer = self.manifest.io, self._model.tokenizer
         if io.output != "hidden" or tokenizer is None:
-            raise RequestError(f"this engine is made for {io.task}: it cannot embed")
-        rows = self._last_rows(
-            [tokenizer.encode(text, add_special_tokens=True) for text in arguments.texts("texts", texts)]
-        )
+            raise RequestError(f"this engine is made for {io.task}: it cannot embed", field="texts")
+        given = arguments.texts("texts", texts)
+        prompts = [tokenizer.encode(text, add_special_tokens=True, field="texts") for text in given]
+        rows = self._last_rows(prompts, "texts")
         matrix = np.array(rows, np.float32).reshape(len(rows), io.hidden_size)
         lengths = np.linalg.norm(matrix.astype(np.float64), axis=1, keepdims=True)
         return (matrix / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
@@ -325,13 +342,13 @@ class Engine:
         """
         io, tokenizer = self.manifest.io, self._model.tokenizer
         if io.task != "reranker" or tokenizer is None:
-            raise RequestError(f"this engine is made for {io.task}: it cannot rerank")
+            raise RequestError(f"this engine is made for {io.task}: it cannot rerank", field="documents")
         yes, no = tokenizer.token_id("yes"), tokenizer.token_id("no")
         if yes is None or no is None:
-            raise RequestError('the tokenizer has no tokens "yes" and "no": it is not a reranker\'s')
+            raise DamagedEngineError('the tokenizer has no tokens "yes" and "no": it is not a reranker\'s')
         query, instruction = arguments.text("query", query), arguments.text("instruction", instruction)
         prompts = [rerank_prompt(query, text, instruction) for text in arguments.texts("documents", documents)]
-        rows = self._last_rows([tokenizer.encode(prompt) for prompt in prompts])
+        rows = self._last_rows([tokenizer.encode(prompt, field="documents") for prompt in prompts], "documents")
         return np.array([relevance(row, yes, no) for row in rows], np.float32)
 
     def close(self) -> None:
@@ -347,20 +364,21 @@ class Engine:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _last_rows(self, prompts: Sequence[list[int]]) -> list[NDArray[np.float32]]:
-        """Run prompts once each; returns the output at the last token of each."""
+    def _last_rows(self, prompts: Sequence[list[int]], field: str) -> list[NDArray[np.float32]]:
+        """Run prompts once each; returns the output at the last token of each. Errors name the argument `field`."""
         for ids in prompts:
-            check_ids(ids, self.manifest.io.vocab_size)
-            check_prompt(len(ids), self.max_context, output=0)
+            check_ids(ids, self.manifest.io.vocab_size, field)
+            check_prompt(len(ids), self.max_context, output=0, field=field)
         kept = [LastRow() for _ in prompts]
         self._driver.queue(*map(Running, prompts, kept))
         return [self._driver.wait(row.poll) for row in kept]
 
     def _prepare(self, request: Request) -> tuple[Handle, Running]:
         if not isinstance(request, Request):
-            raise RequestError(f"request: expected a Request, found {arguments.kind(request)}")
+            raise RequestError.at("request", f"expected a Request, found {arguments.kind(request)}")
         if self.manifest.io.output != "logits":
-            raise RequestError(f"this engine is made for {self.manifest.io.task}: use embed()")
+            problem = f"this engine is made for {self.manifest.io.task}: use embed()"
+            raise RequestError(problem, field=request.source)
         model = self._model
         plan = make_plan(request, model)
         sampling = choose_sampling(request, model, plan.start)

@@ -54,7 +54,8 @@ class Handle:
         """Yield the events that were not consumed yet; the last is `Finished`.
 
         Raises:
-            EngineError: the backend failed.
+            StepFailedError: the backend failed.
+            EngineClosedError: the engine was closed before the request ran.
         """
         while self._completion is None:
             event = cast("Event", self._driver.wait(self._poll))  # mypy widens a union to object here
@@ -66,7 +67,8 @@ class Handle:
         """Wait for the end; events that were not consumed are dropped.
 
         Raises:
-            EngineError: the backend failed.
+            StepFailedError: the backend failed.
+            EngineClosedError: the engine was closed before the request ran.
         """
         while self._completion is None:
             for _ in self:

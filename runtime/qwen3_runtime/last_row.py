@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qwen3_runtime.errors import EngineError
+from qwen3_runtime.errors import EngineClosedError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +33,7 @@ class LastRow:
 
     def interrupt(self, reason: Interruption, now: float) -> None:  # noqa: ARG002 - the protocol's
         """Only closing the engine interrupts it."""
-        self._error = EngineError(f"the request was interrupted ({reason})")
+        self._error = EngineClosedError(f"the request was interrupted ({reason})")
 
     def fail(self, error: Exception) -> None:
         """Keep the backend's error for whoever waits."""

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from qwen3_runtime.errors import EngineError
+from qwen3_runtime.errors import DamagedEngineError, UnsupportedEngineError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,18 +131,19 @@ def parse_manifest(raw: bytes, where: str = "manifest.json") -> Manifest:
         where: how errors name the file.
 
     Raises:
-        EngineError: when the JSON is damaged, a field is missing, unknown or out of range.
+        DamagedEngineError: the JSON is damaged, or a field is missing, unknown or out of range.
+        UnsupportedEngineError: the manifest has another schema version.
     """
     if len(raw) > MAX_MANIFEST_BYTES:
-        raise EngineError(f"{where}: {len(raw)} bytes, more than the {MAX_MANIFEST_BYTES} a manifest may have")
+        raise DamagedEngineError(f"{where}: {len(raw)} bytes, more than the {MAX_MANIFEST_BYTES} a manifest may have")
     try:
         document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
-        raise EngineError(f"{where}: not valid JSON ({error}); the engine is damaged, build it again") from None
+        raise DamagedEngineError(f"{where}: not valid JSON ({error}); the engine is damaged, build it again") from None
     root = _Object(document, where)
     version = root.value("schema_version")
     if type(version) is not int or version != SCHEMA_VERSION:  # JSON's true and 2.0 equal integers in Python
-        raise EngineError(
+        raise UnsupportedEngineError(
             f"{where}: schema_version is {version!r}, this runtime reads {SCHEMA_VERSION}; "
             "rebuild the engine with a matching version of qwen3-compile"
         )
@@ -173,7 +174,9 @@ def _parse_target(target: _Object) -> Target:
     if target.filled("profiles"):
         target.record("profiles")  # what the builder was asked for; the plan says what it has
     if backend in TENSORRT and not capabilities:
-        raise EngineError(f"{target.where}: compute_capabilities must name a GPU architecture; build the engine again")
+        raise DamagedEngineError(
+            f"{target.where}: compute_capabilities must name a GPU architecture; build the engine again"
+        )
     rounding: str = "none"
     if target.filled("activation_quantization"):
         rounding = target.choice("activation_quantization", get_args(ActivationQuantization))
@@ -216,7 +219,7 @@ def _parse_chat(chat: _Object, contract: Contract) -> ChatDefaults:
         sampling={mode: sampling.numbers(mode) for mode in ("thinking", "non_thinking") if sampling.has(mode)},
     )
     if contract.output != "logits" and contract.task == "chat":
-        raise EngineError(f"{chat.where}: a chat engine must output logits, this one gives {contract.output!r}")
+        raise DamagedEngineError(f"{chat.where}: a chat engine must output logits, this one gives {contract.output!r}")
     sampling.finish()
     chat.finish()
     return defaults
@@ -225,15 +228,15 @@ def _parse_chat(chat: _Object, contract: Contract) -> ChatDefaults:
 def _parse_files(listed: _Object) -> dict[str, FileEntry]:
     names = listed.keys()
     if len(names) > MAX_FILES:
-        raise EngineError(f"{listed.where}: {len(names)} files, more than the {MAX_FILES} an engine may have")
+        raise DamagedEngineError(f"{listed.where}: {len(names)} files, more than the {MAX_FILES} an engine may have")
     files = {}
     for name in names:
         if not _is_plain_name(name):
-            raise EngineError(f"{listed.where}: {name!r} is not a plain file name inside the engine directory")
+            raise DamagedEngineError(f"{listed.where}: {name!r} is not a plain file name inside the engine directory")
         entry = listed.child(name)
         digest = entry.text("sha256")
         if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
-            raise EngineError(f"{entry.where}: sha256 must be 64 lower-case hex digits, got {digest!r}")
+            raise DamagedEngineError(f"{entry.where}: sha256 must be 64 lower-case hex digits, got {digest!r}")
         size = cast("int", entry.integer("size", 0, _MAX_FILE_BYTES))
         files[name] = FileEntry(size=size, sha256=digest)
         entry.finish()
@@ -264,7 +267,7 @@ class _Object:
 
     def __init__(self, document: object, where: str) -> None:
         if not isinstance(document, dict):
-            raise EngineError(f"{where}: expected an object, got {_kind(document)}")
+            raise DamagedEngineError(f"{where}: expected an object, got {_kind(document)}")
         self.where = where
         self._document: dict[str, Any] = document
         self._unread = set(document)
@@ -281,7 +284,9 @@ class _Object:
 
     def value(self, key: str) -> Any:  # noqa: ANN401 - any JSON value
         if key not in self._document:
-            raise EngineError(f"{self.where}: the field {key!r} is missing; the engine is damaged, build it again")
+            raise DamagedEngineError(
+                f"{self.where}: the field {key!r} is missing; the engine is damaged, build it again"
+            )
         self._unread.discard(key)
         return self._document[key]
 
@@ -336,19 +341,19 @@ class _Object:
         fields = self.record(key)
         for name, value in fields.items():
             if not isinstance(value, (int, float)) or isinstance(value, bool):
-                raise EngineError(f"{self.where}: {key}.{name}: expected a number, got {_kind(value)}")
+                raise DamagedEngineError(f"{self.where}: {key}.{name}: expected a number, got {_kind(value)}")
         return dict(fields)
 
     def finish(self) -> None:
         if self._unread:
-            raise EngineError(
+            raise DamagedEngineError(
                 f"{self.where}: unknown field {min(self._unread)!r}; "
                 "the engine was made by a newer qwen3-compile, or was edited"
             )
 
-    def _wrong(self, key: str, expected: str, found: object) -> EngineError:
+    def _wrong(self, key: str, expected: str, found: object) -> DamagedEngineError:
         shown = repr(found)
-        return EngineError(f"{self.where}: {key} must be {expected}, got {shown[:80]}")
+        return DamagedEngineError(f"{self.where}: {key} must be {expected}, got {shown[:80]}")
 
 
 def _kind(value: object) -> str:

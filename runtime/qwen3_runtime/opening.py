@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qwen3_runtime.admission import Model
-from qwen3_runtime.arguments import integer, items, kind, shown, switch
-from qwen3_runtime.errors import EngineError, RequestError
+from qwen3_runtime.arguments import integer, items, kind, shown
+from qwen3_runtime.errors import DamagedEngineError, RequestError
 from qwen3_runtime.text import ChatTemplate, Tokenizer
 from qwen3_runtime.text.tokenizer import CONFIG, TOKENIZER
 
@@ -20,17 +20,18 @@ def checked_directory(path: object) -> Path:
     """The path of an engine directory.
 
     Raises:
-        EngineError: it is no path.
+        RequestError: it is no path.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
-        raise EngineError(f"path: expected the path of an engine directory, found {kind(path)}")
+        raise RequestError.at("path", f"expected the path of an engine directory, found {kind(path)}")
     try:
         Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):
         pass  # whoever reads it says so
     except (OSError, ValueError) as error:  # a surrogate, a NUL, or longer than the system takes
         reason = (error.strerror if isinstance(error, OSError) else None) or "no system has such a path"
-        raise EngineError(f"path: expected the path of an engine directory, found {shown(path)}: {reason}") from None
+        problem = f"expected the path of an engine directory, found {shown(path)}: {reason}"
+        raise RequestError.at("path", problem) from None
     return Path(path)
 
 
@@ -38,62 +39,48 @@ def checked_threads(threads: object) -> int | None:
     """Threads of the provider; at most one for each processor of the machine, since more only wait for each other.
 
     Raises:
-        EngineError: it is no integer, or out of range.
+        RequestError: it is no integer, or out of range.
     """
     most = os.cpu_count() or 1
     expected = f"1 to {most}, the processors of this machine"
-    return None if threads is None else _integer("threads", threads, most, expected)
+    return None if threads is None else integer("threads", threads, 1, most, expected=expected)
 
 
 def checked_limits(limits: Contract, max_sequences: object, max_context: object) -> tuple[int, int]:
     """Sequences of a step and tokens of a sequence, within what the engine was built for.
 
     Raises:
-        EngineError: one is no integer, or out of range.
+        RequestError: one is no integer, or out of range.
     """
     built = "which the engine was built for"
-    sequences = _integer("max_sequences", max_sequences, limits.max_batch, f"1 to {limits.max_batch}, {built}")
+    most = limits.max_batch
+    sequences = integer("max_sequences", max_sequences, 1, most, expected=f"1 to {most}, {built}")
     if max_context is None:
         return sequences, limits.max_context
     expected = f"1 to {limits.max_context}, {built}"
-    return sequences, _integer("max_context", max_context, limits.max_context, expected)
-
-
-def checked_switch(name: str, value: object) -> bool:
-    """The value as a bool.
-
-    Raises:
-        EngineError: it is no truth value.
-    """
-    try:
-        return switch(name, value)
-    except RequestError as error:
-        raise EngineError(str(error)) from None
+    return sequences, integer("max_context", max_context, 1, limits.max_context, expected=expected)
 
 
 def checked_keys(trusted_keys: object) -> Any:  # noqa: ANN401 - what stands in the list is checked key by key
     """The list of trusted keys; one path, None and an empty list are for `read_engine_directory` to refuse.
 
     Raises:
-        EngineError: it is no list.
+        RequestError: it is no list.
     """
     if trusted_keys is None or isinstance(trusted_keys, list | tuple | str | bytes | os.PathLike):
         return trusted_keys
-    try:
-        return items("trusted_keys", trusted_keys, "a list of paths")
-    except RequestError as error:
-        raise EngineError(str(error)) from None
+    return items("trusted_keys", trusted_keys, "a list of paths")
 
 
 def open_model(directory: Path, manifest: Manifest, max_context: int) -> Model:
     """Everything of an engine but what executes it. Files that the manifest does not list are not read.
 
     Raises:
-        EngineError: a file, or the manifest's sampling, is damaged.
+        DamagedEngineError: a file, or the manifest's sampling, is damaged.
     """
     files = manifest.files
     if TOKENIZER in files and CONFIG not in files:
-        raise EngineError(
+        raise DamagedEngineError(
             f"{directory}: manifest.json lists {TOKENIZER} but not {CONFIG}; the engine is incomplete, build it again"
         )
     tokenizer = Tokenizer.open(directory) if TOKENIZER in files else None
@@ -101,10 +88,3 @@ def open_model(directory: Path, manifest: Manifest, max_context: int) -> Model:
     model = Model(manifest, tokenizer, template, max_context)
     _ = model.default_sampling  # so that a bad manifest fails here and not in the first request
     return model
-
-
-def _integer(name: str, value: object, most: int, expected: str) -> int:
-    try:
-        return integer(name, value, 1, most, expected=expected)
-    except RequestError as error:
-        raise EngineError(str(error)) from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from qwen3_runtime.errors import EngineError
+from qwen3_runtime.errors import StepFailedError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -133,7 +133,7 @@ def rank_row(scores: NDArray[np.float32], count: int, total: float) -> Ranking:
         total: sum of all weights.
 
     Raises:
-        EngineError: NaN or +inf among the scores, or nothing but -inf.
+        StepFailedError: NaN or +inf among the scores, or nothing but -inf.
     """
     ids = _largest(scores, count) if count < len(scores) else np.flatnonzero(scores > -np.inf)
     values = scores[ids]
@@ -152,14 +152,14 @@ def check_largest(value: np.float32 | float, *, allow_none: bool = False) -> Non
     """Refuse a row by its largest score.
 
     Raises:
-        EngineError: it is NaN or +inf; or -inf, unless `allow_none`.
+        StepFailedError: it is NaN or +inf; or -inf, unless `allow_none`.
     """
     if value == -np.inf:
         if allow_none:
             return
-        raise EngineError("every token is forbidden: the logits of the vocabulary are all -inf")
+        raise StepFailedError("every token is forbidden: the logits of the vocabulary are all -inf")
     if not math.isfinite(value):
-        raise EngineError(f"expected finite logits, found {value}: the engine's numbers overflowed")
+        raise StepFailedError(f"expected finite logits, found {value}: the engine's numbers overflowed")
 
 
 def _largest(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:

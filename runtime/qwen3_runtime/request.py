@@ -94,6 +94,11 @@ class Request:
         return f"Request({', '.join(shown_fields)})"
 
     @property
+    def source(self) -> Literal["messages", "prompt"]:
+        """The field that the prompt comes from; `messages` where neither or both are given."""
+        return "messages" if self.prompt is None or self.messages is not None else "prompt"
+
+    @property
     def conversation(self) -> Sequence[Mapping[str, Any]] | None:
         """The messages; a text alone is one of the user."""
         if isinstance(self.messages, str):
@@ -151,11 +156,11 @@ def _checked_sampling(request: Request) -> dict[str, object]:
         plain, named = Sampling(**given), set(given)  # type: ignore[arg-type]
         values["sampling"] = {name: getattr(plain, name) for name in given}
     else:
-        raise RequestError(f"sampling: expected a Sampling or a mapping of its fields, found {kind(together)}")
+        raise RequestError.at("sampling", f"expected a Sampling or a mapping of its fields, found {kind(together)}")
     for name in apart:
         if name in named:
-            raise RequestError(
-                f"{name}: given twice, by itself and in sampling; give it once (a mapping may name some fields only)"
+            raise RequestError.at(
+                name, "given twice, by itself and in sampling; give it once (a mapping may name some fields only)"
             )
     return values
 

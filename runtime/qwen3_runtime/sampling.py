@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qwen3_runtime.arguments import integer, names_unknown_options, number
-from qwen3_runtime.errors import EngineError
+from qwen3_runtime.errors import StepFailedError
 from qwen3_runtime.penalties import Penalties
 from qwen3_runtime.ranking import LEAST_TEMPERATURE, above_floor, check_largest, rank_row, rank_top, weights
 
@@ -156,7 +156,7 @@ class Sampler:
             top: the largest of the first `live_vocab_size` of them, if known: the same token, found sooner.
 
         Raises:
-            EngineError: logits of another shape, NaN or +inf among them, or no token left to choose.
+            StepFailedError: logits of another shape, NaN or +inf among them, or no token left to choose.
         """
         self._check(logits)
         number = 0.0 if self.sampling.greedy else self._random.random()
@@ -197,7 +197,7 @@ class Sampler:
 
     def _check(self, logits: NDArray[np.float32]) -> None:
         if logits.ndim != 1 or len(logits) < self._live:
-            raise EngineError(f"expected logits of shape [V] with V >= {self._live}, found {list(logits.shape)}")
+            raise StepFailedError(f"expected logits of shape [V] with V >= {self._live}, found {list(logits.shape)}")
 
     @property
     def _cuts_nothing(self) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qwen3_runtime.cache import BlockPool, BlockTable, blocks_for
-from qwen3_runtime.errors import RequestError, RuntimeFault
+from qwen3_runtime.errors import EngineError, PromptTooLongError, RequestError
 from qwen3_runtime.step import Step
 
 if TYPE_CHECKING:
@@ -59,15 +59,15 @@ class Scheduler:
         return self._max_context
 
     @property
-    def busy(self) -> bool:
-        """Whether any sequence is running or waiting."""
-        return bool(self.running or self.waiting)
+    def in_flight(self) -> int:
+        """Sequences that are running or waiting."""
+        return len(self.running) + len(self.waiting)
 
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence.
 
         Raises:
-            RequestError: when its prompt is empty or can never fit.
+            RequestError: its prompt is empty or can never fit.
         """
         check_prompt(len(sequence.tokens), self._max_context, output=0)
         self.waiting.append(sequence)
@@ -75,7 +75,7 @@ class Scheduler:
     def step(self) -> None:
         """Run one step and hand every output to its consumer. Does nothing when no sequence is left.
 
-        A consumer that finds its output unusable (a `RuntimeFault`) ends its own sequence and no other.
+        A consumer that finds its output unusable (a `EngineError`) ends its own sequence and no other.
 
         Raises:
             Exception: whatever else the backend or a consumer raised. What the sequences stand at is then unknown:
@@ -94,7 +94,7 @@ class Scheduler:
         for row, sequence in enumerate(finishing):
             try:
                 following = sequence.consumer.take(output[row], now)
-            except RuntimeFault as error:
+            except EngineError as error:
                 self._leave(sequence)
                 sequence.consumer.fail(error)
                 continue
@@ -184,18 +184,26 @@ class Scheduler:
             self.waiting.appendleft(youngest)
 
 
-def check_prompt(tokens: int, max_context: int, *, output: int) -> None:
+def check_prompt(tokens: int, max_context: int, *, output: int, field: str = "prompt") -> None:
     """Refuse a prompt that is empty, or leaves no room for `output` new tokens.
 
+    Args:
+        tokens: of the prompt.
+        max_context: tokens that a sequence may hold.
+        output: new tokens that there has to be room for.
+        field: the argument that errors name.
+
     Raises:
-        RequestError: with the numbers.
+        RequestError: the prompt is empty.
+        PromptTooLongError: it does not fit; with the numbers.
     """
     if tokens == 0:
-        raise RequestError("the prompt is empty: at least one token is needed")
+        raise RequestError("the prompt is empty: at least one token is needed", field=field)
     if tokens + output > max_context:
-        raise RequestError(
+        raise PromptTooLongError(
             f"the prompt has {tokens} tokens, but a sequence may hold {max_context}"
-            f"{', output included' if output else ''}; shorten it, or open the engine with a larger max_context"
+            f"{', output included' if output else ''}; shorten it, or open the engine with a larger max_context",
+            field=field,
         )
 
 

@@ -29,7 +29,7 @@ class Consumer(Protocol):
             The tokens to feed next, or none when the sequence is finished.
 
         Raises:
-            RuntimeFault: the output cannot be used; `fail` is called with it and the sequence is over.
+            EngineError: the output cannot be used; `fail` is called with it and the sequence is over.
         """
 
     def interrupt(self, reason: Interruption, now: float) -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qwen3_runtime.errors import EngineError
+from qwen3_runtime.errors import DamagedEngineError, RequestError, UnsupportedEngineError, UntrustedEngineError
 from qwen3_runtime.installation import install_command
 
 if TYPE_CHECKING:
@@ -53,21 +53,21 @@ def parse_signatures(raw: bytes, where: str = SIGNATURES) -> tuple[Signature, ..
     """Read `manifest.sig`.
 
     Raises:
-        EngineError: it is damaged.
+        DamagedEngineError: it is damaged.
     """
     damaged = f"{where}: not a list of signatures as `qwen3-compile sign` writes it; sign the engine again"
     try:
         document = json.loads(raw.decode("utf-8"))
         if document["schema_version"] is not SCHEMA_VERSION:
-            raise EngineError(damaged)
+            raise DamagedEngineError(damaged)
         found = tuple(
             Signature(str(entry["key_id"]), base64.b64decode(entry["signature"], validate=True))
             for entry in document["signatures"]
         )
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
-        raise EngineError(damaged) from None
+        raise DamagedEngineError(damaged) from None
     if not all(len(entry.value) == SIGNATURE_BYTES and _KEY_ID.fullmatch(entry.key_id) for entry in found):
-        raise EngineError(damaged)
+        raise DamagedEngineError(damaged)
     return found
 
 
@@ -94,11 +94,13 @@ def check_signed(manifest: bytes, signatures: Sequence[Signature], trusted_keys:
         The id of the first trusted key that signed it.
 
     Raises:
-        EngineError: no trusted key signed exactly this manifest; a key cannot be read; `cryptography` is missing.
+        UntrustedEngineError: no trusted key signed exactly this manifest.
+        UnsupportedEngineError: `cryptography` is missing.
+        RequestError: a key cannot be read.
     """
     keys = {key_id(key.public_bytes_raw()): key for key in map(_public_key, trusted_keys)}
     if not keys:
-        raise EngineError("trusted_keys: expected at least one file with a public key, found none")
+        raise RequestError.at("trusted_keys", "expected at least one file with a public key, found none")
     from cryptography.exceptions import InvalidSignature
 
     broken = False
@@ -113,9 +115,11 @@ def check_signed(manifest: bytes, signatures: Sequence[Signature], trusted_keys:
             continue
         return signature.key_id
     if broken:
-        raise EngineError(f"{where}: manifest.json is not what was signed; get the engine again from who signed it")
+        raise UntrustedEngineError(
+            f"{where}: manifest.json is not what was signed; get the engine again from who signed it"
+        )
     signers = ", ".join(signature.key_id[:16] for signature in signatures) or "nobody"
-    raise EngineError(
+    raise UntrustedEngineError(
         f"{where}: expected a signature of a trusted key ({', '.join(known[:16] for known in keys)}), "
         f"signed by {signers}; sign it with `qwen3-compile sign`, or trust the key that did"
     )
@@ -123,21 +127,24 @@ def check_signed(manifest: bytes, signatures: Sequence[Signature], trusted_keys:
 
 def _public_key(path: KeyFile) -> Any:  # noqa: ANN401 - Ed25519PublicKey, of a package that may be missing
     if isinstance(path, bytes) or not isinstance(path, str | os.PathLike):
-        raise EngineError(f"trusted_keys: expected paths of public keys, found {type(path).__name__}")
+        raise RequestError.at("trusted_keys", f"expected paths of public keys, found {type(path).__name__}")
     try:
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
     except ImportError:
-        raise EngineError(f"trusted_keys needs the package cryptography: {install_command('sign')}") from None
+        raise UnsupportedEngineError(
+            f"trusted_keys needs the package cryptography: {install_command('sign')}"
+        ) from None
     try:
         key = load_pem_public_key(Path(path).read_bytes())
     except OSError as error:
-        raise EngineError(f"{path}: cannot be read ({error.strerror})") from None
+        raise RequestError.at("trusted_keys", f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise EngineError(
-            f"{path}: expected an Ed25519 public key in PEM, as `openssl pkey -pubout` writes it"
+        raise RequestError.at(
+            "trusted_keys", f"{path}: expected an Ed25519 public key in PEM, as `openssl pkey -pubout` writes it"
         ) from None
     if not isinstance(key, Ed25519PublicKey):
-        raise EngineError(f"{path}: expected an Ed25519 key, found {type(key).__name__.removesuffix('PublicKey')}")
+        found = type(key).__name__.removesuffix("PublicKey")
+        raise RequestError.at("trusted_keys", f"{path}: expected an Ed25519 key, found {found}")
     return key

@@ -160,11 +160,11 @@ def make_engine(
     template: ChatTemplate | None,
     *,
     max_sequences: int = 4,
+    max_waiting: int | None = None,
     clock: Callable[[], float] | None = None,
     **manifest: Any,
 ) -> Engine:
     made = make_manifest(**manifest)
     model = Model(made, tokenizer, template, made.io.max_context)
-    if clock is None:
-        return Engine(model, backend, max_sequences=max_sequences)
-    return Engine(model, backend, max_sequences=max_sequences, clock=clock)
+    clocked = {} if clock is None else {"clock": clock}
+    return Engine(model, backend, max_sequences=max_sequences, max_waiting=max_waiting, **clocked)  # type: ignore[arg-type]

@@ -95,13 +95,13 @@ def test_closing_a_stream_cancels_it_and_frees_its_cache(tokenizer: Tokenizer, t
     stream.close()  # type: ignore[attr-defined]
     assert engine.chat(QUESTION, thinking=False).answer == RAINY
     assert engine._scheduler.pool.available == 4
-    assert not engine._scheduler.busy
+    assert not engine._scheduler.in_flight
 
 
 def test_a_stream_that_was_never_read_holds_nothing(tokenizer: Tokenizer, template: ChatTemplate) -> None:
     engine = make_engine(speaker(tokenizer, "hm", RAINY), tokenizer, template)
     engine.stream(QUESTION).close()  # type: ignore[attr-defined]
-    assert not engine._scheduler.busy
+    assert not engine._scheduler.in_flight
 
 
 def test_cancelling_keeps_what_was_said(tokenizer: Tokenizer, template: ChatTemplate) -> None:

@@ -94,5 +94,5 @@ def test_a_caller_that_is_interrupted_while_another_drives_leaves_nothing_runnin
         engine.complete([1], max_tokens=4000)
     engine._driver.wait = wait  # type: ignore[method-assign]
     assert engine.generate([request(1, 2)])[0].tokens == tuple(range(3, 15))
-    assert not engine._scheduler.busy
+    assert not engine._scheduler.in_flight
     assert engine._scheduler.pool.available == 2

@@ -68,7 +68,7 @@ def test_outputs_are_the_same_alone_and_in_any_company(data: st.DataObject) -> N
         assert completion.finish_reason == ("stop" if ended else "length")
         assert EOS not in completion.tokens[:-1]
     assert engine._scheduler.pool.available == blocks
-    assert not engine._scheduler.busy
+    assert not engine._scheduler.in_flight
     limit = engine.manifest.io.max_step_tokens
     assert all(len(step.input_ids) <= limit for step in stage.steps)
 
@@ -136,7 +136,7 @@ def test_a_prompt_that_cannot_fit_is_refused_with_the_numbers(prompt: int, messa
     engine = open_engine(backend(), max_context=24)
     with pytest.raises(RequestError, match=message):
         engine.submit(make_request(1, prompt, 5))
-    assert not engine._scheduler.busy
+    assert not engine._scheduler.in_flight
 
 
 def test_a_failing_backend_fails_every_request_and_leaves_a_usable_engine() -> None:

@@ -64,7 +64,7 @@ def test_without_a_gpu_the_real_bindings_say_so(engine: Path) -> None:
         check=False,
         timeout=60,
     )
-    assert "EngineError: no NVIDIA GPU that CUDA can use: " in done.stderr.splitlines()[-1]
+    assert "UnsupportedEngineError: no NVIDIA GPU that CUDA can use: " in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_a_tensorrt_that_was_imported_plainly_does_for_plans_without_plugins() -
         "import_bindings('tensorrt-rtx', plugins=True)"
     )
     assert done.stdout.strip() == "True"
-    assert "EngineError: the engine needs our plugins: tensorrt_rtx was imported before" in done.stderr
+    assert "UnsupportedEngineError: the engine needs our plugins: tensorrt_rtx was imported before" in done.stderr
 
 
 def test_the_plugins_of_a_plan_are_known_before_it_is_opened() -> None:

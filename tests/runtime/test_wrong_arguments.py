@@ -15,7 +15,7 @@ import pytest
 from built_engine import CONTEXT, build_engine, with_changed_manifest
 from scripted import IM_END, ScriptedBackend, background, make_engine
 
-from qwen3_runtime import Engine, EngineError, Request, RequestError, Sampling
+from qwen3_runtime import Engine, EngineError, Request, RequestError, Sampling, UnknownOptionError
 from qwen3_runtime.request import SAMPLING_FIELDS
 
 if TYPE_CHECKING:
@@ -50,10 +50,14 @@ OPTIONS = (
 )
 
 
-def ends_well(call: Callable[[], object]) -> None:
+def ends_well(call: Callable[[], object], *arguments: str) -> None:
+    """What the call is refused with is one line, and names one of the arguments if it is a wrong request."""
     try:
         call()
-    except (RequestError, EngineError) as error:
+    except EngineError as error:
+        if isinstance(error, RequestError) and not isinstance(error, UnknownOptionError) and arguments:
+            field = error.field
+            assert field in arguments
         message = str(error)
         assert message
         assert message.isprintable(), message
@@ -71,18 +75,19 @@ def engine(tokenizer: Tokenizer, template: ChatTemplate) -> Engine:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_options_of_a_request(engine: Engine, option: str) -> None:
+    fields = (option, *(SAMPLING_FIELDS if option == "sampling" else ()))
     for value in WRONG:
-        ends_well(lambda value=value: bounded(engine, **{option: value}))  # type: ignore[misc]
-        ends_well(lambda value=value: engine.chat("hi", **{option: value}))  # type: ignore[misc]
-        ends_well(lambda value=value: engine.complete([1], **{option: value}))  # type: ignore[misc]
-        ends_well(lambda value=value: list(engine.stream("hi", **{option: value})))  # type: ignore[misc]
+        ends_well(lambda value=value: bounded(engine, **{option: value}), *fields)  # type: ignore[misc]
+        ends_well(lambda value=value: engine.chat("hi", **{option: value}), *fields)  # type: ignore[misc]
+        ends_well(lambda value=value: engine.complete([1], **{option: value}), *fields)  # type: ignore[misc]
+        ends_well(lambda value=value: list(engine.stream("hi", **{option: value})), *fields)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("field", SAMPLING_FIELDS)
 def test_fields_of_sampling(field: str) -> None:
     for value in WRONG:
-        ends_well(lambda value=value: Sampling(**{field: value}))  # type: ignore[misc]
-        ends_well(lambda value=value: Request(prompt=[1], sampling={field: value}))  # type: ignore[misc]
+        ends_well(lambda value=value: Sampling(**{field: value}), field)  # type: ignore[misc]
+        ends_well(lambda value=value: Request(prompt=[1], sampling={field: value}), field)  # type: ignore[misc]
 
 
 def test_what_is_asked(engine: Engine, tokenizer: Tokenizer) -> None:
@@ -122,11 +127,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_arguments_of_open(built: Path) -> None:
-    for option in ("threads", "max_sequences", "max_context", "verify", "strict", "trusted_keys", "on_cpu"):
+    options = ("threads", "max_sequences", "max_context", "max_waiting", "verify", "strict", "trusted_keys", "on_cpu")
+    for option in options:
         for value in WRONG:
-            ends_well(lambda option=option, value=value: Engine.open(built, **{option: value}).close())  # type: ignore[misc]
+            ends_well(lambda option=option, value=value: Engine.open(built, **{option: value}).close(), option)  # type: ignore[misc]
     for value in WRONG:
-        ends_well(lambda value=value: Engine.open(value).close())  # type: ignore[misc]
+        ends_well(lambda value=value: Engine.open(value).close(), "path")  # type: ignore[misc]
 
 
 def test_threads_are_at_most_the_processors_of_the_machine(built: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qwen3_runtime.backends.positions import check_positions
-from qwen3_runtime.errors import EngineError
+from qwen3_runtime.errors import RequestError, UnsupportedEngineError
 from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
@@ -36,11 +36,15 @@ def open_backend(
             validation where there is no GPU.
 
     Raises:
-        EngineError: this runtime has no backend for the engine's target, or it cannot run here.
+        UnsupportedEngineError: this runtime has no backend for the engine's target, or it cannot run here.
+        DamagedEngineError: the graph or the plan differs from the manifest.
+        RequestError: `on_cpu` for an engine without a plan.
     """
     backend = manifest.target.backend
     if on_cpu and backend not in TENSORRT:
-        raise EngineError(f"on_cpu: only TensorRT engines have a graph to run instead, this engine is for {backend}")
+        raise RequestError.at(
+            "on_cpu", f"only TensorRT engines have a graph to run instead, this engine is for {backend}"
+        )
     check_positions(engine_dir / "model.onnx", manifest.io.max_context)
     if backend in TENSORRT and not on_cpu:
         from qwen3_runtime.backends.tensorrt import open_tensorrt
@@ -62,7 +66,7 @@ def open_backend(
         return OrtCpuBackend(
             engine_dir, manifest, threads=threads, max_sequences=max_sequences, max_context=max_context
         )
-    raise EngineError(
+    raise UnsupportedEngineError(
         f"the engine was built for target {backend!r}; this runtime executes ort-cpu, ort, onnx, tensorrt and "
         "tensorrt-rtx"
     )

@@ -16,7 +16,7 @@ from qwen3_runtime.backends.session import (
     open_session,
     widened,
 )
-from qwen3_runtime.errors import EngineError
+from qwen3_runtime.errors import EngineClosedError, StepFailedError, UnsupportedEngineError
 from qwen3_runtime.manifest import TENSORRT
 from qwen3_runtime.step import CacheGeometry, Output
 
@@ -64,7 +64,9 @@ class OrtBackend:
             max_context = contract.max_context
         provider = "cpu" if self._batched else manifest.target.provider
         if provider not in _PROVIDERS:
-            raise EngineError(f"the engine is for provider {provider!r}; this backend has {', '.join(_PROVIDERS)}")
+            raise UnsupportedEngineError(
+                f"the engine is for provider {provider!r}; this backend has {', '.join(_PROVIDERS)}"
+            )
         self._provider, self._device = _PROVIDERS[provider]
         self._session: Any = open_session(
             engine_dir / "model.onnx",
@@ -101,7 +103,7 @@ class OrtBackend:
             EngineError: a sequence has more than one block or outgrows it, or ONNX Runtime failed.
         """
         if self._session is None:
-            raise EngineError("the backend is closed")
+            raise EngineClosedError("the backend is closed")
         ends = step.context_len + np.diff(step.query_start)
         check_blocks(step, ends, self._geometry)
         results = np.empty((len(step.logits_rows), self._width), np.float32)
@@ -136,7 +138,7 @@ class OrtBackend:
             binding.bind_output(self._output, "cpu", 0, np.float32, output.shape, output.ctypes.data)
             self._session.run_with_iobinding(binding)
         except Exception as error:
-            raise EngineError(f"ONNX Runtime failed in a step: {first_line(error)}") from error
+            raise StepFailedError(f"ONNX Runtime failed in a step: {first_line(error)}") from error
         return output
 
     def _binding(self, first_block: int, blocks: int) -> Any:  # noqa: ANN401 - onnxruntime has no types

@@ -15,7 +15,7 @@ from qwen3_runtime.backends.session import (
     open_session,
 )
 from qwen3_runtime.cache import blocks_for
-from qwen3_runtime.errors import EngineError
+from qwen3_runtime.errors import EngineClosedError, StepFailedError, UnsupportedEngineError
 from qwen3_runtime.step import CacheGeometry, Output, Top
 
 if TYPE_CHECKING:
@@ -57,9 +57,13 @@ class OrtCpuBackend:
     ) -> None:
         contract = manifest.io
         if manifest.target.provider != "cpu":
-            raise EngineError(f"the engine is for provider {manifest.target.provider!r}; this backend has cpu")
+            raise UnsupportedEngineError(
+                f"the engine is for provider {manifest.target.provider!r}; this backend has cpu"
+            )
         if contract.cache_dtype not in ("float16", "int8"):
-            raise EngineError(f"the engine's cache is {contract.cache_dtype}; this backend has float16 and int8")
+            raise UnsupportedEngineError(
+                f"the engine's cache is {contract.cache_dtype}; this backend has float16 and int8"
+            )
         self._output = contract.output
         self._has_head = contract.output == "logits"
         self._width = contract.vocab_size if self._has_head else contract.hidden_size
@@ -93,7 +97,7 @@ class OrtCpuBackend:
             EngineError: the step does not hold together (the operators look), or ONNX Runtime failed.
         """
         if self._closed:
-            raise EngineError("the backend is closed")
+            raise EngineClosedError("the backend is closed")
         for name, (_, dtype) in PACKED_INPUTS.items():
             self._feed(name, np.asarray(getattr(step, name), dtype))
         if self._has_head:
@@ -102,7 +106,7 @@ class OrtCpuBackend:
             output = self._bound_output(len(step.logits_rows), step.top_k)
             self._session.run_with_iobinding(self._binding)
         except Exception as error:
-            raise EngineError(f"ONNX Runtime failed in a step: {first_line(error)}") from error
+            raise StepFailedError(f"ONNX Runtime failed in a step: {first_line(error)}") from error
         return output
 
     def stored_keys(self, layer: int, block: int, slot: int) -> NDArray[np.float32]:
@@ -156,7 +160,7 @@ def _library() -> Path:
 
     path = library_path()
     if path is None:
-        raise EngineError(why_missing())
+        raise UnsupportedEngineError(why_missing())
     return path
 
 

@@ -16,7 +16,7 @@ from qwen3_runtime.backends.session import (
     widened,
 )
 from qwen3_runtime.cache import blocks_for
-from qwen3_runtime.errors import EngineError
+from qwen3_runtime.errors import DamagedEngineError, EngineClosedError, StepFailedError
 from qwen3_runtime.step import CacheGeometry, Output
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class OrtPackedBackend:
         _check_session(self._session, contract)
         block = next(value.shape[3] for value in self._session.get_inputs() if value.name == "kv.0")
         if not isinstance(block, int):
-            raise EngineError("model.onnx: its cache blocks have no fixed length; build the engine again")
+            raise DamagedEngineError("model.onnx: its cache blocks have no fixed length; build the engine again")
         blocks = max_sequences * blocks_for(max_context, block)
         shape = (blocks, 2, contract.kv_heads, block, contract.head_dim)
         element, _, dtype = CACHE_TYPES[contract.cache_dtype]
@@ -83,7 +83,7 @@ class OrtPackedBackend:
             EngineError: ONNX Runtime failed.
         """
         if self._session is None:
-            raise EngineError("the backend is closed")
+            raise EngineClosedError("the backend is closed")
         inputs: dict[str, NDArray[Any]] = {
             name: np.ascontiguousarray(getattr(step, name), dtype) for name, (_, dtype) in PACKED_INPUTS.items()
         }
@@ -94,7 +94,7 @@ class OrtPackedBackend:
             self._binding.bind_output(self._output, "cpu", 0, np.float32, output.shape, output.ctypes.data)
             self._session.run_with_iobinding(self._binding)
         except Exception as error:
-            raise EngineError(f"ONNX Runtime failed in a step: {first_line(error)}") from error
+            raise StepFailedError(f"ONNX Runtime failed in a step: {first_line(error)}") from error
         return Output(output)
 
     def stored_keys(self, layer: int, block: int, slot: int) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qwen3_runtime.errors import EngineError
+from qwen3_runtime.errors import StepFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,10 +76,10 @@ def check_blocks(step: Step, ends: NDArray[np.int32], cache: CacheGeometry) -> N
         EngineError: a sequence has more than one block, or outgrows it.
     """
     if step.block_table.shape[1] != 1:
-        raise EngineError(f"expected one cache block a sequence, found {step.block_table.shape[1]}")
+        raise StepFailedError(f"expected one cache block a sequence, found {step.block_table.shape[1]}")
     longest = int(ends.max())
     if longest > cache.block_size:
-        raise EngineError(f"a sequence grew to {longest} tokens, its cache block holds {cache.block_size}")
+        raise StepFailedError(f"a sequence grew to {longest} tokens, its cache block holds {cache.block_size}")
 
 
 def split_step(step: Step, filled: NDArray[np.int32], capacity: int) -> list[PaddedCall]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qwen3_runtime.errors import EngineError
+from qwen3_runtime.errors import DamagedEngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,16 +22,16 @@ def check_positions(model: Path, max_context: int) -> None:
     A graph that is damaged, or has no such tables, is for others to judge.
 
     Raises:
-        EngineError: the tables are shorter.
+        DamagedEngineError: the tables are shorter.
     """
     try:
         graph = memoryview(model.read_bytes())
     except OSError as error:
-        raise EngineError(f"{model}: cannot be read ({error.strerror})") from None
+        raise DamagedEngineError(f"{model}: cannot be read ({error.strerror})") from None
     rows = dict(_table_rows(graph))
     for name, count in rows.items():
         if count < max_context:
-            raise EngineError(
+            raise DamagedEngineError(
                 f"manifest.json: max_context is {max_context}, but {name.decode()} of model.onnx has {count} rows: "
                 "the manifest was edited; build the engine again"
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qwen3_runtime.backends.cores import physical_cores
-from qwen3_runtime.errors import EngineError
+from qwen3_runtime.errors import DamagedEngineError, UnsupportedEngineError
 from qwen3_runtime.installation import install_command
 
 if TYPE_CHECKING:
@@ -100,9 +100,11 @@ def open_session(
             options.register_custom_ops_library(str(library))
         session = onnxruntime.InferenceSession(str(model), options, providers=[provider], enable_fallback=0)
     except Exception as error:
-        raise EngineError(f"{model}: ONNX Runtime cannot open it: {first_line(error)}") from error
+        raise DamagedEngineError(f"{model}: ONNX Runtime cannot open it: {first_line(error)}") from error
     if session.get_providers()[0] != provider:  # it falls back without a word
-        raise EngineError(f"the engine needs {provider}, but the session runs on {session.get_providers()[0]}")
+        raise UnsupportedEngineError(
+            f"the engine needs {provider}, but the session runs on {session.get_providers()[0]}"
+        )
     if provider in _DEVICES:
         _check_assignment(session, provider)
     return session
@@ -121,9 +123,9 @@ def require_provider(provider: str) -> Any:  # noqa: ANN401 - onnxruntime has no
         onnxruntime = import_onnxruntime()
     except ImportError:
         command = install_command("cuda" if provider in _DEVICES else "cpu")
-        raise EngineError(f"onnxruntime is not installed: {command}") from None
+        raise UnsupportedEngineError(f"onnxruntime is not installed: {command}") from None
     if provider not in onnxruntime.get_available_providers():
-        raise EngineError(
+        raise UnsupportedEngineError(
             f"the engine needs {provider}, this onnxruntime has {', '.join(onnxruntime.get_available_providers())}; "
             "install the matching onnxruntime distribution or build the engine for another provider"
         )
@@ -141,7 +143,7 @@ def _require_device(onnxruntime: Any, provider: str) -> None:  # noqa: ANN401 - 
     except Exception as error:
         failure = re.search(r"CUDA failure [^;]*[^; ]", str(error))
         reason = next(iter(said.getvalue().splitlines()), failure.group() if failure else f"no {device} device")
-        raise EngineError(
+        raise UnsupportedEngineError(
             f"the engine needs {provider}, which cannot be used here: {reason}; run it on a machine with the GPU"
         ) from error
 
@@ -160,7 +162,7 @@ def _check_assignment(session: Any, provider: str) -> None:  # noqa: ANN401 - on
         if not node.name.startswith(_ON_CPU)
     ]
     if elsewhere:
-        raise EngineError(
+        raise UnsupportedEngineError(
             f"this onnxruntime has no kernel of {provider} for {len(elsewhere)} nodes, such as {elsewhere[0]}, and "
             "would run them on the CPU; install the onnxruntime-gpu that the engine's extra [cuda] names"
         )
@@ -190,14 +192,14 @@ def check_signature(
         types = {value.name: value.type for value in found}
         if types != expected:
             name = min(set(types.items()) ^ set(expected.items()))[0]
-            raise EngineError(
+            raise DamagedEngineError(
                 f"model.onnx: {kind} {name!r}: the manifest means {expected.get(name, 'none')}, "
                 f"the graph has {types.get(name, 'none')}; build the engine again"
             )
     for value in (*session.get_inputs(), *session.get_outputs()):
         for axis, size in widths.get(value.name, {}).items():
             if value.shape[axis] != size:
-                raise EngineError(
+                raise DamagedEngineError(
                     f"model.onnx: {value.name!r} has shape {value.shape}, the manifest means {size} "
                     f"on axis {axis}; build the engine again"
                 )
@@ -210,9 +212,9 @@ def widened(stored: NDArray[Any]) -> NDArray[np.float32]:
     return stored.astype(np.float32)
 
 
-def no_cache_memory(shape: tuple[int, ...]) -> EngineError:
+def no_cache_memory(shape: tuple[int, ...]) -> UnsupportedEngineError:
     """The error of a cache that does not fit into memory."""
-    return EngineError(
+    return UnsupportedEngineError(
         f"no memory for a cache of shape {shape} a layer; open it with a smaller max_context or max_sequences"
     )
 

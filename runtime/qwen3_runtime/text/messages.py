@@ -34,9 +34,9 @@ def checked_messages(messages: object, *, parse_arguments: bool = False) -> list
         RequestError: naming the message, what was expected and what was found.
     """
     if isinstance(messages, str) or not isinstance(messages, Sequence):
-        raise RequestError(f"messages: expected a list of messages, found {kind(messages)}")
+        raise RequestError.at("messages", f"expected a list of messages, found {kind(messages)}")
     if not messages:
-        raise RequestError("messages: expected at least one message, found none")
+        raise RequestError.at("messages", "expected at least one message, found none")
     return [_checked_message(message, f"messages[{i}]", parse_arguments) for i, message in enumerate(messages)]
 
 
@@ -49,10 +49,10 @@ def checked_tools(tools: object) -> list[dict[str, Any]] | None:
     if tools is None:
         return None
     if isinstance(tools, str) or not isinstance(tools, Sequence):
-        raise RequestError(f"tools: expected a list of JSON schemas, found {kind(tools)}")
+        raise RequestError.at("tools", f"expected a list of JSON schemas, found {kind(tools)}")
     for i, tool in enumerate(tools):
         if not isinstance(tool, Mapping):
-            raise RequestError(f"tools[{i}]: expected a JSON object, found {kind(tool)}")
+            raise RequestError.at(f"tools[{i}]", f"expected a JSON object, found {kind(tool)}")
     return [plain_object(tool, f"tools[{i}]") for i, tool in enumerate(tools)]
 
 
@@ -68,13 +68,13 @@ def plain_object(value: Mapping[Any, Any], where: str) -> dict[str, Any]:
 def _plain_object(value: Mapping[Any, Any], where: str, depth: int) -> dict[str, Any]:
     for key in value:
         if not isinstance(key, str):
-            raise RequestError(f"{where}: expected text as a key, found {kind(key)}")
+            raise RequestError.at(where, f"expected text as a key, found {kind(key)}")
     return {str.__str__(key): _plain(item, f"{where}.{key}", depth - 1) for key, item in value.items()}
 
 
 def _plain(value: object, where: str, depth: int) -> _Json:
     if depth < 0:
-        raise RequestError(f"{where[:120]}: nested deeper than {_MAX_DEPTH} levels")
+        raise RequestError.at(where[:120], f"nested deeper than {_MAX_DEPTH} levels")
     if value is None or isinstance(value, bool):
         return value
     # Subclasses (enumerations, numpy scalars) may carry methods: strip them to the exact type.
@@ -88,21 +88,21 @@ def _plain(value: object, where: str, depth: int) -> _Json:
         return _plain_object(value, where, depth)
     if isinstance(value, list | tuple):
         return [_plain(item, f"{where}[{i}]", depth - 1) for i, item in enumerate(value)]
-    raise RequestError(f"{where}: expected a JSON value, found {kind(value)}")
+    raise RequestError.at(where, f"expected a JSON value, found {kind(value)}")
 
 
 def _checked_message(message: object, where: str, parse_arguments: bool) -> dict[str, Any]:
     if not isinstance(message, Mapping):
-        raise RequestError(f"{where}: expected an object with a role and content, found {kind(message)}")
+        raise RequestError.at(where, f"expected an object with a role and content, found {kind(message)}")
     plain = plain_object(message, where)
     role = plain.get("role")
     if role not in ROLES:
-        raise RequestError(f"{where}.role: expected one of {', '.join(ROLES)}, found {role!r}")
+        raise RequestError.at(f"{where}.role", f"expected one of {', '.join(ROLES)}, found {role!r}")
     plain["content"] = _content(plain.get("content"), role, f"{where}.content")
     reasoning = next((plain[field] for field in _REASONING_FIELDS if plain.get(field) is not None), None)
     if reasoning is not None:
         if not isinstance(reasoning, str):
-            raise RequestError(f"{where}.reasoning_content: expected text, found {kind(reasoning)}")
+            raise RequestError.at(f"{where}.reasoning_content", f"expected text, found {kind(reasoning)}")
         plain = {"thinking": reasoning, **plain, "reasoning_content": reasoning}
     if plain.get("tool_calls") is not None:
         plain["tool_calls"] = _tool_calls(plain["tool_calls"], role, f"{where}.tool_calls", parse_arguments)
@@ -115,26 +115,26 @@ def _content(content: object, role: str, where: str) -> str:
     if content is None and role == "assistant":
         return ""
     if not isinstance(content, list):
-        raise RequestError(f"{where}: expected text, found {kind(content)}")
+        raise RequestError.at(where, f"expected text, found {kind(content)}")
     texts = []
     for i, part in enumerate(content):
         sort = part.get("type") if isinstance(part, dict) else None
         text = part.get("text") if sort == "text" else None
         if not isinstance(text, str):
-            raise RequestError(f"{where}[{i}]: expected a part of type text, found {sort or kind(part)}")
+            raise RequestError.at(f"{where}[{i}]", f"expected a part of type text, found {sort or kind(part)}")
         texts.append(text)
     return "\n".join(texts)
 
 
 def _tool_calls(calls: object, role: str, where: str, parse_arguments: bool) -> list[dict[str, Any]]:
     if role != "assistant":
-        raise RequestError(f"{where}: only an assistant calls tools, found them in a {role} message")
+        raise RequestError.at(where, f"only an assistant calls tools, found them in a {role} message")
     if not isinstance(calls, list):
-        raise RequestError(f"{where}: expected a list, found {kind(calls)}")
+        raise RequestError.at(where, f"expected a list, found {kind(calls)}")
     for i, call in enumerate(calls):
         function = call.get("function", call) if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise RequestError(f"{where}[{i}]: expected a function with a name and arguments")
+            raise RequestError.at(f"{where}[{i}]", "expected a function with a name and arguments")
         arguments = function.get("arguments")
         if arguments is None or (
             isinstance(arguments, str) and not arguments.strip()
@@ -142,7 +142,7 @@ def _tool_calls(calls: object, role: str, where: str, parse_arguments: bool) -> 
             function["arguments"] = arguments = {}
         if not isinstance(arguments, str | dict):
             found = kind(arguments)
-            raise RequestError(f"{where}[{i}].arguments: expected an object or its JSON text, found {found}")
+            raise RequestError.at(f"{where}[{i}].arguments", f"expected an object or its JSON text, found {found}")
         if parse_arguments and isinstance(arguments, str):
             function["arguments"] = _parsed_arguments(arguments, f"{where}[{i}].arguments")
     return calls
@@ -152,7 +152,7 @@ def _parsed_arguments(text: str, where: str) -> dict[str, Any]:
     try:
         arguments = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"{where}: expected a JSON object, found text that is not JSON ({error})") from error
+        raise RequestError.at(where, f"expected a JSON object, found text that is not JSON ({error})") from error
     if arguments is not None and not isinstance(arguments, dict):
-        raise RequestError(f"{where}: expected a JSON object, found {kind(arguments)}")
+        raise RequestError.at(where, f"expected a JSON object, found {kind(arguments)}")
     return arguments or {}

@@ -79,10 +79,10 @@ def checked_stops(stops: str | Sequence[str] | None) -> tuple[str, ...]:
     if isinstance(stops, str):
         stops = (stops,)
     if not isinstance(stops, list | tuple) or len(stops) > MAX_STOPS:
-        raise RequestError(f"stop: expected a list of at most {MAX_STOPS} strings, found {shown(stops)}")
+        raise RequestError.at("stop", f"expected a list of at most {MAX_STOPS} strings, found {shown(stops)}")
     for stop in stops:
         if not isinstance(stop, str) or not 0 < len(stop) <= MAX_STOP_LENGTH:
-            raise RequestError(f"stop: expected strings of 1 to {MAX_STOP_LENGTH} characters, found {shown(stop)}")
+            raise RequestError.at("stop", f"expected strings of 1 to {MAX_STOP_LENGTH} characters, found {shown(stop)}")
     return tuple(map(str.__str__, stops))
 
 

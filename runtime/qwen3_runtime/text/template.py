@@ -11,7 +11,7 @@ import jinja2.ext
 import jinja2.nodes
 import jinja2.utils
 
-from qwen3_runtime.errors import EngineError, RequestError
+from qwen3_runtime.errors import DamagedEngineError, RequestError
 from qwen3_runtime.text.messages import checked_messages, checked_tools, plain_object
 from qwen3_runtime.text.meter import METER, Meter
 from qwen3_runtime.text.sandbox import ChatSandbox
@@ -52,9 +52,9 @@ class ChatTemplate:
 
     def __init__(self, sources: Mapping[str, str], named_tokens: Mapping[str, str] | None = None) -> None:
         if "default" not in sources:
-            raise EngineError(f"chat template: expected one named default, found {sorted(sources) or 'none'}")
+            raise DamagedEngineError(f"chat template: expected one named default, found {sorted(sources) or 'none'}")
         if len(sources) > MAX_TEMPLATES:
-            raise EngineError(f"chat template: {len(sources)} templates, at most {MAX_TEMPLATES} are read")
+            raise DamagedEngineError(f"chat template: {len(sources)} templates, at most {MAX_TEMPLATES} are read")
         environment = _environment()
         self.source: str = sources["default"]
         self._named_tokens = dict(named_tokens or {})
@@ -81,7 +81,7 @@ class ChatTemplate:
             files: names of those that count; None for all that are there.
 
         Raises:
-            EngineError: the template is damaged or too large.
+            DamagedEngineError: the template is damaged or too large.
         """
         counts = files is None or TEMPLATE in files
         sources = _sources(directory, has_file=counts)
@@ -89,9 +89,9 @@ class ChatTemplate:
             return None
         try:
             return cls(sources, named_tokens)
-        except EngineError as error:
+        except DamagedEngineError as error:
             file = TEMPLATE if counts and (directory / TEMPLATE).is_file() else CONFIG
-            raise EngineError(f"{directory / file}: {error}") from error
+            raise DamagedEngineError(f"{directory / file}: {error}") from error
 
     def render(
         self,
@@ -127,7 +127,8 @@ class ChatTemplate:
             return self._templates[name].render(names)
         except _RENDER_ERRORS as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise RequestError(f"the chat template cannot render these messages: {reason[:400]}") from error
+            problem = f"the chat template cannot render these messages: {reason[:400]}"
+            raise RequestError(problem, field="messages") from error
         finally:
             METER.reset(running)
 
@@ -138,7 +139,7 @@ def _sources(directory: Path, *, has_file: bool) -> dict[str, str]:
         try:
             return {"default": file.read_text(encoding="utf-8")}
         except (OSError, ValueError) as error:
-            raise EngineError(f"{file}: expected UTF-8 text, found {error}") from error
+            raise DamagedEngineError(f"{file}: expected UTF-8 text, found {error}") from error
     where = directory / CONFIG
     declared = read_config(directory).get("chat_template")
     if declared is None:
@@ -146,25 +147,27 @@ def _sources(directory: Path, *, has_file: bool) -> dict[str, str]:
     if isinstance(declared, str):
         return {"default": declared}
     if not isinstance(declared, list):
-        raise EngineError(f"{where}: chat_template: expected text or a list, found {type(declared).__name__}")
+        raise DamagedEngineError(f"{where}: chat_template: expected text or a list, found {type(declared).__name__}")
     sources = {}
     for entry in declared:
         name, source = (entry.get("name"), entry.get("template")) if isinstance(entry, dict) else (None, None)
         if not isinstance(name, str) or not isinstance(source, str):
-            raise EngineError(f"{where}: chat_template: expected entries with name and template, both text")
+            raise DamagedEngineError(f"{where}: chat_template: expected entries with name and template, both text")
         sources[name] = source
     return sources
 
 
 def _compiled(environment: jinja2.Environment, name: str, source: str) -> jinja2.Template:
     if len(source) > MAX_TEMPLATE_CHARACTERS:
-        raise EngineError(f"chat template {name}: {len(source)} characters, at most {MAX_TEMPLATE_CHARACTERS} are read")
+        raise DamagedEngineError(
+            f"chat template {name}: {len(source)} characters, at most {MAX_TEMPLATE_CHARACTERS} are read"
+        )
     try:
         return environment.from_string(source)
     except jinja2.TemplateSyntaxError as error:
-        raise EngineError(f"chat template {name}, line {error.lineno}: {error.message}") from error
+        raise DamagedEngineError(f"chat template {name}, line {error.lineno}: {error.message}") from error
     except (RecursionError, MemoryError, SyntaxError, ValueError) as error:
-        raise EngineError(f"chat template {name}: cannot be compiled ({type(error).__name__})") from error
+        raise DamagedEngineError(f"chat template {name}: cannot be compiled ({type(error).__name__})") from error
 
 
 def _environment() -> jinja2.Environment:

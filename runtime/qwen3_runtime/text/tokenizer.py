@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import tokenizers
 from tokenizers import decoders
 
-from qwen3_runtime.errors import EngineError, RequestError
+from qwen3_runtime.errors import DamagedEngineError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,9 @@ class Tokenizer:
 
     def __init__(self, backend: tokenizers.Tokenizer, config: dict[str, Any]) -> None:
         if not isinstance(backend.decoder, decoders.ByteLevel):
-            raise EngineError(f"tokenizer.json: expected a ByteLevel decoder, found {type(backend.decoder).__name__}")
+            raise DamagedEngineError(
+                f"tokenizer.json: expected a ByteLevel decoder, found {type(backend.decoder).__name__}"
+            )
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
@@ -45,17 +47,18 @@ class Tokenizer:
         """Open the tokenizer of an engine or checkpoint directory.
 
         Raises:
-            EngineError: a file is missing or damaged, or the tokenizer is not byte-level.
+            DamagedEngineError: a file is missing or damaged, or the tokenizer is not byte-level.
         """
         return cls(_read_backend(directory / TOKENIZER), read_config(directory))
 
-    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+    def encode(self, text: str, *, add_special_tokens: bool = False, field: str = "text") -> list[int]:
         """The ids of `text`, in which special tokens such as `<|im_start|>` are recognised, as transformers does.
 
         Args:
             text: any text that UTF-8 can represent.
             add_special_tokens: let the tokenizer's post-processor add its tokens (embedding checkpoints end a
                 text with `<|endoftext|>`); a rendered chat wants none.
+            field: the argument that errors name.
 
         Raises:
             RequestError: the text holds a lone surrogate.
@@ -63,7 +66,7 @@ class Tokenizer:
         try:
             return list(self._backend.encode(text, add_special_tokens=add_special_tokens).ids)
         except (UnicodeError, TypeError) as error:
-            raise RequestError(f"expected text that UTF-8 can represent: {error}") from error
+            raise RequestError.at(field, f"expected text that UTF-8 can represent, found {error}") from error
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         """The text of `ids`. Ids without a token are left out; bytes that are not UTF-8 become U+FFFD."""
@@ -87,27 +90,27 @@ def read_config(directory: Path) -> dict[str, Any]:
     """`tokenizer_config.json` of a directory.
 
     Raises:
-        EngineError: the file is missing or not a JSON object.
+        DamagedEngineError: the file is missing or not a JSON object.
     """
     path = directory / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise EngineError(f"{path} is missing: copy it from the checkpoint") from error
+        raise DamagedEngineError(f"{path} is missing: copy it from the checkpoint") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise EngineError(f"{path}: expected JSON, found {error}") from error
+        raise DamagedEngineError(f"{path}: expected JSON, found {error}") from error
     if not isinstance(config, dict):
-        raise EngineError(f"{path}: expected a JSON object, found {type(config).__name__}")
+        raise DamagedEngineError(f"{path}: expected a JSON object, found {type(config).__name__}")
     return config
 
 
 def _read_backend(path: Path) -> tokenizers.Tokenizer:
     if not path.is_file():
-        raise EngineError(f"{path} is missing: copy it from the checkpoint")
+        raise DamagedEngineError(f"{path} is missing: copy it from the checkpoint")
     try:
         return tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
-        raise EngineError(f"{path}: expected a tokenizer of the tokenizers library, found {error}") from error
+        raise DamagedEngineError(f"{path}: expected a tokenizer of the tokenizers library, found {error}") from error
 
 
 def _named_tokens(config: dict[str, Any]) -> dict[str, str]:

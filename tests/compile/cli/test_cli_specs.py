@@ -129,7 +129,7 @@ def failing(error):
     ("error", "code", "line"),
     [
         (SpecError("f.yaml:1: [red]wrong[/red]"), 1, "error: f.yaml:1: [red]wrong[/red]\n"),
-        (RequestError("prompt too long"), 1, "error: prompt too long\n"),
+        (RequestError("prompt too long", field="prompt"), 1, "error: prompt too long\n"),
         (SpecError("two\nlines"), 1, "error: two\nerror: lines\n"),
         (SpecError("a\x1b[2Jb"), 1, "error: a^[[2Jb\n"),
         (FileNotFoundError(2, "No such file or directory", "x"), 1, "error: x: No such file or directory\n"),

@@ -9,7 +9,7 @@ from qwen3_runtime.backends.tensorrt.packed import PackedBackend
 from qwen3_runtime.backends.tensorrt.padded import PaddedBackend
 from qwen3_runtime.backends.tensorrt.plan import Plan, import_bindings
 from qwen3_runtime.directory import PLAN
-from qwen3_runtime.errors import EngineError
+from qwen3_runtime.errors import UnsupportedEngineError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +59,7 @@ def open_tensorrt(
 def _check_capability(device: Device, built_for: tuple[str, ...]) -> None:
     found = device.compute_capability
     if found not in built_for:
-        raise EngineError(
+        raise UnsupportedEngineError(
             f"the engine was built for compute capability {', '.join(built_for)}, {device.name} has {found}; "
             f"build it with --set target.compute_capabilities=[{found}]"
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qwen3_runtime.errors import EngineError
+from qwen3_runtime.errors import StepFailedError, UnsupportedEngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,9 @@ class Device:
         error, count = cuda.cudaGetDeviceCount()
         if int(error) or not count:
             found = self._text(error) if int(error) else "it sees no device"
-            raise EngineError(f"no NVIDIA GPU that CUDA can use: {found}; TensorRT engines run on a GPU only")
+            raise UnsupportedEngineError(
+                f"no NVIDIA GPU that CUDA can use: {found}; TensorRT engines run on a GPU only"
+            )
         properties = self._done("describe the GPU", cuda.cudaGetDeviceProperties(0))
         self.name = bytes(properties.name).split(b"\0")[0].decode(errors="replace")
         self.compute_capability = f"{properties.major}.{properties.minor}"
@@ -76,7 +78,7 @@ class Device:
         error, address = self._cuda.cudaMalloc(max(size, 1))
         if int(error) == _OUT_OF_MEMORY:
             free, total = self._done("count free memory", self._cuda.cudaMemGetInfo())
-            raise EngineError(
+            raise UnsupportedEngineError(
                 f"no memory for {purpose}: {size / _GIB:.2f} GiB wanted, {free / _GIB:.2f} of {total / _GIB:.2f} GiB "
                 f"are free on {self.name}; open the engine with fewer max_sequences"
             )
@@ -171,7 +173,7 @@ class Device:
         """What a call gave beside its status: nothing, a value, or several."""
         error, *values = result
         if int(error):
-            raise EngineError(f"CUDA could not {doing}: {self._text(error)}")
+            raise StepFailedError(f"CUDA could not {doing}: {self._text(error)}")
         return values[0] if len(values) == 1 else values
 
     def _text(self, error: Any) -> str:  # noqa: ANN401 - an enumeration of the bindings

@@ -9,7 +9,7 @@ import numpy as np
 from qwen3_runtime.backends.tensorrt.launch import Caches, Launcher
 from qwen3_runtime.backends.tensorrt.signature import check_signature, packed_slots, read_profiles, width
 from qwen3_runtime.cache import blocks_for
-from qwen3_runtime.errors import EngineError
+from qwen3_runtime.errors import DamagedEngineError, EngineClosedError, RequestError, StepFailedError
 from qwen3_runtime.step import CacheGeometry, Output
 
 if TYPE_CHECKING:
@@ -55,13 +55,14 @@ class PackedBackend:
         profiles = read_profiles(slots, tensors)
         block = tensors["kv.0"].shape[3]
         if block < 1:
-            raise EngineError("model.plan: its cache blocks have no fixed length; build the engine again")
+            raise DamagedEngineError("model.plan: its cache blocks have no fixed length; build the engine again")
         blocks = max_sequences * blocks_for(max_context, block)
         most = min(profile.bounds["blocks"][1] for profile in profiles)
         if blocks > most:
-            raise EngineError(
+            raise RequestError(
                 f"{max_sequences} sequences of {max_context} tokens need {blocks} cache blocks, the engine was built "
-                f"for {most}: open it with a smaller max_context or max_sequences"
+                f"for {most}: open it with a smaller max_context or max_sequences",
+                field="max_sequences",
             )
         # Every step has block tables of one width, so that a batch has one shape and one CUDA graph.
         self._table_width = blocks_for(max_context, block)
@@ -94,10 +95,10 @@ class PackedBackend:
             EngineError: a sequence has more blocks than the backend was opened for, or CUDA or TensorRT failed.
         """
         if self._launcher is None:
-            raise EngineError("the backend is closed")
+            raise EngineClosedError("the backend is closed")
         batch, held = step.block_table.shape
         if held > self._table_width:
-            raise EngineError(f"a sequence has {held} cache blocks, the backend was opened for {self._table_width}")
+            raise StepFailedError(f"a sequence has {held} cache blocks, the backend was opened for {self._table_width}")
         table = np.full((batch, self._table_width), -1, np.int32)
         table[:, :held] = step.block_table
         # One new token each: ask for every row, wanted or not, for the same reason.

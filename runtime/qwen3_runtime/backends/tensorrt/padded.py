@@ -16,7 +16,7 @@ from qwen3_runtime.backends.tensorrt.signature import (
     read_profiles,
     width,
 )
-from qwen3_runtime.errors import EngineError
+from qwen3_runtime.errors import EngineClosedError, UnsupportedEngineError
 from qwen3_runtime.step import CacheGeometry, Output
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class PaddedBackend:
         element = 4 if contract.cache_dtype == "float32" else 2
         self._block_bytes = int(np.prod(self._block_shape)) * element
         if max_sequences > 1 and self._block_bytes % ALIGNMENT:
-            raise EngineError(
+            raise UnsupportedEngineError(
                 f"a sequence's cache is {self._block_bytes} bytes a layer, TensorRT wants multiples of {ALIGNMENT}: "
                 "build the engine with a max_context that is a multiple of 16"
             )
@@ -92,7 +92,7 @@ class PaddedBackend:
             EngineError: a sequence has more than one block or outgrows it, or CUDA or TensorRT failed.
         """
         if self._launcher is None:
-            raise EngineError("the backend is closed")
+            raise EngineClosedError("the backend is closed")
         ends = step.context_len + np.diff(step.query_start)
         check_blocks(step, ends, self._geometry)
         calls = split_step(step, self._filled, self._geometry.block_size)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qwen3_plugins.tensorrt import log
-from qwen3_runtime.errors import EngineError
+from qwen3_runtime.errors import StepFailedError, UnsupportedEngineError
 from qwen3_runtime.installation import install_command
 
 if TYPE_CHECKING:
@@ -79,12 +79,12 @@ def import_bindings(target: str, *, plugins: bool = False) -> tuple[Any, Any]:
             v3.register(trt)
     except (ImportError, OSError) as error:
         missing = getattr(error, "name", None) or name
-        raise EngineError(
+        raise UnsupportedEngineError(
             f"the engine needs the Python module {missing}, which does not import here ({first_line(str(error))}): "
             + ("pip install tensorrt" if missing == target == "tensorrt" else install_command("tensorrt"))
         ) from None
     except PluginError as error:
-        raise EngineError(f"the engine needs our plugins: {error}") from None
+        raise UnsupportedEngineError(f"the engine needs our plugins: {error}") from None
     return trt, cuda
 
 
@@ -121,7 +121,9 @@ class Plan:
             built = f"built with TensorRT {built_with}, this is {version}" if built_with != version else ""
             why = built or self.why()
             self.close()
-            raise EngineError(f"{path}: TensorRT refuses the plan ({why}); build the engine for this machine")
+            raise UnsupportedEngineError(
+                f"{path}: TensorRT refuses the plan ({why}); build the engine for this machine"
+            )
         self._scratch_size = int(self._engine.device_memory_size_v2)
         self._scratch = device.allocate(self._scratch_size, "the activations of the largest step")
 
@@ -161,7 +163,7 @@ class Plan:
             config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         context = self._engine.create_execution_context(config)
         if context is None or not context.set_optimization_profile_async(profile, self._device.stream):
-            raise EngineError(f"TensorRT cannot run the plan: {self.why()}")
+            raise UnsupportedEngineError(f"TensorRT cannot run the plan: {self.why()}")
         context.set_device_memory(self._scratch, self._scratch_size)
         return context
 
@@ -174,13 +176,13 @@ class Plan:
         refused = [name for name, shape in shapes.items() if not context.set_input_shape(name, shape)]
         refused += [name for name, address in addresses.items() if not context.set_tensor_address(name, address)]
         if refused:
-            raise EngineError(f"TensorRT refuses what it is given for {refused[0]!r}: {self.why()}")
+            raise StepFailedError(f"TensorRT refuses what it is given for {refused[0]!r}: {self.why()}")
         try:
             missing = context.infer_shapes()
         except RuntimeError as error:
-            raise EngineError(f"TensorRT cannot infer shapes of a step: {first_line(str(error))}") from None
+            raise StepFailedError(f"TensorRT cannot infer shapes of a step: {first_line(str(error))}") from None
         if missing:
-            raise EngineError(f"TensorRT wants the shape of {missing[0]!r}, which the step does not have")
+            raise StepFailedError(f"TensorRT wants the shape of {missing[0]!r}, which the step does not have")
 
     def enqueue(self, context: Any) -> None:  # noqa: ANN401 - an IExecutionContext
         """Queue one execution.
@@ -189,7 +191,7 @@ class Plan:
             EngineError: TensorRT cannot start it.
         """
         if not context.execute_async_v3(self._device.stream):
-            raise EngineError(f"TensorRT failed in a step: {self.why()}")
+            raise StepFailedError(f"TensorRT failed in a step: {self.why()}")
 
     def close(self) -> None:
         """Free the plan. Its contexts must be gone."""

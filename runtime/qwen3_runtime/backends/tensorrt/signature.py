@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qwen3_runtime.errors import EngineError
+from qwen3_runtime.errors import DamagedEngineError, StepFailedError, UnsupportedEngineError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,7 +91,9 @@ def cache_type(contract: Contract) -> str:
         EngineError: these engines have no such cache.
     """
     if contract.cache_dtype not in _CACHE_TYPES:
-        raise EngineError(f"the engine's cache is {contract.cache_dtype}; this backend has {', '.join(_CACHE_TYPES)}")
+        raise UnsupportedEngineError(
+            f"the engine's cache is {contract.cache_dtype}; this backend has {', '.join(_CACHE_TYPES)}"
+        )
     return _CACHE_TYPES[contract.cache_dtype]
 
 
@@ -108,7 +110,7 @@ def check_signature(slots: Mapping[str, Slot], tensors: Mapping[str, Tensor]) ->
     if slots.keys() != tensors.keys():
         name = min(slots.keys() ^ tensors.keys())
         has = ("the manifest", "the plan") if name in slots else ("the plan", "the manifest")
-        raise EngineError(f"model.plan: {has[0]} has {name!r}, {has[1]} has not; build the engine again")
+        raise DamagedEngineError(f"model.plan: {has[0]} has {name!r}, {has[1]} has not; build the engine again")
     for name, slot in slots.items():
         tensor = tensors[name]
         for what, meant, found in (
@@ -118,14 +120,14 @@ def check_signature(slots: Mapping[str, Slot], tensors: Mapping[str, Tensor]) ->
             ("number of dimensions", len(slot.shape), len(tensor.shape)),
         ):
             if meant != found:
-                raise EngineError(
+                raise DamagedEngineError(
                     f"model.plan: {what} of {name!r}: the manifest means {meant}, the plan has {found}; "
                     "build the engine again"
                 )
         for axis, (meant, size) in enumerate(zip(slot.shape, tensor.shape, strict=True)):
             # A named dimension may turn out fixed; `read_profiles` then finds its one size.
             if isinstance(meant, int) and meant != size:
-                raise EngineError(
+                raise DamagedEngineError(
                     f"model.plan: {name!r} has shape {tensor.shape}, the manifest means {meant} on axis {axis}; "
                     "build the engine again"
                 )
@@ -139,7 +141,7 @@ def check_aliases(slots: Mapping[str, Slot], tensors: Mapping[str, Tensor]) -> N
     """
     for name in slots:
         if name.startswith("kv_out.") and tensors[name].alias != name.replace("kv_out.", "kv.", 1):
-            raise EngineError(
+            raise DamagedEngineError(
                 f"model.plan: {name!r} is not written in place (it shares memory with "
                 f"{tensors[name].alias or 'no input'}); build the engine again"
             )
@@ -164,13 +166,13 @@ def read_profiles(slots: Mapping[str, Slot], tensors: Mapping[str, Tensor]) -> l
             smallest, _, largest = tensors[name].profiles[index]
             for dimension, low, high in zip(slot.shape, smallest, largest, strict=True):
                 if isinstance(dimension, str) and bounds.setdefault(dimension, (low, high)) != (low, high):
-                    raise EngineError(
+                    raise DamagedEngineError(
                         f"model.plan: optimisation profile {index} allows {low} to {high} for the {dimension} of "
                         f"{name!r}, {bounds[dimension][0]} to {bounds[dimension][1]} elsewhere; build the engine again"
                     )
         profiles.append(Profile(index, bounds))
     if not profiles:
-        raise EngineError("model.plan: it has no optimisation profile; build the engine again")
+        raise DamagedEngineError("model.plan: it has no optimisation profile; build the engine again")
     return sorted(profiles, key=lambda profile: sum(high for _, high in profile.bounds.values()))
 
 
@@ -186,7 +188,7 @@ def choose_profile(profiles: list[Profile], sizes: Mapping[str, int]) -> Profile
     widest = profiles[-1]
     name = next((name for name in sizes if not widest.holds({name: sizes[name]})), next(iter(sizes)))
     low, high = widest.bounds.get(name, (0, 0))
-    raise EngineError(f"a step has {sizes[name]} as its {name}, the engine was built for {low} to {high}")
+    raise StepFailedError(f"a step has {sizes[name]} as its {name}, the engine was built for {low} to {high}")
 
 
 def measure(slots: Mapping[str, Slot], shapes: Mapping[str, tuple[int, ...]], known: Mapping[str, int]) -> Sizes:
@@ -204,5 +206,5 @@ def measure(slots: Mapping[str, Slot], shapes: Mapping[str, tuple[int, ...]], kn
     for name, shape in shapes.items():
         for dimension, size in zip(slots[name].shape, shape, strict=True):
             if isinstance(dimension, str) and sizes.setdefault(dimension, size) != size:
-                raise EngineError(f"a step has {size} as the {dimension} of {name!r}, {sizes[dimension]} elsewhere")
+                raise StepFailedError(f"a step has {size} as the {dimension} of {name!r}, {sizes[dimension]} elsewhere")
     return sizes
