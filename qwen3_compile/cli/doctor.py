@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -130,7 +129,8 @@ def _operators() -> Finding:
 def _tensorrt() -> list[Finding]:
     """Whether either TensorRT can build; its module is imported, since a package of the name may hold nothing."""
     from qwen3_compile.errors import UnsupportedError
-    from qwen3_compile.tensorrt.library import MODULES, load_library
+    from qwen3_compile.tensorrt.availability import load_library
+    from qwen3_plugins.tensorrt.bindings.modules import MODULES
 
     findings = []
     for backend in reversed(MODULES):
@@ -144,16 +144,16 @@ def _tensorrt() -> list[Finding]:
 
 def _gpu() -> Finding:
     """What runs TensorRT engines, and builds those of the full TensorRT."""
-    from qwen3_runtime.backends.tensorrt.device import Device
-    from qwen3_runtime.errors import EngineError
+    from qwen3_plugins.tensorrt.bindings.device import Device
+    from qwen3_plugins.tensorrt.bindings.modules import load_cuda
+    from qwen3_plugins.tensorrt.errors import BindingsError, MissingModuleError
 
     runs = "runs engines for tensorrt-rtx and tensorrt, and builds those for tensorrt; tensorrt-rtx builds without"
     try:
-        cuda = importlib.import_module("cuda.bindings.runtime")
-        device = Device(cuda)
-    except ImportError:
+        device = Device(load_cuda("runtime"))
+    except MissingModuleError:
         return Finding("NVIDIA GPU", "not looked for", False, f"pip install cuda-bindings to find one; it {runs}")
-    except EngineError as error:
+    except BindingsError as error:
         return Finding("NVIDIA GPU", "none", False, f"it {runs} ({error})")
     found = f"{device.name}, compute capability {device.compute_capability}"
     device.close()

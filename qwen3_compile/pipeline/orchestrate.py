@@ -243,7 +243,7 @@ def _require_tensorrt(spec: Spec) -> list[str] | None:
     """
     if spec.target.backend not in TENSORRT:
         return None
-    from qwen3_compile.tensorrt.library import require_library
+    from qwen3_compile.tensorrt.availability import require_library
 
     return require_library(spec.target.backend, spec.target.compute_capabilities or [])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qwen3_compile.tensorrt.plan import PlanFacts, PlanRequest, build_plan
+from qwen3_compile.tensorrt.plan_builder import PlanFacts, PlanRequest, build_plan
 from qwen3_compile.tensorrt.profiles import Profile, profiles_of
 
 __all__ = ["PlanFacts", "PlanRequest", "Profile", "build_plan", "profiles_of"]

@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from qwen3_plugins.tensorrt import log
+from qwen3_plugins.tensorrt.bindings import logger
+from qwen3_plugins.tensorrt.bindings.capabilities import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,8 +44,8 @@ def listening(trt: ModuleType) -> Iterator[tuple[Any, Messages]]:
         elif level == severity.WARNING and not any(part in text for part in _ALWAYS_SAID):
             messages.warnings.append(cleaned(text))
 
-    with log.listening(trt, listen) as logger:
-        yield logger, messages
+    with logger.listening(trt, listen) as shared:
+        yield shared, messages
 
 
 def explained(errors: Sequence[str]) -> str:
@@ -72,5 +73,4 @@ def cleaned(text: str) -> str:
 
 def _capability(target: str) -> str:
     """`8.9` for `sm89`."""
-    digits = target.strip().removeprefix("sm")
-    return f"{digits[:-1]}.{digits[-1:]}"
+    return name_of(int(target.strip().removeprefix("sm")))

@@ -36,6 +36,12 @@ def install_command(*extras: str) -> str:
     return f"pip install {shlex.quote(f'{DISTRIBUTION}{wanted} @ {url}')}"
 
 
+def tensorrt_command(backend: str) -> str:
+    """The shell command that installs what the backend `tensorrt` or `tensorrt-rtx` needs."""
+    full = "pip install 'tensorrt==11.*' cuda-python"  # its libraries take gigabytes: no extra brings them
+    return full if backend == "tensorrt" else install_command("tensorrt")
+
+
 def _source() -> dict[str, Any] | None:
     """What `direct_url.json` says; a clone that is not installed but on the path counts as one that is."""
     try:

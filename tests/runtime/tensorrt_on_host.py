@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from qwen3_plugins.tensorrt import library
+from qwen3_plugins.tensorrt.bindings import modules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cuda_on_host import HostCuda
 
-real: Any = library.load("tensorrt_rtx")
+real: Any = modules.load_tensorrt("tensorrt-rtx")
 LOGGER = real.Logger(real.Logger.ERROR)  # TensorRT keeps the first that it is given, without owning it
 
 ONNX_TYPE = {"FLOAT": 1, "HALF": 10, "INT32": 6, "INT64": 7}

@@ -18,7 +18,7 @@ from qwen3_compile.spec.load import load_spec
 from qwen3_compile.tensorrt import profiles_of
 from qwen3_runtime import Engine, EngineError, Request
 from qwen3_runtime.backends import tensorrt
-from qwen3_runtime.backends.tensorrt import launch
+from qwen3_runtime.backends.tensorrt import plan_runner
 from qwen3_runtime.directory import read_engine_directory
 from qwen3_runtime.step import Step
 
@@ -94,7 +94,7 @@ def test_logits_of_any_schedule_are_the_references(
     tiny: Tiny, rows_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every row of four sequences, fed in random chunks to random blocks, against one pass of transformers."""
-    monkeypatch.setattr(launch, "ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(plan_runner, "ROWS_AT_ONCE", rows_at_once)
     rng = np.random.default_rng(1)
     sequences = [rng.integers(0, VOCAB, length) for length in (CONTEXT, 33, 17, 50)]
     expected = [reference_rows(tiny.model, sequence.tolist()) for sequence in sequences]
@@ -140,7 +140,7 @@ def test_decoding_replays_one_graph_for_each_range_of_blocks(tiny: Tiny, trt: Ho
 def test_graphs_beyond_the_limit_replace_the_oldest(
     tiny: Tiny, trt: HostTensorRt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "MAX_GRAPHS", 2)
+    monkeypatch.setattr(plan_runner, "MAX_GRAPHS", 2)
     sequences = [np.arange(20) for _ in range(4)]
     expected = reference_rows(tiny.model, list(range(20)))
     with Engine.open(tiny.path, max_sequences=4) as engine:

@@ -22,7 +22,7 @@ from qwen3_graphs.architecture import Architecture
 from qwen3_graphs.model import Batch, Qwen3
 from qwen3_runtime import Engine, EngineError, Request
 from qwen3_runtime.backends import tensorrt
-from qwen3_runtime.backends.tensorrt import launch
+from qwen3_runtime.backends.tensorrt import plan_runner
 from qwen3_runtime.step import Step
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def test_logits_of_any_schedule_are_the_references(
     built: Any, trt: HostTensorRt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every row of four sequences over permuted blocks, more rows than are given at once."""
-    monkeypatch.setattr(launch, "ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(plan_runner, "ROWS_AT_ONCE", 1)
     path, model, _ = built
     rng = np.random.default_rng(2)
     sequences = [rng.integers(0, VOCAB, length) for length in (CONTEXT, 33, 17, 50)]

@@ -16,10 +16,10 @@ from tensorrt_on_host import MAGIC, HostContext, HostTensorRt, import_network, r
 
 from qwen3_compile.spec.load import load_spec
 from qwen3_compile.tensorrt import profiles_of
+from qwen3_plugins.tensorrt.bindings.device import Device
 from qwen3_runtime import Engine, EngineError
 from qwen3_runtime.backends import tensorrt
-from qwen3_runtime.backends.tensorrt.device import Device
-from qwen3_runtime.backends.tensorrt.plan import Plan, import_bindings
+from qwen3_runtime.backends.tensorrt.opened_plan import Plan
 from qwen3_runtime.step import Step
 
 if TYPE_CHECKING:
@@ -70,8 +70,11 @@ def test_without_a_gpu_the_real_bindings_say_so(engine: Path) -> None:
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        ("tensorrt_rtx", "module tensorrt_rtx, which does not import here .*: pip install .*\\[tensorrt\\]"),
-        ("cuda.bindings.runtime", "module cuda.bindings.runtime, .*: pip install .*\\[tensorrt\\]"),
+        ("tensorrt_rtx", "but the Python module tensorrt_rtx is not installed: pip install .*\\[tensorrt\\]"),
+        (
+            "cuda.bindings.runtime",
+            "but the Python module cuda.bindings.runtime is not installed: pip install .*\\[tensorrt\\]",
+        ),
     ],
 )
 def test_a_missing_module_is_named(engine: Path, monkeypatch: pytest.MonkeyPatch, missing: str, message: str) -> None:
@@ -81,7 +84,7 @@ def test_a_missing_module_is_named(engine: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_real_modules_are_those_of_the_target() -> None:
-    assert import_bindings("tensorrt-rtx") == (real, cudart)
+    assert tensorrt.import_bindings("tensorrt-rtx", plugins=False) == (real, cudart)
 
 
 def test_a_gpu_that_the_engine_was_not_built_for_is_named_with_what_to_do(engine: Path, trt: HostTensorRt) -> None:
@@ -232,7 +235,7 @@ def test_other_engines_have_no_graph_to_run_instead(engine: Path, tmp_path: Path
 
 
 def own_process(script: str) -> subprocess.CompletedProcess[str]:
-    preamble = "from qwen3_runtime.backends.tensorrt.plan import import_bindings; "
+    preamble = "from qwen3_runtime.backends.tensorrt import import_bindings; "
     return subprocess.run(
         [sys.executable, "-c", preamble + script], capture_output=True, text=True, check=False, timeout=60
     )
@@ -240,11 +243,11 @@ def own_process(script: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_tensorrt_that_was_imported_plainly_does_for_plans_without_plugins() -> None:
     done = own_process(
-        "import tensorrt_rtx; print(import_bindings('tensorrt-rtx')[0] is tensorrt_rtx);"
+        "import tensorrt_rtx; print(import_bindings('tensorrt-rtx', plugins=False)[0] is tensorrt_rtx);"
         "import_bindings('tensorrt-rtx', plugins=True)"
     )
     assert done.stdout.strip() == "True"
-    assert "UnsupportedEngineError: the engine needs our plugins: tensorrt_rtx was imported before" in done.stderr
+    assert "BindingsError: tensorrt_rtx was imported by something else before" in done.stderr
 
 
 def test_the_plugins_of_a_plan_are_known_before_it_is_opened() -> None:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3_runtime import EngineError
-from qwen3_runtime.backends.tensorrt.launch import ALIGNMENT, stage_plan
-from qwen3_runtime.backends.tensorrt.plan import Tensor
+from qwen3_runtime.backends.tensorrt.opened_plan import Tensor
+from qwen3_runtime.backends.tensorrt.plan_runner import ALIGNMENT, stage_plan
 from qwen3_runtime.backends.tensorrt.signature import (
     Profile,
     Slot,

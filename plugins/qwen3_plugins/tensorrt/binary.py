@@ -12,6 +12,7 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qwen3_plugins.tensorrt.bindings.capabilities import name_of
 from qwen3_plugins.tensorrt.errors import PluginError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def compiled(name: str, kernel: Kernel, capability: int) -> Binary:
     """Compile a kernel, once in a process.
 
     Raises:
-        CompileError: see `compile_kernel`.
+        KernelCompileError: see `compile_kernel`.
     """
     from qwen3_plugins.tensorrt.compile import compile_kernel
 
@@ -112,9 +113,9 @@ def for_device(binaries: Sequence[Binary], capability: int) -> dict[str, Binary]
     fitting = [one.capability for one in binaries if one.capability // same == capability // same]
     best = max((one for one in fitting if one <= capability), default=None)
     if best is None:
-        there = ", ".join(f"{one / 10:.1f}" for one in sorted({one.capability for one in binaries})) or "none"
+        there = ", ".join(name_of(one) for one in sorted({one.capability for one in binaries})) or "none"
         raise PluginError(
-            f"the plan has kernels for compute capability {there}, found a GPU of {capability / 10:.1f}: "
+            f"the plan has kernels for compute capability {there}, found a GPU of {name_of(capability)}: "
             "build it for this GPU"
         )
     return {one.name: one for one in binaries if one.capability == best}

@@ -17,16 +17,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qwen3_plugins.tensorrt.bindings.capabilities import WITH_KERNELS
+from qwen3_plugins.tensorrt.errors import KernelCompileError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from qwen3_plugins.tensorrt.kernels.kernel import Kernel
 
 __all__ = [
-    "CAPABILITIES",
-    "SHARED_MEMORY",
     "TABLES",
-    "CompileError",
+    "TABLE_CAPABILITIES",
     "Compiled",
     "Resources",
     "compile_kernel",
@@ -36,22 +37,7 @@ __all__ = [
     "write",
 ]
 
-SHARED_MEMORY = {
-    capability: kibibytes * 1024
-    for capability, kibibytes in (
-        (80, 163),
-        (86, 99),
-        (89, 99),
-        (90, 227),
-        (100, 227),
-        (103, 227),
-        (120, 99),
-        (121, 99),
-    )
-}
-"""Bytes that one block may have, by compute capability (CUDA C++ programming guide, "Technical Specifications")."""
-
-CAPABILITIES = (80, 89, 90, 100, 120)
+TABLE_CAPABILITIES = (80, 89, 90, 100, 120)
 """What the table is compiled for: one of each kind of GPU."""
 
 TABLES = {
@@ -60,10 +46,6 @@ TABLES = {
 }
 """Modules with a function `table(capability) -> Iterable[tuple[str, Kernel]]`: the kernels to compile, each after the
 name of its variant, such as `qwen3-8b-fp16`. A new family of kernels adds a line."""
-
-
-class CompileError(RuntimeError):
-    """A kernel could not be compiled; one line says which, for what, and why."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +90,17 @@ class Compiled:
         They pass what a plugin declares and know nothing of scratch memory; the driver would read two pointers more.
 
         Raises:
-            CompileError: the parameters are not what was described, or the kernel uses its scratch memory.
+            KernelCompileError: the parameters are not what was described, or the kernel uses its scratch memory.
         """
         names = [f"{self.entry}_param_{place}" for place in range(len(self.kernel.arguments) + 2)]
         found = re.search(rf"\.visible \.entry {self.entry}\(([^)]*)\)", self.ptx)
         parameters = found[1].split(",") if found else []
         if found is None or [each.split()[-1] for each in parameters] != names:
-            raise CompileError(f"{self.kernel.name}: PTX with {len(names)} parameters expected, got {len(parameters)}")
+            raise KernelCompileError(
+                f"{self.kernel.name}: PTX with {len(names)} parameters expected, got {len(parameters)}"
+            )
         if any(re.search(rf"\[{name}[\]+]", self.ptx) for name in names[-2:]):
-            raise CompileError(f"{self.kernel.name}: uses scratch memory, which TensorRT does not give it")
+            raise KernelCompileError(f"{self.kernel.name}: uses scratch memory, which TensorRT does not give it")
         return self.ptx.replace(found[1], ",".join(parameters[:-2]) + "\n")
 
 
@@ -131,14 +115,14 @@ def compile_kernel(kernel: Kernel, capability: int) -> Compiled:
         PTX, cubin and what they use.
 
     Raises:
-        CompileError: Triton is missing, refuses the kernel, or made one that needs scratch memory.
+        KernelCompileError: Triton is missing, refuses the kernel, or made one that needs scratch memory.
     """
     try:
         import triton
         from triton.backends.compiler import GPUTarget
         from triton.compiler import ASTSource
     except ImportError as error:
-        raise CompileError(f"Triton is not installed ({error}): pip install 'triton==3.7.*'") from error
+        raise KernelCompileError(f"Triton is not installed ({error}): pip install 'triton==3.7.*'") from error
     types = {argument.name: argument.type for argument in kernel.arguments}
     aligned = {(place,): [["tt.divisibility", 16]] for place, kind in enumerate(types.values()) if kind.startswith("*")}
     source = ASTSource(
@@ -155,9 +139,9 @@ def compile_kernel(kernel: Kernel, capability: int) -> Compiled:
             made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     except Exception as error:  # Triton's own families, LLVM's and the assembler's
         said = str(error).strip().splitlines() or [type(error).__name__]
-        raise CompileError(f"{kernel.name} for SM{capability}: {said[-1]}") from error
+        raise KernelCompileError(f"{kernel.name} for SM{capability}: {said[-1]}") from error
     if made.metadata.global_scratch_size or made.metadata.profile_scratch_size:
-        raise CompileError(f"{kernel.name} for SM{capability}: needs scratch memory, which no plugin gives it")
+        raise KernelCompileError(f"{kernel.name} for SM{capability}: needs scratch memory, which no plugin gives it")
     registers, stack = _registers_and_stack(made.asm["cubin"])
     resources = Resources(registers, stack, made.metadata.shared, 32 * made.metadata.num_warps)
     return Compiled(kernel, capability, made.metadata.name, made.asm["ptx"], made.asm["cubin"], resources)
@@ -174,12 +158,12 @@ def _registers_and_stack(cubin: bytes) -> tuple[int, int]:
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"REG:(\d+) STACK:(\d+)", said)
     if found is None:
-        raise CompileError(f"cuobjdump gave no register count: {said.strip()[:200]}")
+        raise KernelCompileError(f"cuobjdump gave no register count: {said.strip()[:200]}")
     return int(found[1]), int(found[2])
 
 
 def table(
-    families: Iterable[str] = TABLES, capabilities: Iterable[int] = CAPABILITIES
+    families: Iterable[str] = TABLES, capabilities: Iterable[int] = TABLE_CAPABILITIES
 ) -> Iterator[tuple[str, Kernel, int]]:
     """All (variant, kernel, capability) of some families of kernels; imports no Triton."""
     for family in families:
@@ -191,7 +175,8 @@ def table(
 
 def problems(made: Compiled) -> list[str]:
     """Why a compiled kernel should not be shipped for its GPU: spilled registers, too much shared memory."""
-    limit, used = SHARED_MEMORY[made.capability], made.resources
+    used = made.resources
+    limit = next(each.shared_memory for each in WITH_KERNELS if each.number == made.capability)
     found = []
     if used.stack:
         found.append(f"{used.stack} bytes of a thread's registers are spilled to memory")
@@ -250,18 +235,22 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder for PTX, cubins and the tables")
     parser.add_argument("--family", action="append", choices=sorted(TABLES), help="only these kernels (repeatable)")
     parser.add_argument(
-        "--capability", action="append", type=int, choices=sorted(SHARED_MEMORY), help="only these (repeatable)"
+        "--capability",
+        action="append",
+        type=int,
+        choices=[each.number for each in WITH_KERNELS],
+        help="only these (repeatable)",
     )
     chosen = parser.parse_args()
     rows: list[tuple[str, Compiled]] = []
     try:
-        for variant, kernel, capability in table(chosen.family or TABLES, chosen.capability or CAPABILITIES):
+        for variant, kernel, capability in table(chosen.family or TABLES, chosen.capability or TABLE_CAPABILITIES):
             made = compile_kernel(kernel, capability)
             write(chosen.output, variant, made)
             rows.append((variant, made))
             print(f"SM{capability} {variant} {kernel.name}: {made.resources}", flush=True)  # noqa: T201 - output
         _write_tables(chosen.output, rows)
-    except (CompileError, OSError) as error:
+    except (KernelCompileError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command's output
         return 1
     bad = [line for _, made in rows for line in problems(made)]

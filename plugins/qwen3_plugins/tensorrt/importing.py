@@ -1,10 +1,10 @@
 """An ONNX file with our plugins' nodes, as TensorRT has to be given it.
 
-    trt = library.load("tensorrt_rtx")
+    trt = load_tensorrt("tensorrt-rtx")
     parser.parse(with_plugins(trt, content, capabilities=(89, 120)), path)      # path: where external weights lie
-    v3.allow_in_place(trt, config)
+    plugin_v3.allow_in_place(trt, config)
 
-TensorRT-RTX gets the plugins of `v3`; TensorRT those of `quick`, which leave no Python in the plan.
+TensorRT-RTX gets the plugins of `plugin_v3`; TensorRT those of `qdp`, which leave no Python in the plan.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     import onnx
 
     from qwen3_plugins.tensorrt.operator import Operator
-    from qwen3_plugins.tensorrt.quick import Quick
+    from qwen3_plugins.tensorrt.qdp import QdpPlugin
 
 
 def with_plugins(trt: ModuleType, content: bytes, capabilities: Sequence[int]) -> bytes:
     """Make our plugins known to `trt`, as its parser can use them, and return the file to parse.
 
     Args:
-        trt: the module, from `library.load`.
+        trt: the module, from `load_tensorrt`.
         content: an ONNX file with our plugins' nodes.
         capabilities: compute capabilities, times ten, to compile kernels for; TensorRT itself builds for one GPU.
 
@@ -41,13 +41,13 @@ def with_plugins(trt: ModuleType, content: bytes, capabilities: Sequence[int]) -
     if trt.__name__ == "tensorrt":
         from importlib import import_module
 
-        from qwen3_plugins.tensorrt import quick
+        from qwen3_plugins.tensorrt import qdp
 
-        quick.register(import_module("tensorrt.plugin"), capabilities[0])
-        return as_quick(content)
-    from qwen3_plugins.tensorrt import v3
+        qdp.register(import_module("tensorrt.plugin"), capabilities[0])
+        return as_qdp(content)
+    from qwen3_plugins.tensorrt import plugin_v3
 
-    v3.register(trt, capabilities)
+    plugin_v3.register(trt, capabilities)
     return without_functions(content)
 
 
@@ -63,13 +63,13 @@ def without_functions(content: bytes) -> bytes:
     return _stripped(_read(content))
 
 
-def as_quick(content: bytes) -> bytes:
-    """Return an ONNX file whose operators are written as plugins that start one kernel each; see `quick`.
+def as_qdp(content: bytes) -> bytes:
+    """Return an ONNX file whose operators are written as plugins that start one kernel each; see `qdp`.
 
     Raises:
         PluginError: the content is no ONNX file, or does not say the type of a cache or the shape of experts.
     """
-    from qwen3_plugins.tensorrt import quick
+    from qwen3_plugins.tensorrt import qdp
 
     model = _read(content)
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
@@ -77,9 +77,9 @@ def as_quick(content: bytes) -> bytes:
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         if node.domain == DOMAIN and node.op_type == Attention.NAME:
-            nodes.extend(_chain(node, Attention, quick.ATTENTION, _attention_attributes(node, types)))
+            nodes.extend(_chain(node, Attention, qdp.ATTENTION, _attention_attributes(node, types)))
         elif node.domain == DOMAIN and node.op_type == MoE.NAME:
-            nodes.extend(_chain(node, MoE, quick.EXPERTS, _expert_attributes(node, stored)))
+            nodes.extend(_chain(node, MoE, qdp.EXPERTS, _expert_attributes(node, stored)))
         else:
             nodes.append(node)
     del model.graph.node[:]
@@ -110,7 +110,7 @@ def _stripped(model: onnx.ModelProto) -> bytes:
 def _chain(
     node: onnx.NodeProto,
     operator: type[Operator],
-    plugins: tuple[Quick, ...],
+    plugins: tuple[QdpPlugin, ...],
     attributes: Mapping[str, int | float | str],
 ) -> Iterator[onnx.NodeProto]:
     """The plugins that compute a node, each reading what those before it made.

@@ -8,7 +8,7 @@ from qwen3_compile.errors import CompileError
 from qwen3_compile.pipeline import build
 from qwen3_compile.spec import load_spec
 from qwen3_compile.tensorrt import PlanRequest, build_plan, profiles_of
-from qwen3_plugins.tensorrt import v3
+from qwen3_plugins.tensorrt import plugin_v3
 from qwen3_runtime import Engine
 from qwen3_runtime.directory import read_engine_directory
 
@@ -50,7 +50,7 @@ def test_a_plugin_without_its_kernels_is_no_plan_although_tensorrt_builds_one(bu
     def fail(*_):
         raise ValueError("no kernels for this one")
 
-    monkeypatch.setattr(v3.binary, "packed", fail)
+    monkeypatch.setattr(plugin_v3.binary, "packed", fail)
     asked = PlanRequest("tensorrt-rtx", ("8.9",), profiles_of(spec), plugins=True)
     with pytest.raises(CompileError, match="tensorrt-rtx cannot build: no kernels for this one"):
         build_plan(built.path / "model.onnx", tmp_path / "model.plan", asked)

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from qwen3_compile.errors import CompileError, UnsupportedError
 from qwen3_compile.tensorrt import PlanRequest, Profile, build_plan
-from qwen3_compile.tensorrt.library import load_library, require_library
+from qwen3_compile.tensorrt.availability import load_library, require_library
 from qwen3_compile.tensorrt.messages import cleaned, explained, listening
 
 WIDTH = 64
@@ -151,7 +151,9 @@ def test_a_full_disk_leaves_no_half_of_a_plan(tmp_path):
 
 def test_the_full_tensorrt_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)  # as where nothing of the name is installed
-    with pytest.raises(UnsupportedError, match=r"module tensorrt: it is not installed: pip install 'tensorrt==11"):
+    with pytest.raises(
+        UnsupportedError, match=r"the Python module tensorrt is not installed: pip install 'tensorrt==11"
+    ):
         require_library("tensorrt", [])
 
 
@@ -159,7 +161,7 @@ def test_a_package_of_the_name_without_a_builder_is_told_from_tensorrt(tmp_path,
     (tmp_path / "tensorrt.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
-    with pytest.raises(UnsupportedError, match="the installed module tensorrt has no builder"):
+    with pytest.raises(UnsupportedError, match="the installed Python module tensorrt has no builder"):
         load_library("tensorrt")
     del sys.modules["tensorrt"]
 
@@ -168,7 +170,9 @@ def test_a_library_that_does_not_load_is_told_from_one_that_is_missing(tmp_path,
     (tmp_path / "tensorrt.py").write_text("raise OSError('libnvinfer.so.11: cannot open shared object file')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
-    with pytest.raises(UnsupportedError, match=r"tensorrt does not load \(libnvinfer.so.11: cannot open"):
+    with pytest.raises(
+        UnsupportedError, match=r"the Python module tensorrt does not load \(libnvinfer.so.11: cannot open"
+    ):
         load_library("tensorrt")
 
 

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from qwen3_compile.tensorrt import PlanRequest, Profile, build_plan, stopping
-from qwen3_compile.tensorrt.library import load_library
+from qwen3_compile.tensorrt.availability import load_library
 from qwen3_compile.tensorrt.stopping import stoppable
 
 LAYERS, WIDTH = 24, 64

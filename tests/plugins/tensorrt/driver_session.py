@@ -25,7 +25,7 @@ from moe_steps import TYPES
 from moe_steps import make_step as make_moe_step
 from onnx import helper
 
-from qwen3_plugins.tensorrt import importing, launch, quick
+from qwen3_plugins.tensorrt import importing, kernel_launch, qdp
 from qwen3_plugins.tensorrt.attention import Attention
 from qwen3_plugins.tensorrt.binary import Binary
 from qwen3_plugins.tensorrt.kernels.attention import AttentionShape
@@ -50,7 +50,7 @@ ELEMENT_TYPES = {
 
 
 class Driver:
-    """What `launch` needs of `cuda.bindings.driver`."""
+    """What `kernel_launch` needs of `cuda.bindings.driver`."""
 
     CUfunction_attribute = SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES="most shared memory")
 
@@ -106,25 +106,25 @@ def execute(operator: Operator, activations: str, tensors: dict[str, torch.Tenso
     workspace = torch.full((size + 256,), 0xFF, dtype=torch.uint8)  # not-a-number wherever it is read unwritten
     workspace = workspace[-workspace.data_ptr() % 256 :][:size]
     driver = Driver(kernels, [*tensors.values(), workspace])
-    launch._driver = lambda: driver
+    kernel_launch._driver = lambda: driver
     code = {
         name: Binary(name, 89, kernel.function, 32 * kernel.warps, 50_000, name.encode())
         for name, kernel in kernels.items()
     }
     pointers = {name: tensor.data_ptr() for name, tensor in tensors.items()}
     for one in operator.launches(activations, shapes, 89):
-        launch.run(one, code[one.name], pointers, workspace.data_ptr(), STREAM)
+        kernel_launch.run(one, code[one.name], pointers, workspace.data_ptr(), STREAM)
 
 
-def execute_quick(node: onnx.NodeProto, tensors: dict[str, torch.Tensor]) -> None:
-    """Execute the plugins that `importing.as_quick` writes for a node, into `tensors`."""
+def execute_qdp(node: onnx.NodeProto, tensors: dict[str, torch.Tensor]) -> None:
+    """Execute the plugins that `importing.as_qdp` writes for a node, into `tensors`."""
     kinds = {name: (ELEMENT_TYPES[tensor.dtype], list(tensor.shape)) for name, tensor in tensors.items()}
     values = [helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()]
     stored = [onnx.TensorProto(name=name, data_type=kind, dims=dims) for name, (kind, dims) in kinds.items()]
     model = helper.make_model(helper.make_graph([node], "one", values, [], stored))
-    quick_model = onnx.ModelProto.FromString(importing.as_quick(model.SerializeToString()))
-    plugins = {plugin.name: plugin for plugin in quick.PLUGINS}
-    for one in quick_model.graph.node:
+    qdp_model = onnx.ModelProto.FromString(importing.as_qdp(model.SerializeToString()))
+    plugins = {plugin.name: plugin for plugin in qdp.PLUGINS}
+    for one in qdp_model.graph.node:
         plugin = plugins[one.op_type]
         given = {attribute.name: helper.get_attribute_value(attribute) for attribute in one.attribute}
         wanted = {field.name: given[field.name] for field in fields(plugin.family)}
@@ -150,15 +150,15 @@ def filled(shape: Sequence[int], kind: torch.dtype) -> torch.Tensor:
     return torch.full(tuple(shape), torch.nan if kind.is_floating_point else -1, dtype=kind)
 
 
-def attention(kind: str, new: list[int], context: list[int], *, quickly: bool = False) -> dict[str, float]:
+def attention(kind: str, new: list[int], context: list[int], *, as_qdp: bool = False) -> dict[str, float]:
     shape = AttentionShape(4, 2, 64, 16, 1e-6, kind)
     step = make_step(shape, new, context)
     tensors = {name: value.contiguous() for name, value in step.inputs.items()}
     tensors["kv"] = tensors["kv"].clone()
     tensors |= {"out": torch.full_like(tensors["q"], torch.nan), "kv_out": tensors["kv"]}
     operator = Attention(4, 2, 64, 16, 1e-6)
-    if quickly:
-        execute_quick(_node(operator), tensors)
+    if as_qdp:
+        execute_qdp(_node(operator), tensors)
     else:
         execute(operator, kind, tensors)
     out, kv = eager(step)
@@ -169,7 +169,7 @@ def attention(kind: str, new: list[int], context: list[int], *, quickly: bool = 
     }
 
 
-def experts(tokens: int, *, quickly: bool = False, **shape: Any) -> dict[str, float]:
+def experts(tokens: int, *, as_qdp: bool = False, **shape: Any) -> dict[str, float]:
     moe = Experts(**shape)
     step = make_moe_step(moe, tokens)
     scales = [
@@ -186,8 +186,8 @@ def experts(tokens: int, *, quickly: bool = False, **shape: Any) -> dict[str, fl
     }
     tensors = {name: value.contiguous() for name, value in tensors.items()}
     operator = MoE(moe.top_k, int(moe.normalize), moe.weight_format, moe.group_size)
-    if quickly:
-        execute_quick(_node(operator), tensors)
+    if as_qdp:
+        execute_qdp(_node(operator), tensors)
     else:
         execute(operator, moe.dtype, tensors)
     wanted = step.expected()

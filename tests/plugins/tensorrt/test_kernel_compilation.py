@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qwen3_plugins.tensorrt.compile import CAPABILITIES, compile_kernel, problems, table
+from qwen3_plugins.tensorrt.compile import TABLE_CAPABILITIES, compile_kernel, problems, table
 from qwen3_plugins.tensorrt.kernels.attention import AttentionShape, attention_kernels
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def one_of_each(capability: int) -> list[Kernel]:
     ("kernel", "capability"),
     [
         pytest.param(kernel, capability, id=f"{kernel.name}-sm{capability}")
-        for capability in CAPABILITIES
+        for capability in TABLE_CAPABILITIES
         for kernel in one_of_each(capability)
     ],
 )
@@ -74,7 +74,7 @@ def test_other_gpus_are_refused_by_name(small: bool) -> None:
         attention_kernels(AttentionShape(32, 8, 128, 16, 1e-6, "fp16"), 75, small=small)
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("capability", TABLE_CAPABILITIES)
 def test_small_attention_fits_what_every_launch_may_have(capability: int) -> None:
     kernels = attention_kernels(AttentionShape(32, 8, 128, 16, 1e-6, "fp16"), capability, small=True)
     for kernel in (kernels.append, kernels.split, kernels.attend):

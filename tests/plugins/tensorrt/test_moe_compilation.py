@@ -6,14 +6,14 @@ import re
 
 import pytest
 
-from qwen3_plugins.tensorrt.compile import CAPABILITIES, compile_kernel, problems
+from qwen3_plugins.tensorrt.compile import TABLE_CAPABILITIES, compile_kernel, problems
 from qwen3_plugins.tensorrt.kernels.moe import Experts, moe_kernels
 
 UNITS = {80: "mma.sync", 89: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma", 120: "mma.sync"}
 """The instruction of each GPU's matrix units for 64 rows; 16 rows are `mma.sync` everywhere."""
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("capability", TABLE_CAPABILITIES)
 @pytest.mark.parametrize(
     ("weights", "group", "tile", "pieces"),
     [

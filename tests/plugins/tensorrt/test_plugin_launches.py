@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from qwen3_plugins.tensorrt import launch
+from qwen3_plugins.tensorrt import kernel_launch
 from qwen3_plugins.tensorrt.attention import Attention
 from qwen3_plugins.tensorrt.binary import Binary, for_device, packed, unpacked
-from qwen3_plugins.tensorrt.errors import PluginError
+from qwen3_plugins.tensorrt.errors import BindingsError, PluginError
 from qwen3_plugins.tensorrt.moe import MoE
 from qwen3_plugins.tensorrt.operator import Launch, Scratch
 
@@ -77,16 +77,16 @@ def test_experts(run, shape, tokens):
     assert found["y"] < 2 * unit * found["scale"]
 
 
-def test_attention_as_three_quick_plugins(run):
-    """The file that `importing.as_quick` writes, node by node: names, attributes, sizes and what lies between."""
-    found = run("attention", kind="fp16", new=[9, 0, 1, 33], context=[0, 7, 30, 16], quickly=True)
+def test_attention_as_three_qdp_plugins(run):
+    """The file that `importing.as_qdp` writes, node by node: names, attributes, sizes and what lies between."""
+    found = run("attention", kind="fp16", new=[9, 0, 1, 33], context=[0, 7, 30, 16], as_qdp=True)
     assert found["out"] < 4 * 2**-10
     assert found["kv"] < 4 * 2**-10
 
 
-def test_experts_as_six_quick_plugins(run):
+def test_experts_as_six_qdp_plugins(run):
     shape = {**MOE, "dtype": "fp16", "weight_format": "int4", "group_size": 32}
-    found = run("experts", tokens=20, quickly=True, **shape)
+    found = run("experts", tokens=20, as_qdp=True, **shape)
     assert found["y"] < 2 * 2**-10 * found["scale"]
 
 
@@ -211,6 +211,6 @@ def test_what_the_driver_refuses_is_told(monkeypatch):
         def cuCtxGetCurrent(self):  # noqa: N802
             return (700,)
 
-    monkeypatch.setattr(launch, "_driver", Refusing)
-    with pytest.raises(PluginError, match=r"CUDA refused .*: 700"):
-        launch.run(Launch("append", (1, 1, 1), (Scratch(0),)), BINARIES[0], {}, 0, 0)
+    monkeypatch.setattr(kernel_launch, "_driver", Refusing)
+    with pytest.raises(BindingsError, match=r"CUDA could not start a plugin's kernel: 700"):
+        kernel_launch.run(Launch("append", (1, 1, 1), (Scratch(0),)), BINARIES[0], {}, 0, 0)

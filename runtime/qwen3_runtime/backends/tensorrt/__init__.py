@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qwen3_runtime.backends.tensorrt.device import Device
+from qwen3_plugins.tensorrt.bindings import modules
+from qwen3_plugins.tensorrt.bindings.device import Device
+from qwen3_plugins.tensorrt.errors import MissingModuleError
+from qwen3_runtime.backends.tensorrt.opened_plan import Plan
 from qwen3_runtime.backends.tensorrt.packed import PackedBackend
 from qwen3_runtime.backends.tensorrt.padded import PaddedBackend
-from qwen3_runtime.backends.tensorrt.plan import Plan, import_bindings
+from qwen3_runtime.backends.tensorrt.refusals import refusals_as
 from qwen3_runtime.directory import PLAN
 from qwen3_runtime.errors import UnsupportedEngineError
+from qwen3_runtime.installation import tensorrt_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,24 +40,48 @@ def open_tensorrt(
             plan differs from the manifest, or there is not enough memory.
     """
     target = manifest.target
-    trt, cuda = import_bindings(target.backend, plugins="plugin" in (target.attention, target.moe))
-    device = Device(cuda)
+    with refusals_as(UnsupportedEngineError):
+        trt, cuda = import_bindings(target.backend, plugins="plugin" in (target.attention, target.moe))
+        device = Device(cuda)
+        try:
+            _check_capability(device, target.compute_capabilities)
+            plan = Plan(trt, device, engine_dir / PLAN, built_with=manifest.tools.get(target.backend))
+            if target.attention == "plugin":
+                return PackedBackend(
+                    device,
+                    plan,
+                    manifest.io,
+                    max_sequences=max_sequences,
+                    max_context=max_context,
+                    graphs=graphs,
+                )
+            return PaddedBackend(device, plan, manifest.io, max_sequences=max_sequences, graphs=graphs)
+        except BaseException:
+            device.close()
+            raise
+
+
+def import_bindings(backend: str, *, plugins: bool) -> tuple[Any, Any]:
+    """Import TensorRT's module of a backend, and CUDA's runtime interface.
+
+    Args:
+        backend: `tensorrt` or `tensorrt-rtx`.
+        plugins: make our plugins known to TensorRT, which a plan that holds them needs.
+
+    Raises:
+        EngineError: a module is missing; says how to install it.
+        BindingsError: something else has imported TensorRT in a way that our plugins do not work with.
+        PluginError: another plugin has the name of one of ours.
+    """
     try:
-        _check_capability(device, target.compute_capabilities)
-        plan = Plan(trt, device, engine_dir / PLAN, built_with=manifest.tools.get(target.backend))
-        if target.attention == "plugin":
-            return PackedBackend(
-                device,
-                plan,
-                manifest.io,
-                max_sequences=max_sequences,
-                max_context=max_context,
-                graphs=graphs,
-            )
-        return PaddedBackend(device, plan, manifest.io, max_sequences=max_sequences, graphs=graphs)
-    except BaseException:
-        device.close()
-        raise
+        trt, cuda = modules.load_tensorrt(backend, plugins=plugins), modules.load_cuda("runtime")
+    except MissingModuleError as error:
+        raise UnsupportedEngineError(f"the engine is for {backend}, but {error}: {tensorrt_command(backend)}") from None
+    if plugins:
+        from qwen3_plugins.tensorrt import plugin_v3
+
+        plugin_v3.register(trt)
+    return trt, cuda
 
 
 def _check_capability(device: Device, built_for: tuple[str, ...]) -> None:

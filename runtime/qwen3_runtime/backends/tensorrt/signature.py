@@ -10,7 +10,7 @@ from qwen3_runtime.errors import DamagedEngineError, StepFailedError, Unsupporte
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from qwen3_runtime.backends.tensorrt.plan import Tensor
+    from qwen3_runtime.backends.tensorrt.opened_plan import Tensor
     from qwen3_runtime.manifest import Contract
 
 # A dimension is a size, or the name of one that steps choose.
@@ -95,6 +95,11 @@ def cache_type(contract: Contract) -> str:
             f"the engine's cache is {contract.cache_dtype}; this backend has {', '.join(_CACHE_TYPES)}"
         )
     return _CACHE_TYPES[contract.cache_dtype]
+
+
+def element_bytes(contract: Contract) -> int:
+    """Bytes of an element of the cache."""
+    return 4 if contract.cache_dtype == "float32" else 2
 
 
 def check_signature(slots: Mapping[str, Slot], tensors: Mapping[str, Tensor]) -> None:

@@ -12,7 +12,7 @@ from lowered_engine import CONTEXT, DENSE, SHALLOW
 from tensorrt_engine import imported, precision
 
 from qwen3_graphs.lowered import WeightFormat
-from qwen3_plugins.tensorrt import library, log
+from qwen3_plugins.tensorrt.bindings import logger, modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qwen3_graphs.architecture import Architecture
     from qwen3_graphs.lowered import Precision
 
-trt = library.load("tensorrt_rtx")
+trt = modules.load_tensorrt("tensorrt-rtx")
 TYPES = {"fp16": trt.DataType.HALF, "bf16": trt.DataType.BF16}
 INT8, FP8, INT4 = WeightFormat("int8"), WeightFormat("fp8"), WeightFormat("int4", 32)
 WHOLE = replace(DENSE, hidden_size=128, intermediate_size=128)
@@ -31,7 +31,7 @@ class Parsed:
     """A network, and everything that must live as long as it does."""
 
     def __init__(self, architecture: Architecture, formats: Precision, **calibrated: Any) -> None:
-        self.logger, self.said = log.shared(trt), list[str]()
+        self.logger, self.said = logger.shared(trt), list[str]()
         self.logger.listeners.append(lambda severity, text: self.said.append(f"{severity.name} {text}"))
         self.builder = trt.Builder(self.logger)
         self.network = self.builder.create_network(0)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from qwen3_runtime.backends.tensorrt.device import Device, Graph
-    from qwen3_runtime.backends.tensorrt.plan import Plan, Shape
+    from qwen3_plugins.tensorrt.bindings.device import Device, Graph
+    from qwen3_runtime.backends.tensorrt.opened_plan import Plan, Shape
     from qwen3_runtime.backends.tensorrt.signature import Profile, Slot
 
 ALIGNMENT = 256
@@ -86,7 +86,7 @@ class _Recorded:
     context: Any
 
 
-class Launcher:
+class PlanRunner:
     """Runs a plan's calls on its device, one after the other.
 
     A call whose shapes and caches came before, in the profile for decode, is replayed from a CUDA graph: copies

@@ -1,19 +1,17 @@
-"""The Python module of a TensorRT target, and the GPU that a target without a choice of architectures builds for."""
+"""Whether plans can be built here: the Python module of a backend, and the GPU that the full TensorRT builds for."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from qwen3_compile.errors import UnsupportedError
-from qwen3_plugins.tensorrt.errors import PluginError
-from qwen3_plugins.tensorrt.library import load
-from qwen3_runtime.errors import EngineError
-from qwen3_runtime.installation import install_command
+from qwen3_plugins.tensorrt.bindings import modules
+from qwen3_plugins.tensorrt.bindings.device import Device
+from qwen3_plugins.tensorrt.errors import BindingsError, MissingModuleError
+from qwen3_runtime.installation import tensorrt_command
 
 if TYPE_CHECKING:
     from types import ModuleType
-
-MODULES: dict[str, Literal["tensorrt", "tensorrt_rtx"]] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
 def load_library(backend: str) -> ModuleType:
@@ -23,22 +21,12 @@ def load_library(backend: str) -> ModuleType:
         UnsupportedError: it is not installed, its libraries do not load, or something else in this process loaded them
             in another way; says what to do.
     """
-    name = MODULES[backend]
-    full = "pip install 'tensorrt==11.*' cuda-python"  # its libraries take gigabytes: no extra brings them
-    remedy = full if backend == "tensorrt" else install_command("tensorrt")
     try:
-        module = load(name)
-    except ModuleNotFoundError as error:
-        missing = "is not installed" if error.name == name else f"needs {error.name}, which is not installed"
-        raise UnsupportedError(f"target {backend} needs the module {name}: it {missing}: {remedy}") from None
-    except (ImportError, OSError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UnsupportedError(f"target {backend}: {name} does not load ({first}): {remedy}") from None
-    except PluginError as error:
+        return modules.load_tensorrt(backend)
+    except MissingModuleError as error:
+        raise UnsupportedError(f"target {backend}: {error}: {tensorrt_command(backend)}") from None
+    except BindingsError as error:
         raise UnsupportedError(f"target {backend}: {error}") from None
-    if not hasattr(module, "Builder"):  # an index may hold a package of that name with nothing in it
-        raise UnsupportedError(f"target {backend}: the installed module {name} has no builder: {remedy}")
-    return module
 
 
 def require_library(backend: str, capabilities: list[str]) -> list[str]:
@@ -68,12 +56,9 @@ def require_library(backend: str, capabilities: list[str]) -> list[str]:
 
 
 def _capability_here(backend: str) -> str:
-    from qwen3_runtime.backends.tensorrt.device import Device
-    from qwen3_runtime.backends.tensorrt.plan import import_bindings
-
     try:
-        device = Device(import_bindings(backend)[1])
-    except EngineError as error:
+        device = Device(modules.load_cuda("runtime"))
+    except BindingsError as error:
         raise UnsupportedError(
             f"backend {backend} builds on the GPU that runs the engine ({error}); backend tensorrt-rtx builds without"
         ) from None

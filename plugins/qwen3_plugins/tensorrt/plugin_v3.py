@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from qwen3_plugins.tensorrt import binary, launch
+from qwen3_plugins.tensorrt import binary, kernel_launch
 from qwen3_plugins.tensorrt.attention import Attention
 from qwen3_plugins.tensorrt.errors import PluginError
 from qwen3_plugins.tensorrt.moe import MoE
@@ -36,7 +36,7 @@ _refusals: list[str] = []
 
 
 def register(trt: ModuleType, capabilities: Sequence[int] = ()) -> None:
-    """Make the operators known to the plugin registry of `trt`, which `library.load` gave.
+    """Make the operators known to the plugin registry of `trt`, which `load_tensorrt` gave.
 
     Args:
         trt: the module.
@@ -204,12 +204,12 @@ def _plugin_class(trt: ModuleType, kind: type[Operator]) -> type:  # noqa: C901 
         def attach_to_context(self, _context: Any) -> Any:  # noqa: ANN401
             copy = self.clone()
             for one in copy.code().values() if copy.binaries else ():
-                launch.load(one)  # now, for a module cannot be loaded while a CUDA graph is recorded
+                kernel_launch.load(one)  # now, for a module cannot be loaded while a CUDA graph is recorded
             return copy
 
         def code(self) -> dict[str, binary.Binary]:
             """The kernels for the GPU of the current context, by name."""
-            return binary.for_device(self.binaries, launch.capability())
+            return binary.for_device(self.binaries, kernel_launch.capability())
 
         def on_shape_change(self, _inputs: Sequence[Any], _outputs: Sequence[Any]) -> None:
             pass
@@ -228,7 +228,7 @@ def _plugin_class(trt: ModuleType, kind: type[Operator]) -> type:  # noqa: C901 
             code = self.code()
             built_for = next(iter(code.values())).capability
             for one in self.operator.launches(names[given[0].type], shapes, built_for):
-                launch.run(one, code[one.name], places, workspace, stream)
+                kernel_launch.run(one, code[one.name], places, workspace, stream)
 
     return Plugin
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.errors import CompileError
-from qwen3_compile.tensorrt.library import load_library
+from qwen3_compile.tensorrt.availability import load_library
 from qwen3_compile.tensorrt.messages import explained, listening
 from qwen3_compile.tensorrt.stopping import stoppable
-from qwen3_plugins.tensorrt import v3
+from qwen3_plugins.tensorrt import plugin_v3
+from qwen3_plugins.tensorrt.bindings.capabilities import number_of
 from qwen3_plugins.tensorrt.errors import PluginError
 from qwen3_plugins.tensorrt.importing import with_plugins
 
@@ -77,7 +78,7 @@ def build_plan(model: Path, plan: Path, request: PlanRequest) -> PlanFacts:
     """
     trt = load_library(request.backend)
     started = time.monotonic()
-    v3.take_refusals()  # those of an earlier build
+    plugin_v3.take_refusals()  # those of an earlier build
     with listening(trt) as (logger, messages):
         builder = trt.Builder(logger)
         if not builder:
@@ -88,7 +89,7 @@ def build_plan(model: Path, plan: Path, request: PlanRequest) -> PlanFacts:
         # On by default, it would round a router's float32 inputs to ten bits: validated arithmetic keeps them.
         config.clear_flag(trt.BuilderFlag.TF32)
         if request.plugins:
-            v3.allow_in_place(trt, config)
+            plugin_v3.allow_in_place(trt, config)
         _profile(builder, config, network, request.profiles)
         if request.backend == "tensorrt-rtx":
             _choose_architectures(trt, config, request.capabilities)
@@ -97,7 +98,7 @@ def build_plan(model: Path, plan: Path, request: PlanRequest) -> PlanFacts:
         del parser  # the network's weights were in its memory until here
         if built is None:
             raise _failure(request, "build", messages)
-        if refusals := v3.take_refusals():  # a plan all the same, but without what the plugin failed to give
+        if refusals := plugin_v3.take_refusals():  # a plan all the same, but without what the plugin failed to give
             raise CompileError(f"{request.backend} cannot build: {refusals[0]}")
         size = _write(built, plan)
     return PlanFacts(size, time.monotonic() - started, dict(sorted(layers.items())), _once(messages.warnings))
@@ -114,7 +115,7 @@ def _import(
     """Parse the graph into `network`; the parser must be kept until the network is built."""
     parser = trt.OnnxParser(network, logger)
     if request.plugins:
-        capabilities = [int(capability.replace(".", "")) for capability in request.capabilities]
+        capabilities = [number_of(capability) for capability in request.capabilities]
         try:
             content = with_plugins(trt, model.read_bytes(), capabilities)
         except PluginError as error:
@@ -161,8 +162,8 @@ def _bounds(profile: Profile, tensor: Any, axis: int, size: int) -> tuple[int, i
 def _choose_architectures(trt: ModuleType, config: Any, capabilities: Sequence[str]) -> None:  # noqa: ANN401
     known = trt.ComputeCapability.__members__
     config.num_compute_capabilities = len(capabilities)
-    for index, capability in enumerate(sorted(capabilities, key=lambda text: tuple(map(int, text.split("."))))):
-        name = f"SM{capability.replace('.', '')}"
+    for index, capability in enumerate(sorted(capabilities, key=number_of)):
+        name = f"SM{number_of(capability)}"
         if name not in known:
             raise CompileError(f"{trt.__name__} {trt.__version__} does not build for compute capability {capability}")
         config.set_compute_capability(known[name], index)
@@ -182,7 +183,7 @@ def _write(built: Any, plan: Path) -> int:  # noqa: ANN401 - IHostMemory
 
 
 def _failure(request: PlanRequest, doing: str, messages: Messages) -> CompileError:
-    if refusals := v3.take_refusals() if request.plugins else ():
+    if refusals := plugin_v3.take_refusals() if request.plugins else ():
         return CompileError(f"{request.backend} cannot {doing}: {refusals[0]}")
     return CompileError(f"{request.backend} cannot {doing}: {explained(messages.errors)}")
 

@@ -6,7 +6,8 @@ import ctypes
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from qwen3_plugins.tensorrt.errors import PluginError
+from qwen3_plugins.tensorrt.bindings.modules import load_cuda
+from qwen3_plugins.tensorrt.errors import BindingsError
 from qwen3_plugins.tensorrt.operator import Scratch
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def run(launch: Launch, binary: Binary, pointers: Mapping[str, int], workspace: 
         stream: CUDA stream.
 
     Raises:
-        PluginError: the driver refused it.
+        BindingsError: the driver refused it.
     """
     values: list[int] = []
     kinds: list[Any] = []
@@ -63,7 +64,7 @@ def load(binary: Binary) -> Any:  # noqa: ANN401 - the driver's handle
     """Load a kernel into the current context, once, and return its function.
 
     Raises:
-        PluginError: the driver refused it.
+        BindingsError: the driver refused it.
     """
     return _function(int(_done(_driver().cuCtxGetCurrent())), binary)
 
@@ -81,16 +82,12 @@ def _function(_context: int, binary: Binary) -> Any:  # noqa: ANN401 - the drive
 
 
 def _driver() -> Any:  # noqa: ANN401 - a module without types
-    try:
-        from cuda.bindings import driver
-    except ImportError as error:
-        raise PluginError("plugins need cuda-python to run: pip install 'cuda-bindings>=13'") from error
-    return driver
+    return load_cuda("driver")
 
 
 def _done(answer: tuple[Any, ...]) -> Any:  # noqa: ANN401 - whatever the driver's function returns
     """Return what a driver function gave beside its status."""
     status, *values = answer
     if int(status) != 0:
-        raise PluginError(f"CUDA refused to launch a plugin's kernel: {status}")
+        raise BindingsError(f"CUDA could not start a plugin's kernel: {status}")
     return values[0] if values else None

@@ -35,7 +35,7 @@ def build(
     model: Path, *, capabilities: tuple[int, ...] = (89,), profiles: Any = PROFILES, **more: Any
 ) -> dict[str, Any]:
     request = {"model": str(model), "capabilities": capabilities, "profiles": profiles, **more}
-    script = Path(__file__).with_name("v3_session.py")
+    script = Path(__file__).with_name("plugin_v3_session.py")
     ran = subprocess.run(
         [sys.executable, str(script)],
         input=json.dumps(request),
@@ -206,15 +206,16 @@ def test_an_architecture_without_kernels_is_refused_in_one_line(experts):
 
 def test_the_module_must_be_loaded_by_us_first():
     code = (
-        "import tensorrt_rtx\nfrom qwen3_plugins.tensorrt import library\n"
-        "try:\n    library.load('tensorrt_rtx')\nexcept Exception as error:\n    print(type(error).__name__, error)"
+        "import tensorrt_rtx\nfrom qwen3_plugins.tensorrt.bindings import modules\n"
+        "try:\n    modules.load_tensorrt('tensorrt-rtx')\n"
+        "except Exception as error:\n    print(type(error).__name__, error)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.startswith("PluginError tensorrt_rtx was imported before")
+    assert ran.stdout.startswith("BindingsError tensorrt_rtx was imported by something else before")
 
 
-def test_a_quick_file_has_one_plugin_a_kernel(experts):
-    content = importing.as_quick(experts.read_bytes())
+def test_a_qdp_file_has_one_plugin_a_kernel(experts):
+    content = importing.as_qdp(experts.read_bytes())
     graph = ir.from_proto(content_proto := ir.serde.onnx.ModelProto.FromString(content)).graph
     assert not content_proto.functions or {one.domain for one in content_proto.functions} == {"trt"}
     names = [node.op_type for node in graph if node.domain == "qwen3"]

@@ -1,8 +1,8 @@
-"""Our kernels as quickly deployable plugins of full TensorRT: compiled when the engine is built, no Python in it.
+"""Our kernels as quickly deployable plugins (QDP) of full TensorRT: compiled when the engine is built, no Python in it.
 
 Such a plugin starts one kernel, so that an operator is several in a row: `Qwen3Attention` is `attention_append`,
 `attention_split` and `attention_attend`, `Qwen3MoE` the six of `kernels.moe`. What one kernel leaves for the next is a
-tensor of the network, whose memory TensorRT plans. `quick_nodes` writes an operator that way in an ONNX file.
+tensor of the network, whose memory TensorRT plans. `importing.as_qdp` writes an operator that way in an ONNX file.
 
 All plugins of a family take the family's shape as attributes. A grid, and what a kernel is told of a step's size, are
 expressions over dimensions of its inputs; TensorRT evaluates them in every step. Where a kernel comes with tiles of two
@@ -33,7 +33,7 @@ Dims = Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True)
-class Quick:
+class QdpPlugin:
     """One kernel as a plugin.
 
     Attributes:
@@ -69,17 +69,17 @@ def register(trtp: ModuleType, capability: int) -> None:
     known = trtp.__name__ in _capability
     _capability[trtp.__name__] = capability
     if not known:
-        for quick in PLUGINS:
-            _register(trtp, quick)
+        for plugin in PLUGINS:
+            _register(trtp, plugin)
 
 
-def _register(trtp: ModuleType, quick: Quick) -> None:
-    inputs, attributes = quick.inputs(), {field.name: field.type for field in fields(quick.family)}
+def _register(trtp: ModuleType, plugin: QdpPlugin) -> None:
+    inputs, attributes = plugin.inputs(), {field.name: field.type for field in fields(plugin.family)}
     kinds = {"int": int, "float": float, "str": str, "bool": bool}
     tensors = [(name, trtp.TensorDesc) for name in inputs]
     described = [*tensors, *((name, kinds[str(kind)]) for name, kind in attributes.items())]
-    several = GenericAlias(tuple, (trtp.TensorDesc,) * len(quick.results()))
-    plugin_id = f"{NAMESPACE}::{quick.name}"
+    several = GenericAlias(tuple, (trtp.TensorDesc,) * len(plugin.results()))
+    plugin_id = f"{NAMESPACE}::{plugin.name}"
 
     def split(arguments: Sequence[Any], named: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], Any]:
         """What was given for each input, and the shape that the attributes describe."""
@@ -89,12 +89,12 @@ def _register(trtp: ModuleType, quick: Quick) -> None:
         values: dict[str, Any] = {
             name: value.rstrip("\0") if isinstance(value, str) else value for name, value in found.items()
         }
-        return given, quick.family(**values)
+        return given, plugin.family(**values)
 
     def describe(*arguments: Any, **named: Any) -> tuple[Any, ...]:  # noqa: ANN401
         given, shape = split(arguments, named)
-        kernel = quick.kernels(shape, _capability[trtp.__name__])[0]
-        made = quick.outputs(shape, {name: one.shape_expr for name, one in given.items()})
+        kernel = plugin.kernels(shape, _capability[trtp.__name__])[0]
+        made = plugin.outputs(shape, {name: one.shape_expr for name, one in given.items()})
         types = {one.name: _data_type(trtp, one.type) for one in kernel.arguments if one.role == "output"}
         return tuple(
             given[what].aliased() if isinstance(what, str) else trtp.from_shape_expr(tuple(what), kind)
@@ -103,15 +103,15 @@ def _register(trtp: ModuleType, quick: Quick) -> None:
 
     def tune(*arguments: Any) -> list[Any]:  # noqa: ANN401
         _, shape = split(arguments[:-1])
-        kernels = quick.kernels(shape, _capability[trtp.__name__])
+        kernels = plugin.kernels(shape, _capability[trtp.__name__])
         types = [_type_name(argument.type) for argument in kernels[0].arguments if argument.role != "scalar"]
         return [trtp.AutoTuneCombination(", ".join(types), "LINEAR", list(range(1, len(kernels) + 1)))]
 
     def compiled(*arguments: Any) -> tuple[str, str, Any, Any]:  # noqa: ANN401
         given, shape = split(arguments[:-2])
         tactic, capability = arguments[-1], _capability[trtp.__name__]
-        kernel = quick.kernels(shape, capability)[max(0, tactic - 1)]
-        sizes = quick.sizes(shape, {name: one.shape_expr for name, one in given.items()})
+        kernel = plugin.kernels(shape, capability)[max(0, tactic - 1)]
+        sizes = plugin.sizes(shape, {name: one.shape_expr for name, one in given.items()})
         asked = inspect.signature(kernel.grid).parameters
         made = compile_kernel(kernel, capability)
         launch = trtp.KernelLaunchParams(
@@ -179,7 +179,7 @@ def _expert_kernels(name: str) -> Callable[[Experts, int], Sequence[Kernel]]:
     return kernels
 
 
-def _expert(name: str, first: str, outputs: Sequence[str]) -> Quick:
+def _expert(name: str, first: str, outputs: Sequence[str]) -> QdpPlugin:
     """A kernel whose number of tokens is that of the rows of its input `first`."""
 
     def tokens(shape: Experts, dims: Dims) -> Any:  # noqa: ANN401 - an expression
@@ -191,7 +191,7 @@ def _expert(name: str, first: str, outputs: Sequence[str]) -> Quick:
         buffers["y"] = (tokens(shape, dims), shape.hidden_size)
         return {output: buffers[output] for output in outputs}
 
-    return Quick(name, Experts, _expert_kernels(name), lambda shape, dims: {"tokens": tokens(shape, dims)}, made)
+    return QdpPlugin(name, Experts, _expert_kernels(name), lambda shape, dims: {"tokens": tokens(shape, dims)}, made)
 
 
 _EXAMPLES: dict[type, Any] = {
@@ -200,21 +200,21 @@ _EXAMPLES: dict[type, Any] = {
 }
 
 ATTENTION = (
-    Quick(
+    QdpPlugin(
         "attention_append",
         AttentionShape,
         lambda shape, capability: (_attention(shape, capability).append,),
         _attention_sizes("q"),
         lambda _shape, dims: {"rotated": tuple(dims["q"]), "kv_out": "kv"},
     ),
-    Quick(
+    QdpPlugin(
         "attention_split",
         AttentionShape,
         lambda shape, capability: (_attention(shape, capability).split,),
         _attention_sizes("rotated"),
         _partials,
     ),
-    Quick(
+    QdpPlugin(
         "attention_attend",
         AttentionShape,
         lambda shape, capability: (_attention(shape, capability).attend,),

@@ -1,4 +1,4 @@
-"""The CUDA calls of the TensorRT backends: memory, copies, one stream, graphs."""
+"""A GPU by CUDA's runtime interface: what it is, its memory, copies, one stream, graphs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qwen3_runtime.errors import StepFailedError, UnsupportedEngineError
+from qwen3_plugins.tensorrt.errors import BindingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ class Device:
         stream: the stream's handle, as TensorRT wants it.
 
     Raises:
-        EngineError: there is no GPU, or its driver is older than these bindings.
+        BindingsError: there is no GPU, or its driver is older than these bindings.
     """
 
     def __init__(self, cuda: Any) -> None:  # noqa: ANN401 - the bindings have no types
@@ -53,9 +53,7 @@ class Device:
         error, count = cuda.cudaGetDeviceCount()
         if int(error) or not count:
             found = self._text(error) if int(error) else "it sees no device"
-            raise UnsupportedEngineError(
-                f"no NVIDIA GPU that CUDA can use: {found}; TensorRT engines run on a GPU only"
-            )
+            raise BindingsError(f"no NVIDIA GPU that CUDA can use: {found}; TensorRT engines run on a GPU only")
         properties = self._done("describe the GPU", cuda.cudaGetDeviceProperties(0))
         self.name = bytes(properties.name).split(b"\0")[0].decode(errors="replace")
         self.compute_capability = f"{properties.major}.{properties.minor}"
@@ -73,12 +71,12 @@ class Device:
             Its address.
 
         Raises:
-            EngineError: the GPU has not that much left.
+            BindingsError: the GPU has not that much left.
         """
         error, address = self._cuda.cudaMalloc(max(size, 1))
         if int(error) == _OUT_OF_MEMORY:
             free, total = self._done("count free memory", self._cuda.cudaMemGetInfo())
-            raise UnsupportedEngineError(
+            raise BindingsError(
                 f"no memory for {purpose}: {size / _GIB:.2f} GiB wanted, {free / _GIB:.2f} of {total / _GIB:.2f} GiB "
                 f"are free on {self.name}; open the engine with fewer max_sequences"
             )
@@ -120,7 +118,7 @@ class Device:
         """Wait until everything queued is done.
 
         Raises:
-            EngineError: some of it failed; the GPU's state is then unknown.
+            BindingsError: some of it failed; the GPU's state is then unknown.
         """
         self._done("finish a step", self._cuda.cudaStreamSynchronize(self._stream))
 
@@ -173,7 +171,7 @@ class Device:
         """What a call gave beside its status: nothing, a value, or several."""
         error, *values = result
         if int(error):
-            raise StepFailedError(f"CUDA could not {doing}: {self._text(error)}")
+            raise BindingsError(f"CUDA could not {doing}: {self._text(error)}")
         return values[0] if len(values) == 1 else values
 
     def _text(self, error: Any) -> str:  # noqa: ANN401 - an enumeration of the bindings

@@ -58,10 +58,10 @@ def main() -> None:
     import tensorrt.plugin as trtp
     from tensorrt.plugin import _lib, _plugin_class, _tensor
 
-    from qwen3_plugins.tensorrt import quick
+    from qwen3_plugins.tensorrt import qdp
 
     _lib._register_plugin_creator = lambda *_: None  # the registry is in the library
-    quick.register(trtp, 89)
+    qdp.register(trtp, 89)
 
     def types_of(name: str, kinds: list[str], ranks: list[int], attributes: dict[str, Any]) -> Any:
         """Through the class that TensorRT would call."""
@@ -103,7 +103,7 @@ def main() -> None:
             trt.IDimensionExpr, _tensor.SymIntExpr._exprBuilder = real, None
 
     def build_for(capability: int) -> Any:
-        quick.register(trtp, capability)
+        qdp.register(trtp, capability)
         return {}
 
     asked = {"build_for": build_for, "types": types_of, "launch": launch_of}

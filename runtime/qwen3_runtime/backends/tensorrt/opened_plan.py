@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import mmap
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qwen3_plugins.tensorrt import log
+from qwen3_plugins.tensorrt.bindings import logger
 from qwen3_runtime.errors import StepFailedError, UnsupportedEngineError
-from qwen3_runtime.installation import install_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from qwen3_plugins.tensorrt.library import ModuleName
-    from qwen3_runtime.backends.tensorrt.device import Device
+    from qwen3_plugins.tensorrt.bindings.device import Device
 
 Shape = tuple[int, ...]
-
-# Python module of a target.
-_MODULES: dict[str, ModuleName] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
 @dataclass(frozen=True)
@@ -48,46 +42,6 @@ class Tensor:
     alias: str | None
 
 
-def import_bindings(target: str, *, plugins: bool = False) -> tuple[Any, Any]:
-    """Import TensorRT's module of a target, and CUDA's.
-
-    Args:
-        target: `tensorrt` or `tensorrt-rtx`.
-        plugins: make our plugins known to TensorRT, which a plan that holds them needs.
-
-    Returns:
-        `tensorrt` or `tensorrt_rtx`, and `cuda.bindings.runtime`.
-
-    Raises:
-        EngineError: naming what is missing.
-    """
-    from qwen3_plugins.tensorrt import library
-    from qwen3_plugins.tensorrt.errors import PluginError
-
-    name = _MODULES[target]
-    try:
-        try:
-            trt = library.load(name)
-        except PluginError:  # something else has imported it first, which does no harm without plugins
-            if plugins:
-                raise
-            trt = importlib.import_module(name)
-        cuda = importlib.import_module("cuda.bindings.runtime")
-        if plugins:
-            from qwen3_plugins.tensorrt import v3
-
-            v3.register(trt)
-    except (ImportError, OSError) as error:
-        missing = getattr(error, "name", None) or name
-        raise UnsupportedEngineError(
-            f"the engine needs the Python module {missing}, which does not import here ({first_line(str(error))}): "
-            + ("pip install tensorrt" if missing == target == "tensorrt" else install_command("tensorrt"))
-        ) from None
-    except PluginError as error:
-        raise UnsupportedEngineError(f"the engine needs our plugins: {error}") from None
-    return trt, cuda
-
-
 class Plan:
     """A deserialised plan on a device. Its contexts share one scratch memory: they run one after the other.
 
@@ -110,7 +64,7 @@ class Plan:
         self._device = device
         self.records_itself = hasattr(trt, "CudaGraphStrategy")
         self._errors: deque[str] = deque(maxlen=64)  # TensorRT would print them
-        self._logger = log.shared(trt)
+        self._logger = logger.shared(trt)
         self._listener = _keeping_errors(trt, self._errors)
         self._logger.listeners.append(self._listener)
         self._runtime: Any = trt.Runtime(self._logger)

@@ -1,4 +1,4 @@
-"""Our kernels as quickly deployable plugins, told to the Python half of TensorRT 11: shapes, launches, PTX."""
+"""Our kernels as quickly deployable plugins (QDP), told to the Python half of TensorRT 11: shapes, launches, PTX."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qwen3_plugins.ort.compile import compiler
-from qwen3_plugins.tensorrt import quick
+from qwen3_plugins.tensorrt import qdp
 from qwen3_plugins.tensorrt.attention import Attention
 from qwen3_plugins.tensorrt.kernels.attention import AttentionShape
 from qwen3_plugins.tensorrt.kernels.moe import Experts
@@ -41,7 +41,7 @@ TYPES = {"fp16": "HALF", "bf16": "BF16", "fp32": "FLOAT", "i32": "INT32", "i8": 
 
 
 class Session:
-    """Asks `quick_session`."""
+    """Asks `qdp_session`."""
 
     def __init__(self, folder: Path) -> None:
         source = folder / "empty.cpp"
@@ -50,7 +50,7 @@ class Session:
             library = f"{name}.so.11"
             command = [str(compiler()), "-shared", "-fPIC", f"-Wl,-soname,{library}", "-o", str(folder / library)]
             subprocess.run([*command, str(source)], check=True)
-        script = Path(__file__).with_name("quick_session.py")
+        script = Path(__file__).with_name("qdp_session.py")
         self._process = subprocess.Popen(
             [sys.executable, str(script), str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -131,7 +131,9 @@ def _operator_tensors(shape: Any, tokens: int, batch: int, width: int) -> dict[s
     }
 
 
-def _launch(session: Session, plugin: quick.Quick, shape: Any, tensors: dict[str, Any], tactic: int) -> dict[str, Any]:
+def _launch(
+    session: Session, plugin: qdp.QdpPlugin, shape: Any, tensors: dict[str, Any], tactic: int
+) -> dict[str, Any]:
     inputs = [tensors[name] for name in plugin.inputs()]
     return session.ask(
         "launch",
@@ -143,7 +145,7 @@ def _launch(session: Session, plugin: quick.Quick, shape: Any, tensors: dict[str
     )
 
 
-def _shape(plugin: quick.Quick) -> Any:
+def _shape(plugin: qdp.QdpPlugin) -> Any:
     return HEADS if plugin.family is AttentionShape else EXPERTS
 
 
@@ -151,7 +153,7 @@ def test_the_python_half_is_that_of_tensorrt_11(session):
     assert session.version.startswith("11.")
 
 
-@pytest.mark.parametrize("plugin", quick.PLUGINS, ids=lambda plugin: plugin.name)
+@pytest.mark.parametrize("plugin", qdp.PLUGINS, ids=lambda plugin: plugin.name)
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tokens=st.integers(1, 3000), batch=st.integers(1, 64), width=st.integers(1, 300))
 def test_sizes_and_launches_follow_the_step(session, plugin, tokens, batch, width):
@@ -167,7 +169,7 @@ def test_sizes_and_launches_follow_the_step(session, plugin, tokens, batch, widt
         assert found["scalars"] == [known[name] for name in kernel.of_role("scalar")]
 
 
-@pytest.mark.parametrize("plugin", quick.PLUGINS, ids=lambda plugin: plugin.name)
+@pytest.mark.parametrize("plugin", qdp.PLUGINS, ids=lambda plugin: plugin.name)
 def test_ptx_takes_what_tensorrt_passes(session, plugin):
     """Inputs, scalars and outputs, nothing else: TensorRT knows no scratch pointers."""
     shape = _shape(plugin)
@@ -184,7 +186,7 @@ def test_ptx_takes_what_tensorrt_passes(session, plugin):
 
 
 def test_ptx_is_for_the_gpu_that_was_named_last(session):
-    plugin = quick.ATTENTION[0]
+    plugin = qdp.ATTENTION[0]
     tensors = _operator_tensors(HEADS, 5, 2, 3)
     try:
         session.ask("build_for", capability=120)
@@ -195,12 +197,12 @@ def test_ptx_is_for_the_gpu_that_was_named_last(session):
 
 
 def test_tiles_of_the_experts_are_two_tactics(session):
-    (plugin,) = (one for one in quick.PLUGINS if one.name == "moe_gate_up")
+    (plugin,) = (one for one in qdp.PLUGINS if one.name == "moe_gate_up")
     few, many = (_launch(session, plugin, EXPERTS, _operator_tensors(EXPERTS, 4096, 1, 1), tactic) for tactic in (1, 2))
     assert few["grid"][1] > many["grid"][1]
 
 
-@pytest.mark.parametrize("plugin", quick.PLUGINS, ids=lambda plugin: plugin.name)
+@pytest.mark.parametrize("plugin", qdp.PLUGINS, ids=lambda plugin: plugin.name)
 def test_the_cache_is_the_only_output_in_an_inputs_memory(session, plugin):
     tensors, shape = _operator_tensors(_shape(plugin), 5, 2, 3), _shape(plugin)
     inputs = [tensors[name] for name in plugin.inputs()]
@@ -211,7 +213,7 @@ def test_the_cache_is_the_only_output_in_an_inputs_memory(session, plugin):
     assert found["aliases"] == aliases
 
 
-@pytest.mark.parametrize(("operator", "plugins"), [(Attention, quick.ATTENTION), (MoE, quick.EXPERTS)])
+@pytest.mark.parametrize(("operator", "plugins"), [(Attention, qdp.ATTENTION), (MoE, qdp.EXPERTS)])
 def test_the_plugins_in_a_row_compute_the_operator(operator, plugins):
     """Each reads the operator's inputs or what one before it made, and all the operator's outputs are made, once."""
     made: list[str] = []

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from qwen3_plugins.tensorrt import binary, importing, launch, library, v3
+from qwen3_plugins.tensorrt import binary, importing, kernel_launch, plugin_v3
+from qwen3_plugins.tensorrt.bindings import modules
 
 CALLS = (
     "get_output_data_types",
@@ -27,11 +28,11 @@ CALLS = (
 
 def main() -> None:
     request = json.loads(sys.stdin.read())
-    trt = library.load("tensorrt_rtx")
+    trt = modules.load_tensorrt("tensorrt-rtx")
     calls: list[Any] = []
     stored: dict[str, Any] = {}  # by operator, a plugin and the fields that it gave for the plan
     _record(calls, stored)
-    v3.register(trt, request["capabilities"])
+    plugin_v3.register(trt, request["capabilities"])
 
     class Logger(trt.ILogger):
         def __init__(self) -> None:
@@ -54,7 +55,7 @@ def main() -> None:
         config = builder.create_builder_config()
         for sizes in request["profiles"]:
             config.add_optimization_profile(_profile(builder, network, sizes))
-        v3.allow_in_place(trt, config)
+        plugin_v3.allow_in_place(trt, config)
         config.num_compute_capabilities = len(request["capabilities"])
         for index, capability in enumerate(request["capabilities"]):
             config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{capability}"), index)
@@ -62,7 +63,7 @@ def main() -> None:
         answer["plan"] = None if plan is None else plan.nbytes
         answer["sha256"] = None if plan is None else hashlib.sha256(bytes(plan)).hexdigest()
         answer["opened"] = [_opened(trt, *one) for one in stored.items()]
-    answer["refused"] = v3.take_refusals()
+    answer["refused"] = plugin_v3.take_refusals()
     answer["engine"] = next((text.splitlines()[1:] for _, text in logger.lines if "Engine Layer Infor" in text), [])
     answer["warnings"] = [text for severity, text in logger.lines if severity == "WARNING"]
     print(json.dumps(answer), flush=True)
@@ -83,15 +84,15 @@ def _profile(builder: Any, network: Any, sizes: dict[str, list[int]]) -> Any:
 def _opened(trt: Any, name: str, built: tuple[Any, Any]) -> Any:
     """Make a plugin of stored fields, as a runtime does, and execute it as far as the launches that it asks for."""
     plugin, fields = built
-    creator = trt.get_plugin_registry().get_creator(name, "1", v3.NAMESPACE)
+    creator = trt.get_plugin_registry().get_creator(name, "1", plugin_v3.NAMESPACE)
     again = creator.create_plugin(name, fields, trt.TensorRTPhase.RUNTIME)
     launched: list[Any] = []
 
     def run(one: Any, code: Any, places: dict[str, int], workspace: int, stream: int) -> None:
         launched.append([one.name, code.name, places, workspace, stream])
 
-    launch.run, launch.capability = run, lambda: plugin.binaries[0].capability
-    types = {kind: data_type for data_type, kind in v3._type_names(trt).items()}
+    kernel_launch.run, kernel_launch.capability = run, lambda: plugin.binaries[0].capability
+    types = {kind: data_type for data_type, kind in plugin_v3._type_names(trt).items()}
     kinds = [types[kind] for kind in plugin.operator.types(plugin.activations)]
     described = [SimpleNamespace(type=kind, dims=shape) for kind, shape in zip(kinds, plugin.shapes, strict=False)]
     pointers = list(range(len(described) + len(again.operator.OUTPUTS)))
@@ -105,7 +106,7 @@ def _opened(trt: Any, name: str, built: tuple[Any, Any]) -> Any:
 
 def _record(calls: list[Any], stored: dict[str, Any]) -> None:
     """Write down what TensorRT asks and what it is told."""
-    make = v3._plugin_class
+    make = plugin_v3._plugin_class
 
     def recording(module: Any, operator: Any) -> type:
         made = make(module, operator)
@@ -113,7 +114,7 @@ def _record(calls: list[Any], stored: dict[str, Any]) -> None:
             setattr(made, name, _recorded(name, getattr(made, name), operator.NAME, calls, stored))
         return made
 
-    v3._plugin_class = recording
+    plugin_v3._plugin_class = recording
 
 
 def _recorded(name: str, method: Any, operator: str, calls: list[Any], stored: dict[str, Any]) -> Any:
@@ -130,7 +131,7 @@ def _recorded(name: str, method: Any, operator: str, calls: list[Any], stored: d
             fields = {field.name: bytes(field.data) for field in self._stored}
             kernels = [
                 [one.name, one.capability, one.entry, one.threads, one.shared, len(one.cubin)]
-                for one in binary.unpacked(fields.pop(v3.KERNELS))
+                for one in binary.unpacked(fields.pop(plugin_v3.KERNELS))
             ]
             calls.append([operator, name, sorted(fields), kernels])
             stored[operator] = self, answer
