@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from qwen3_plugins.tensorrt.bindings import modules
+from qwen3_plugins.tensorrt.bindings import logger, modules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cuda_on_host import HostCuda
 
 real: Any = modules.load_tensorrt("tensorrt-rtx")
-LOGGER = real.Logger(real.Logger.ERROR)  # TensorRT keeps the first that it is given, without owning it
+LOGGER = logger.shared(real)  # TensorRT keeps the first that it is given
 
 ONNX_TYPE = {"FLOAT": 1, "HALF": 10, "INT32": 6, "INT64": 7}
 SCRATCH = 4096
