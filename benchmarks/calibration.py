@@ -27,7 +27,7 @@ from qwen3_compile.calibrate.scales import scale_of
 from qwen3_compile.checkpoint import open_checkpoint
 from qwen3_compile.checkpoint.weights import torch_weights
 from qwen3_compile.quantize import as_float8, quantize
-from qwen3_graphs.lowered import WeightFormat
+from qwen3_graphs.formats import WeightFormat
 from qwen3_runtime.text import ChatTemplate, Tokenizer
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ import numpy as np
 from qwen3_compile.checkpoint.opening import open_checkpoint
 from qwen3_compile.quantize import quantize
 from qwen3_compile.validate.reference import Reference
-from qwen3_graphs.lowered import WeightFormat
+from qwen3_graphs.formats import WeightFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable

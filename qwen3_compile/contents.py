@@ -6,6 +6,8 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from qwen3_graphs.formats import KINDS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -18,7 +20,7 @@ SHARED = "embedding and head"
 # The first pattern found in an initialiser's name says which part of the model it belongs to.
 PARTS = (
     # A tied head in another format than the embedding is a second form of the same tensor, named by its format.
-    ("head", r"lm_head|embed_tokens.*\.(fp32|fp16|bf16|fp8|int8|int4)(_\d+)?$"),
+    ("head", rf"lm_head|embed_tokens.*\.({'|'.join(KINDS)})(_\d+)?$"),
     ("embedding", r"embed_tokens"),
     ("experts", r"\.experts\."),
     ("router", r"\.mlp\.gate\."),

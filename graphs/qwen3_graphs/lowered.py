@@ -7,31 +7,12 @@ streams each recipe from the checkpoint, through the packer that its layout name
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-FloatKind = Literal["fp32", "fp16", "bf16"]
-WeightKind = Literal["fp32", "fp16", "bf16", "fp8", "int8", "int4"]
-CacheKind = Literal["fp32", "fp16", "bf16", "int8"]
-
-
-@dataclass(frozen=True)
-class WeightFormat:
-    """How the elements of a matrix are stored.
-
-    Attributes:
-        kind: element type. `int8` and `int4` are symmetric: code * scale, no zero point. `fp8` is E4M3 (without
-            infinities) times a scale.
-        group_size: consecutive inputs that share a scale. 0 is one scale a row for int8 and fp8, none for the wider
-            kinds. For fp8, 128 means blocks of 128 x 128, as released checkpoints have them.
-        per_tensor: for fp8 with group size 0, one scale for the whole matrix instead of one a row.
-    """
-
-    kind: WeightKind
-    group_size: int = 0
-    per_tensor: bool = False
+    from qwen3_graphs.formats import CacheKind, FloatKind, WeightFormat
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from qwen3_compile.errors import CheckpointError, UnsupportedError
-from qwen3_compile.quantize.symmetric import Quantized
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qwen3_graphs.lowered import WeightFormat
+    from qwen3_graphs.formats import WeightFormat
 
 Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
@@ -79,11 +78,6 @@ class Float8:
             else:
                 result[part] *= by_row[part, None]
         return result
-
-
-def values(tensor: Array | Float8 | Quantized) -> Array:
-    """What a stored tensor stands for: codes times their scales in float32, anything else as it is."""
-    return tensor.dequantize() if isinstance(tensor, Float8 | Quantized) else tensor
 
 
 def as_float8(weight: Array | Float8, fmt: WeightFormat, *, positive: bool = False) -> Float8:

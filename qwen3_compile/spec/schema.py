@@ -20,10 +20,10 @@ from qwen3_compile.spec.defaults import BACKEND, MAX_BATCH, fill_defaults
 from qwen3_compile.spec.source import normal_source
 from qwen3_graphs.architecture import Architecture as GraphArchitecture
 from qwen3_graphs.architecture import YarnScaling, layers_without_experts
+from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lowered import Limits as GraphLimits
 from qwen3_graphs.lowered import Plugins as GraphPlugins
 from qwen3_graphs.lowered import Precision as GraphPrecision
-from qwen3_graphs.lowered import WeightFormat
 
 WeightKind: TypeAlias = Literal["fp32", "fp16", "bf16", "fp8", "int8", "int4"]
 GroupSize: TypeAlias = Literal[32, 64, 128, "channel"]

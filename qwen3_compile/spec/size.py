@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qwen3_graphs.formats import WeightFormat
+
 if TYPE_CHECKING:
     from qwen3_graphs.architecture import Architecture
-    from qwen3_graphs.lowered import Precision, WeightFormat
+    from qwen3_graphs.lowered import Precision
 
-_ELEMENT_BITS = {"fp32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8, "int4": 4}
 _SCALE_BITS = 32  # scales take the type of the activations, at most float32
-_SHARED = {"fp8": 768, "int8": 768}  # weights with a scale, where that is a row or a block: no released row is shorter
+_ROW = 768  # no row of a released model is shorter; a multiple of every group size
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,7 @@ def weight_bytes(
 
 
 def _bits(weight_format: WeightFormat, scale_bits: int) -> float:
-    bits, kind = _ELEMENT_BITS[weight_format.kind], weight_format.kind
-    if kind in ("int8", "int4") and weight_format.group_size:
-        return bits + scale_bits / weight_format.group_size
-    shared = _SHARED.get(kind, 0)
-    return bits + _SCALE_BITS / shared if shared else bits
+    """Bits of a weight with its share of scales and zero points; one scale a row is the most that fp8 has."""
+    by_group = weight_format.granularity == "per-group"
+    row = weight_format if by_group else WeightFormat(weight_format.kind)
+    return row.matrix_bytes(1, _ROW, scale_bits=scale_bits if by_group else _SCALE_BITS).total * 8 / _ROW

@@ -14,10 +14,11 @@ import onnxruntime as ort
 import torch
 
 from qwen3_compile.pack.layouts import pack
-from qwen3_compile.quantize import as_float8, quantize
+from qwen3_compile.quantize import Quantized, quantize
 from qwen3_graphs.architecture import Architecture
+from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lower import lower
-from qwen3_graphs.lowered import Limits, Lowered, Precision, WeightFormat
+from qwen3_graphs.lowered import Limits, Lowered, Precision
 from qwen3_graphs.model import Batch, Qwen3
 from qwen3_graphs.rope import rope_tables
 from qwen3_graphs.trace import trace
@@ -109,12 +110,11 @@ def stored(array: np.ndarray, fmt: WeightFormat, activations: str = "fp32", *, h
     Scales of groups may be stored as float16. For activations of 16 bits they are as TensorRT wants them: above zero,
     those of groups in the type of the activations.
     """
-    if fmt.kind == "fp8":
-        return as_float8(array, fmt).dequantize()
-    if fmt.kind in ("int8", "int4"):
+    if fmt.is_quantized:
         scale_type = activations if fmt.group_size else "fp32"
         quantized = quantize(array, fmt, positive=activations != "fp32", scale_type=scale_type)
-        if half_scales and fmt.group_size:
+        if half_scales and fmt.granularity == "per-group":
+            assert isinstance(quantized, Quantized)
             quantized = replace(quantized, scales=quantized.scales.astype(np.float16).astype(np.float32))
         return quantized.dequantize()[:, : array.shape[1]]
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[fmt.kind]

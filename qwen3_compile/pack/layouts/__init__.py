@@ -7,8 +7,9 @@ sources, and come from `qwen3_graphs.rope.rope_tables`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.errors import UnsupportedError
 from qwen3_compile.pack.layouts.core import nbit_rows, rows
@@ -17,58 +18,67 @@ from qwen3_compile.pack.layouts.ort import float8_rows
 from qwen3_compile.pack.layouts.ort_plugins import panels
 from qwen3_compile.pack.layouts.tensorrt import columns, experts
 from qwen3_compile.quantize import Float8, Quantized, values
+from qwen3_graphs.formats import FLOATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from qwen3_compile.pack.layouts.core.rows import Array, Source
+    from qwen3_compile.pack.layouts.core.rows import Array
     from qwen3_compile.quantize import Stored
-    from qwen3_graphs.lowered import WeightFormat
+    from qwen3_graphs.formats import WeightFormat
 
-LAYOUTS: Mapping[str, Callable[[tuple[Array, ...], WeightFormat], tuple[Array, ...]]] = {
-    "rows": rows.pack,
-    "interleaved_rows": rows.pack_interleaved,
-    "nbit_rows": nbit_rows.pack,
-    "nbit_blocks": nbit_rows.pack_blocks,
-    "interleaved_nbit_rows": nbit_rows.pack_interleaved,
-    "nbit_rows_fp16": partial(nbit_rows.pack, scale_type="fp16"),
-    "nbit_rows_bf16": partial(nbit_rows.pack, scale_type="bf16"),
-    "nbit_blocks_fp16": partial(nbit_rows.pack_blocks, scale_type="fp16"),
-    "nbit_blocks_bf16": partial(nbit_rows.pack_blocks, scale_type="bf16"),
-    "interleaved_nbit_rows_fp16": partial(nbit_rows.pack_interleaved, scale_type="fp16"),
-    "interleaved_nbit_rows_bf16": partial(nbit_rows.pack_interleaved, scale_type="bf16"),
-    "signed_columns": signed_columns.pack,
-    "panels": panels.pack,
-    "gate_up_panels": panels.pack_gate_up,
-    "columns": columns.pack,
-    "scaled_columns": columns.pack_scaled,
-    "experts": experts.pack,
+
+@dataclass(frozen=True)
+class Layout:
+    """How matrices are arranged.
+
+    Attributes:
+        pack: takes an entry's matrices and their format; returns the arrays of the recipe's outputs.
+        kinds: that it holds.
+        keeps: what it takes over from a checkpoint as it is stored, where the formats agree.
+    """
+
+    pack: Callable[[tuple[Any, ...], WeightFormat], tuple[Array, ...]]
+    kinds: tuple[str, ...]
+    keeps: tuple[type, ...] = ()
+
+
+_NBIT = ("int8", "int4")
+_PANELS = (*FLOATS, "fp8", "int8", "int4")
+
+LAYOUTS: Mapping[str, Layout] = {
+    "rows": Layout(rows.pack, FLOATS),
+    "interleaved_rows": Layout(rows.pack_interleaved, FLOATS),
+    "nbit_rows": Layout(nbit_rows.pack, _NBIT),
+    "nbit_blocks": Layout(nbit_rows.pack_blocks, _NBIT),
+    "interleaved_nbit_rows": Layout(nbit_rows.pack_interleaved, _NBIT),
+    "nbit_rows_fp16": Layout(partial(nbit_rows.pack, scale_type="fp16"), _NBIT),
+    "nbit_rows_bf16": Layout(partial(nbit_rows.pack, scale_type="bf16"), _NBIT),
+    "nbit_blocks_fp16": Layout(partial(nbit_rows.pack_blocks, scale_type="fp16"), _NBIT),
+    "nbit_blocks_bf16": Layout(partial(nbit_rows.pack_blocks, scale_type="bf16"), _NBIT),
+    "interleaved_nbit_rows_fp16": Layout(partial(nbit_rows.pack_interleaved, scale_type="fp16"), _NBIT),
+    "interleaved_nbit_rows_bf16": Layout(partial(nbit_rows.pack_interleaved, scale_type="bf16"), _NBIT),
+    "float8_rows": Layout(float8_rows.pack, ("fp8",), (Float8,)),
+    "signed_columns": Layout(signed_columns.pack, ("int8", "int4")),
+    "panels": Layout(panels.pack, _PANELS, (Float8,)),
+    "gate_up_panels": Layout(panels.pack_gate_up, _PANELS, (Float8,)),
+    "columns": Layout(columns.pack, FLOATS),
+    "scaled_columns": Layout(columns.pack_scaled, ("fp8", "int8"), (Float8,)),
+    "scaled_columns_fp16": Layout(columns.pack_grouped("fp16"), ("int4",), (Quantized,)),
+    "scaled_columns_bf16": Layout(columns.pack_grouped("bf16"), ("int4",), (Quantized,)),
+    "experts": Layout(experts.pack, (*FLOATS, "fp8"), (Float8,)),
+    "experts_fp16": Layout(experts.pack_int4("fp16"), ("int4",), (Quantized,)),
+    "experts_bf16": Layout(experts.pack_int4("bf16"), ("int4",), (Quantized,)),
 }
 
-INT4_LAYOUTS: Mapping[str, Callable[[tuple[Array | Quantized, ...], WeightFormat], tuple[Array, ...]]] = {
-    "scaled_columns_fp16": columns.pack_grouped("fp16"),
-    "scaled_columns_bf16": columns.pack_grouped("bf16"),
-    "experts_fp16": experts.pack_int4("fp16"),
-    "experts_bf16": experts.pack_int4("bf16"),
-}
 
-FLOAT8_LAYOUTS: Mapping[str, Callable[[tuple[Source, ...], WeightFormat], tuple[Array, ...]]] = {
-    "panels": panels.pack,
-    "gate_up_panels": panels.pack_gate_up,
-    "scaled_columns": columns.pack_scaled,
-    "float8_rows": float8_rows.pack,
-    "experts": experts.pack,
-}
-
-
-def pack(layout: str, sources: tuple[Stored, ...], fmt: WeightFormat) -> tuple[Array, ...]:
+def pack(name: str, sources: tuple[Stored, ...], fmt: WeightFormat) -> tuple[Array, ...]:
     """Arrange one entry of a recipe.
 
     Args:
-        layout: a key of `LAYOUTS`, of `INT4_LAYOUTS`, or of `FLOAT8_LAYOUTS` for fp8.
-        sources: the entry's checkpoint tensors: in a floating-point type, or codes with their scales. E4M3 reaches an
-            fp8 format with the same kind of scales bit for bit, and codes of four bits the formats of `INT4_LAYOUTS`
-            in the same groups; for any other they are dequantised first.
+        name: a key of `LAYOUTS`.
+        sources: the entry's checkpoint tensors: in a floating-point type, or codes with their scales. Those that the
+            layout keeps reach a format with the same kind of scales bit for bit; others are dequantised first.
         fmt: the number format to write.
 
     Returns:
@@ -79,19 +89,11 @@ def pack(layout: str, sources: tuple[Stored, ...], fmt: WeightFormat) -> tuple[A
         CheckpointError: a source holds a value that is not finite.
         UnsupportedError: the layout is unknown, or cannot hold the format or the shape.
     """
-    known = LAYOUTS.keys() | INT4_LAYOUTS.keys() | FLOAT8_LAYOUTS.keys()
-    if layout not in known:
-        raise UnsupportedError(f"unknown weight layout {layout!r}: expected one of {', '.join(sorted(known))}")
-    if fmt.kind == "fp8":
-        if layout not in FLOAT8_LAYOUTS:
-            raise UnsupportedError(f"layout {layout} does not hold fp8: {', '.join(FLOAT8_LAYOUTS)} do")
-        return FLOAT8_LAYOUTS[layout](
-            tuple(source if isinstance(source, Float8) else values(source) for source in sources), fmt
-        )
-    if layout in INT4_LAYOUTS:
-        return INT4_LAYOUTS[layout](
-            tuple(source if isinstance(source, Quantized) else values(source) for source in sources), fmt
-        )
-    if layout not in LAYOUTS:
-        raise UnsupportedError(f"layout {layout} holds fp8 only, found {fmt.kind}")
-    return LAYOUTS[layout](tuple(values(source) for source in sources), fmt)
+    if name not in LAYOUTS:
+        raise UnsupportedError(f"unknown weight layout {name!r}: expected one of {', '.join(sorted(LAYOUTS))}")
+    layout = LAYOUTS[name]
+    if fmt.kind not in layout.kinds:
+        raise UnsupportedError(f"layout {name} holds {', '.join(layout.kinds)}, found {fmt.kind}")
+    # E4M3 is for fp8 alone: no other format has its codes.
+    keeps = tuple(kept for kept in layout.keeps if kept is not Float8 or fmt.kind == "fp8")
+    return layout.pack(tuple(tensor if isinstance(tensor, keeps) else values(tensor) for tensor in sources), fmt)

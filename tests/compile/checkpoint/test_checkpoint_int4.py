@@ -15,7 +15,7 @@ from qwen3_compile.errors import CheckpointError
 from qwen3_compile.pack.layouts import pack
 from qwen3_compile.quantize import Quantized, quantize, values
 from qwen3_compile.validate.reference import Reference
-from qwen3_graphs.lowered import WeightFormat
+from qwen3_graphs.formats import WeightFormat
 
 DIMENSIONS = {
     "vocab_size": 96,

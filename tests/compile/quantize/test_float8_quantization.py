@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qwen3_compile.errors import CheckpointError, UnsupportedError
 from qwen3_compile.quantize import Float8, as_float8
-from qwen3_graphs.lowered import WeightFormat
+from qwen3_graphs.formats import WeightFormat
 
 BLOCKS, ROWS, WHOLE = WeightFormat("fp8", 128), WeightFormat("fp8"), WeightFormat("fp8", per_tensor=True)
 

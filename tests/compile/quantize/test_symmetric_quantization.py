@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen3_compile.errors import CheckpointError, UnsupportedError
-from qwen3_compile.quantize import CODE_RANGE, quantize
-from qwen3_graphs.lowered import WeightFormat
+from qwen3_compile.quantize import quantize
+from qwen3_graphs.formats import WeightFormat
 
 KINDS = ["int4", "int8"]
 
@@ -21,7 +21,7 @@ def normal(rows, columns, seed=0, spread=0.02):
 
 def absmax_error(groups, kind):
     """Squared error of every group [G, size] under round-to-nearest with scale absmax / highest code."""
-    highest = CODE_RANGE[kind][1]
+    highest = WeightFormat(kind).code_range[1]
     exact = groups.astype(np.float64)
     scale = np.abs(exact).max(axis=1, keepdims=True) / highest
     scale[scale == 0] = 1.0
@@ -35,7 +35,7 @@ def quantized_error(groups, quantized):
 
 def best_error(groups, kind, signs=(-1, 1)):
     """Least squared error of every group over a dense grid of scales of the given signs, each with its own best fit."""
-    low, high = CODE_RANGE[kind]
+    low, high = WeightFormat(kind).code_range
     exact = groups.astype(np.float64)
     peak = np.abs(exact).max(axis=1, keepdims=True)
     best = np.full(len(exact), np.inf)
@@ -73,7 +73,7 @@ def test_every_group_is_at_least_as_good_as_plain_absmax(rows, columns, fmt, hea
     plain = absmax_error(padded, kind)
     assert (quantized_error(padded, quantized) <= plain * (1 + 1e-5) + 1e-13 * (padded**2).sum(axis=1)).all()
     assert not quantized.codes[:, columns:].any()
-    low, high = CODE_RANGE[kind]
+    low, high = WeightFormat(kind).code_range
     assert quantized.codes.min() >= low
     assert quantized.codes.max() <= high
 
@@ -83,9 +83,9 @@ def test_codes_are_the_nearest_ones_and_errors_stay_within_half_a_step(kind):
     weight = normal(40, 256)
     quantized = quantize(weight, WeightFormat(kind, 32))
     steps = np.repeat(quantized.scales.astype(np.float64), 32, axis=1)
-    exact = np.clip(np.rint(weight / steps), *CODE_RANGE[kind])
+    exact = np.clip(np.rint(weight / steps), *WeightFormat(kind).code_range)
     assert (np.abs(exact - quantized.codes) <= 0).mean() > 0.9999
-    inside = (quantized.codes > CODE_RANGE[kind][0]) & (quantized.codes < CODE_RANGE[kind][1])
+    inside = (quantized.codes > WeightFormat(kind).code_range[0]) & (quantized.codes < WeightFormat(kind).code_range[1])
     error = np.abs(quantized.dequantize() - weight)
     assert (error[inside] <= np.abs(steps[inside]) * 0.5001).all()
 
@@ -135,7 +135,7 @@ def test_scales_are_values_of_their_type_and_codes_are_chosen_for_them(kind, sca
     assert (larger >= -np.abs(exact.scales) * 2.0**-8).all()
     steps = np.repeat(stored, 32, axis=1)
     wanted = weight.astype(np.float64) / steps
-    assert (np.abs(np.clip(wanted, *CODE_RANGE[kind]) - found.codes) <= 0.5001).all()
+    assert (np.abs(np.clip(wanted, *WeightFormat(kind).code_range) - found.codes) <= 0.5001).all()
 
 
 def test_a_scale_beyond_its_type_is_refused():
@@ -152,7 +152,7 @@ def test_four_bits_beat_absmax_by_a_fifth_on_gaussian_weights():
 @settings(deadline=None, max_examples=40)
 @given(kind=st.sampled_from(KINDS), exponent=st.integers(-60, 40), seed=st.integers(0, 2**32 - 1), flip=st.booleans())
 def test_weights_that_are_already_codes_times_a_scale_come_back_exactly(kind, exponent, seed, flip):
-    low, high = CODE_RANGE[kind]
+    low, high = WeightFormat(kind).code_range
     rng = np.random.default_rng(seed)
     codes = rng.integers(low, high, size=(6, 64), endpoint=True)
     codes[:, ::32] = high if flip else low  # a group that does not reach its range may find a finer lattice
@@ -206,5 +206,5 @@ def test_values_that_are_not_finite_are_refused(bad):
 
 @pytest.mark.parametrize("fmt", [WeightFormat("fp32"), WeightFormat("int4", 0)])
 def test_formats_without_codes_are_refused(fmt):
-    with pytest.raises(UnsupportedError, match="int8 or int4"):
+    with pytest.raises(UnsupportedError, match="expected one of int8 per-channel or per-group, int4 per-group"):
         quantize(normal(4, 32), fmt)

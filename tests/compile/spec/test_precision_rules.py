@@ -3,7 +3,7 @@
 import pytest
 from test_spec_rules import MOE, error, spec
 
-from qwen3_graphs.lowered import WeightFormat
+from qwen3_graphs.formats import WeightFormat
 
 
 @pytest.mark.parametrize(

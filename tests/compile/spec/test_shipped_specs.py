@@ -9,7 +9,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3Moe
 
 from qwen3_compile.spec import HubSource, load_spec, parse_source, shipped_specs
 from qwen3_compile.spec.size import count_parameters, parameter_counts, weight_bytes
-from qwen3_graphs.lowered import WeightFormat
+from qwen3_graphs.formats import WeightFormat
 
 SPECS = {name: path for name, path in shipped_specs().items() if not name.startswith("tiny-")}
 NAMES = sorted(SPECS)

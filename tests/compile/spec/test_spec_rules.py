@@ -16,8 +16,9 @@ from qwen3_compile.spec.problems import all_keys
 from qwen3_compile.spec.schema import Backend
 from qwen3_compile.spec.support import SUPPORT
 from qwen3_graphs.architecture import Architecture, YarnScaling
+from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lower import TARGETS
-from qwen3_graphs.lowered import Limits, Precision, WeightFormat
+from qwen3_graphs.lowered import Limits, Precision
 
 MINIMAL = """\
 schema_version: 1

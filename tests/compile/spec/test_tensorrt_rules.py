@@ -6,7 +6,7 @@ import pytest
 from test_spec_rules import MOE, error, errors, spec
 
 from qwen3_compile.spec.support import SUPPORT, has_formats
-from qwen3_graphs.lowered import WeightFormat
+from qwen3_graphs.formats import WeightFormat
 
 RTX, FULL = "target.backend=tensorrt-rtx", "target.backend=tensorrt"
 CAPABILITIES = "target.compute_capabilities"

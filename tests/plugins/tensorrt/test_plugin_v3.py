@@ -21,7 +21,7 @@ from plugin_engine import ATTENTION, BOTH, imported, precision  # noqa: E402
 from plugin_engine import EXPERTS as TWO_LAYERS  # noqa: E402
 from plugin_engine import WIDE as DENSE  # noqa: E402
 
-from qwen3_graphs.lowered import WeightFormat  # noqa: E402
+from qwen3_graphs.formats import WeightFormat  # noqa: E402
 
 PROFILES = [
     {"T": [1, 16, 64], "B": [1, 2, 4], "B+1": [2, 3, 5], "M": [1, 3, 3], "R": [1, 2, 64], "blocks": [3, 6, 12]},

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from qwen3_graphs.lower.core import weights
+from qwen3_graphs.formats import onnx_type
 from qwen3_graphs.lower.core.step import Step, result, tensor, walk
 from qwen3_graphs.lower.core.writer import GraphWriter
 from qwen3_graphs.lowered import Lowered
@@ -89,4 +89,4 @@ def _input(value: ir.Value, precision: Precision, block_size: int) -> ir.Value:
         assert value.dtype is not None  # noqa: S101 - and a type
         return tensor(name, value.dtype, *sizes)
     sizes[3] = block_size
-    return tensor(name, ir.DataType[weights.FLOAT_TYPES[precision.kv_cache]], *sizes)
+    return tensor(name, ir.DataType[onnx_type(precision.kv_cache)], *sizes)

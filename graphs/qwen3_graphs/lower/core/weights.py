@@ -22,35 +22,20 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from qwen3_graphs.errors import LoweringError
-from qwen3_graphs.lowered import TensorSlot, WeightFormat
+from qwen3_graphs.formats import FLOATS, WeightFormat
+from qwen3_graphs.lowered import TensorSlot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from qwen3_graphs.formats import FloatKind
     from qwen3_graphs.lower.core.writer import GraphWriter, Sources
-    from qwen3_graphs.lowered import FloatKind, Precision
+    from qwen3_graphs.lowered import Precision
 
 FLOAT32 = WeightFormat("fp32")
-FLOAT_TYPES = {"fp32": "FLOAT", "fp16": "FLOAT16", "bf16": "BFLOAT16"}
-BITS = {"int8": 8, "int4": 4}
 
 _ROPE_LAYOUTS = {"rope.cos": "rope_cos", "rope.sin": "rope_sin"}
 _GROUP_SIZES = dict.fromkeys(("int8", "int4"), (16, 32, 64, 128, 256))  # what MatMulNBits takes
-
-
-def is_quantized(fmt: WeightFormat) -> bool:
-    """Whether the elements are integer codes with scales."""
-    return fmt.kind in BITS
-
-
-def groups(fmt: WeightFormat, inputs: int) -> int:
-    """Return how many groups `inputs` make, the last one padded; a format without groups has one for a row."""
-    return -(-inputs // fmt.group_size) if fmt.group_size else 1
-
-
-def padded_inputs(fmt: WeightFormat, inputs: int) -> int:
-    """Return the codes of a row of `inputs`, filled up to whole groups."""
-    return groups(fmt, inputs) * (fmt.group_size or inputs)
 
 
 def dims(value: ir.Value | None) -> tuple[int, ...]:
@@ -90,7 +75,7 @@ def vector(writer: GraphWriter, value: ir.Value | None, kind: FloatKind = "fp32"
 
 def rows(writer: GraphWriter, fmt: WeightFormat, sources: Sources, name: str, shape: tuple[int, ...]) -> ir.Value:
     """Return a floating-point matrix (or a stack of them) in its own type."""
-    slot = TensorSlot(name, FLOAT_TYPES[fmt.kind], shape)
+    slot = TensorSlot(name, fmt.onnx_type, shape)
     return writer.weight("rows", fmt, sources, [slot])[0]
 
 
@@ -99,9 +84,9 @@ def nbit_rows(
 ) -> tuple[ir.Value, ...]:
     """Return codes uint8 [..., K_padded * bits / 8] and scales float32 [..., groups] of a matrix or a stack."""
     *leading, inputs = shape
-    count = groups(fmt, inputs)
+    count = fmt.groups(inputs)
     slots = [
-        TensorSlot(f"{name}.codes", "UINT8", (*leading, padded_inputs(fmt, inputs) * BITS[fmt.kind] // 8)),
+        TensorSlot(f"{name}.codes", "UINT8", (*leading, fmt.padded_inputs(inputs) * fmt.bits // 8)),
         TensorSlot(f"{name}.scales", "FLOAT", (*leading, count)),
     ]
     return writer.weight("nbit_rows", fmt, sources, slots)
@@ -155,13 +140,13 @@ def check_formats(
         raise LoweringError(f"target {target}: no matrix can have a pre_quant_scale, found {precision.pre_scaled[0]}")
     for field in ("weights", "lm_head", "embedding"):
         fmt: WeightFormat = getattr(precision, field)
-        if fmt.kind in FLOAT_TYPES:
+        if fmt.is_float:
             continue
         if fmt.kind not in group_sizes:
-            kinds = ", ".join((*FLOAT_TYPES, *group_sizes))
+            kinds = ", ".join((*FLOATS, *group_sizes))
             raise LoweringError(f"target {target}: {field} is one of {kinds}, found {fmt.kind}")
         if fmt.group_size not in group_sizes[fmt.kind]:
-            sizes = ", ".join(str(size) if size else "0 (one scale a row)" for size in group_sizes[fmt.kind])
+            sizes = ", ".join(str(size) if size else "0 (per-channel)" for size in group_sizes[fmt.kind])
             raise LoweringError(
                 f"target {target}: {field} group_size of {fmt.kind} is one of {sizes}, found {fmt.group_size}"
             )

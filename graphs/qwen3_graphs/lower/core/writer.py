@@ -13,7 +13,7 @@ from qwen3_graphs.lowered import TensorSlot, WeightRecipe
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qwen3_graphs.lowered import WeightFormat
+    from qwen3_graphs.formats import WeightFormat
 
 Attribute: TypeAlias = int | float | str | list[int] | ir.DataType | ir.Graph
 Sources: TypeAlias = tuple[tuple[str, ...], ...]
@@ -101,4 +101,4 @@ def _distinct(slot: TensorSlot, fmt: WeightFormat, taken: set[str]) -> TensorSlo
     """Name a second form of a checkpoint tensor, such as the tied head in another format, by its format too."""
     if slot.name not in taken:
         return slot
-    return replace(slot, name=f"{slot.name}.{fmt.kind}" + (f"_{fmt.group_size}" if fmt.group_size else ""))
+    return replace(slot, name=f"{slot.name}.{fmt.name}")

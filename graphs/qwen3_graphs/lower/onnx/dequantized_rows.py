@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 if TYPE_CHECKING:
+    from qwen3_graphs.formats import WeightFormat
     from qwen3_graphs.lower.core.writer import GraphWriter
-    from qwen3_graphs.lowered import WeightFormat
 
 
 def dequantized_rows(
@@ -26,7 +26,7 @@ def dequantized_rows(
 
     Args:
         writer: receives the nodes.
-        fmt: `int8` or `int4` with its group size; int8 may have one scale a row.
+        fmt: an integer format.
         table: codes uint8 [M, ..., K_padded * bits / 8] and scales float32 [M, ..., groups].
         index: integer scalar or [n], entries of the first axis.
         width: K, what remains of a row after its padding is cut off.
@@ -35,12 +35,12 @@ def dequantized_rows(
     Returns:
         float32 [rows, width]; leading axes are flattened into one.
     """
-    size, zero = fmt.group_size or width, {"int8": 128, "int4": 8}[fmt.kind]
+    size, zero = fmt.group_size or width, fmt.zero_code
     codes, scales = (
         writer.op("Gather", part, index, name=f"{name}.{what}", axis=0)
         for part, what in zip(table, ("codes", "scales"), strict=True)
     )
-    if fmt.kind == "int4":
+    if fmt.bits == 4:
         codes = _nibbles(writer, codes, name)
     grouped = writer.op("Reshape", codes, writer.integers(-1, -(-width // size), size), name=f"{name}.grouped")
     floats = writer.op("Cast", grouped, name=f"{name}.float32", to=ir.DataType.FLOAT)

@@ -15,9 +15,9 @@ from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.onnx.dequantized_rows import dequantized_rows
 
 if TYPE_CHECKING:
+    from qwen3_graphs.formats import WeightFormat
     from qwen3_graphs.lower.core.padded import PaddedStep
     from qwen3_graphs.lower.core.writer import GraphWriter
-    from qwen3_graphs.lowered import WeightFormat
 
 
 def expert_loop(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
@@ -96,7 +96,7 @@ def _matrix(writer: GraphWriter, fmt: WeightFormat, stacked: ir.Value | None, ex
     """Return one expert's matrix, float32 [N, K]."""
     experts, outputs, inputs = weights.dims(stacked)
     sources, slot = weights.expert_sources([stacked], experts), weights.source(stacked)
-    if not weights.is_quantized(fmt):
+    if fmt.is_float:
         table = weights.rows(writer, fmt, sources, slot, (experts, outputs, inputs))
         return weights.gathered(writer, table, expert, name)
     codes = weights.nbit_rows(writer, fmt, sources, slot, (experts, outputs, inputs))

@@ -38,7 +38,7 @@ def _embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
     writer, fmt, name = step.writer, step.precision.embedding, str(node.outputs[0].name)
     vocab, hidden = weights.dims(node.inputs[1])
     sources = ((weights.source(node.inputs[1]),),)
-    if not weights.is_quantized(fmt):
+    if fmt.is_float:
         return weights.gathered(writer, weights.rows(writer, fmt, sources, sources[0][0], (vocab, hidden)), ids, name)
     table = weights.nbit_rows(writer, fmt, sources, sources[0][0], (vocab, hidden))
     return dequantized_rows(writer, fmt, table, ids, hidden, name)
@@ -49,15 +49,15 @@ def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     source = weights.source(node.inputs[1])
     fmt = weights.matrix_format(step.precision, source)
     outputs, inputs = weights.dims(node.inputs[1])
-    if not weights.is_quantized(fmt):
+    if fmt.is_float:
         return weights.multiplied(writer, fmt, source, (outputs, inputs), x, name)
-    if fmt.kind == "int4" and outputs % 2:
-        raise LoweringError(f"target onnx: int4 needs an even number of outputs, found {outputs} in {source}")
+    if fmt.bits == 4 and outputs % 2:
+        raise LoweringError(f"target onnx: {fmt.kind} needs an even number of outputs, found {outputs} in {source}")
     # One scale a row is what DequantizeLinear calls per axis: that of the outputs, here the second.
     axis = 0 if fmt.group_size else 1
-    scale_shape = (weights.groups(fmt, inputs), outputs) if fmt.group_size else (outputs,)
+    scale_shape = (fmt.groups(inputs), outputs) if fmt.group_size else (outputs,)
     slots = [
-        TensorSlot(f"{source}.columns", fmt.kind.upper(), (inputs, outputs)),
+        TensorSlot(f"{source}.columns", fmt.onnx_type, (inputs, outputs)),
         TensorSlot(f"{source}.column_scales", "FLOAT", scale_shape),
     ]
     codes, scales = writer.weight("signed_columns", fmt, ((source,),), slots)

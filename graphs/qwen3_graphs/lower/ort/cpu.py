@@ -33,7 +33,7 @@ def _embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
     writer, fmt, name = step.writer, step.precision.embedding, str(node.outputs[0].name)
     vocab, hidden = weights.dims(node.inputs[1])
     sources = ((weights.source(node.inputs[1]),),)
-    if not weights.is_quantized(fmt):
+    if fmt.is_float:
         return weights.gathered(writer, weights.rows(writer, fmt, sources, sources[0][0], (vocab, hidden)), ids, name)
     table = nbit_blocks(writer, fmt, sources[0][0], (vocab, hidden))
     return gathered_blocks(writer, fmt, table, ids, hidden, name)
@@ -44,7 +44,7 @@ def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     source = weights.source(node.inputs[1])
     fmt = weights.matrix_format(step.precision, source)
     shape = weights.dims(node.inputs[1])
-    if not weights.is_quantized(fmt):
+    if fmt.is_float:
         return weights.multiplied(writer, fmt, source, shape, x, name)
     blocks = nbit_blocks(writer, fmt, source, shape)
     return multiplied_nbits(writer, fmt, blocks, shape, x, name, accuracy_level=accuracy_level(step.precision))

@@ -16,9 +16,9 @@ from qwen3_graphs.lowered import TensorSlot
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from qwen3_graphs.formats import WeightFormat
     from qwen3_graphs.lower.core.padded import PaddedStep
     from qwen3_graphs.lower.core.writer import Attribute, Sources
-    from qwen3_graphs.lowered import WeightFormat
 
 
 # silu(g) * l, rows of the gate g and of the up projection l in turns.
@@ -47,8 +47,8 @@ def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     downward = weights.expert_sources(node.inputs[4:5], count)
     prefix = weights.source(node.inputs[4]).removesuffix("down_proj.weight")
     attributes: dict[str, Attribute] = {"k": top_k, "normalize_routing_weights": normalize, **SWIGLU}
-    if not weights.is_quantized(fmt):
-        kind = weights.FLOAT_TYPES[fmt.kind]
+    if fmt.is_float:
+        kind = fmt.onnx_type
         up_slot = TensorSlot(f"{prefix}gate_up.weight", kind, (count, 2 * width, hidden))
         (up,) = writer.weight("interleaved_rows", fmt, upward, [up_slot])
         down = weights.rows(writer, fmt, downward, f"{prefix}down.weight", (count, hidden, width))
@@ -65,7 +65,7 @@ def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
         *(inputs if shares is None else [*inputs, *[None] * 7, shares]),
         name=name,
         domain=CONTRIB,
-        expert_weight_bits=weights.BITS[fmt.kind],
+        expert_weight_bits=fmt.bits,
         block_size=fmt.group_size,
         accuracy_level=accuracy_level(step.precision),
         **attributes,
@@ -82,7 +82,7 @@ def _expert_codes(
             f"found {fmt.group_size} for {inputs} inputs of {prefix}"
         )
     slots = [
-        TensorSlot(f"{prefix}.codes", "UINT8", (len(sources), outputs, inputs * weights.BITS[fmt.kind] // 8)),
+        TensorSlot(f"{prefix}.codes", "UINT8", (len(sources), outputs, inputs * fmt.bits // 8)),
         TensorSlot(f"{prefix}.scales", "FLOAT", (len(sources), outputs, inputs // fmt.group_size)),
     ]
     return step.writer.weight(layout, fmt, sources, slots)

@@ -20,7 +20,8 @@ from qwen3_graphs.lowered import TensorSlot
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from qwen3_graphs.lowered import Lowered, Precision, WeightFormat
+    from qwen3_graphs.formats import WeightFormat
+    from qwen3_graphs.lowered import Lowered, Precision
 
 _GROUP_SIZES = {"int8": (16, 32, 64, 128, 256), "int4": (16, 32, 64, 128, 256), "fp8": (0, 128)}
 
@@ -47,7 +48,7 @@ def _check(precision: Precision) -> None:
                 f"target ort on cuda: {field} group_size of {fmt.kind} is one of {', '.join(map(str, sizes))}, "
                 f"found {fmt.group_size}"
             )
-    if not precision.precise and any(weights.is_quantized(fmt) for fmt in (precision.weights, precision.lm_head)):
+    if not precision.precise and any(fmt.is_integer for fmt in (precision.weights, precision.lm_head)):
         raise LoweringError("target ort on cuda: inputs of integer matrices are never rounded, found not precise")
 
 
@@ -55,7 +56,7 @@ def _embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
     writer, fmt, name = step.writer, step.precision.embedding, str(node.outputs[0].name)
     vocab, hidden = weights.dims(node.inputs[1])
     source = weights.source(node.inputs[1])
-    if not weights.is_quantized(fmt):
+    if fmt.is_float:
         table = weights.rows(writer, fmt, ((source,),), source, (vocab, hidden))
         return writer.op("Gather", table, ids, name=name, axis=0)
     return gathered_blocks(writer, fmt, _blocks(step, fmt, source, (vocab, hidden)), ids, hidden, name)
@@ -68,7 +69,7 @@ def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     shape = weights.dims(node.inputs[1])
     if fmt.kind == "fp8":
         return _block_fp8(step, fmt, source, shape, x, name)
-    if not weights.is_quantized(fmt):
+    if fmt.is_float:
         return writer.op("Gemm", x, weights.rows(writer, fmt, ((source,),), source, shape), name=name, transB=1)
     return multiplied_nbits(writer, fmt, _blocks(step, fmt, source, shape), shape, x, name)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qwen3_graphs.errors import LoweringError
+from qwen3_graphs.formats import onnx_type
 from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.ort.cpu_experts import SWIGLU
 from qwen3_graphs.lower.ort.operators import CONTRIB
@@ -20,9 +21,9 @@ from qwen3_graphs.lowered import TensorSlot
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from qwen3_graphs.formats import WeightFormat
     from qwen3_graphs.lower.core.padded import PaddedStep
     from qwen3_graphs.lower.core.writer import Sources
-    from qwen3_graphs.lowered import WeightFormat
 
 _GROUP_SIZES = (64, 128)  # of integer experts, on every GPU
 
@@ -56,7 +57,7 @@ def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     logits = writer.op("Gemm", x, router, name=f"{name}.router", transB=1)
     attributes = {"k": node.attributes["top_k"].as_int(), "normalize_routing_weights": 1, **SWIGLU}
     up, down = _projections(node)
-    if not weights.is_quantized(fmt):
+    if fmt.is_float:
         matrices = (_floats(step, fmt, up), None, _floats(step, fmt, down))
         return writer.op("MoE", x, logits, *matrices, name=name, domain=CONTRIB, **attributes)
     return writer.op(
@@ -64,7 +65,7 @@ def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
         *(x, logits, *_codes(step, fmt, up), None, *_codes(step, fmt, down)),
         name=name,
         domain=CONTRIB,
-        expert_weight_bits=weights.BITS[fmt.kind],
+        expert_weight_bits=fmt.bits,
         block_size=fmt.group_size,
         weights_prepacked=0,
         **attributes,
@@ -81,7 +82,7 @@ def _projections(node: ir.Node) -> tuple[_Projection, _Projection]:
 
 
 def _floats(step: PaddedStep, fmt: WeightFormat, projection: _Projection) -> ir.Value:
-    slot = TensorSlot(f"{projection.name}.weight", weights.FLOAT_TYPES[fmt.kind], projection.shape)
+    slot = TensorSlot(f"{projection.name}.weight", fmt.onnx_type, projection.shape)
     layout = "interleaved_rows" if projection.is_pair else "rows"
     return step.writer.weight(layout, fmt, projection.sources, [slot])[0]
 
@@ -97,8 +98,8 @@ def _codes(step: PaddedStep, fmt: WeightFormat, projection: _Projection) -> tupl
             f"found {fmt.group_size} for {inputs} inputs of {projection.name}"
         )
     slots = [
-        TensorSlot(f"{projection.name}.codes", "UINT8", (*leading, inputs * weights.BITS[fmt.kind] // 8)),
-        TensorSlot(f"{projection.name}.scales", weights.FLOAT_TYPES[kind], (*leading, inputs // fmt.group_size)),
+        TensorSlot(f"{projection.name}.codes", "UINT8", (*leading, inputs * fmt.bits // 8)),
+        TensorSlot(f"{projection.name}.scales", onnx_type(kind), (*leading, inputs // fmt.group_size)),
     ]
     layout = f"interleaved_nbit_rows_{kind}" if projection.is_pair else f"nbit_rows_{kind}"
     return step.writer.weight(layout, fmt, projection.sources, slots)

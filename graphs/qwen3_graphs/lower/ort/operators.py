@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qwen3_graphs.lower.core import weights
+from qwen3_graphs.formats import onnx_type
 from qwen3_graphs.lowered import TensorSlot
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from qwen3_graphs.formats import FloatKind, WeightFormat
     from qwen3_graphs.lower.core.writer import Attribute, GraphWriter
-    from qwen3_graphs.lowered import FloatKind, Precision, WeightFormat
+    from qwen3_graphs.lowered import Precision
 
 CONTRIB = "com.microsoft"
 
@@ -30,10 +31,10 @@ def nbit_blocks(
         Codes uint8 [N, groups, bytes of a group] and scales [N, groups] in their type.
     """
     outputs, inputs = shape
-    count, size = weights.groups(fmt, inputs), fmt.group_size * weights.BITS[fmt.kind] // 8
+    count, size = fmt.groups(inputs), fmt.group_size * fmt.bits // 8
     slots = [
         TensorSlot(f"{source}.codes", "UINT8", (outputs, count, size)),
-        TensorSlot(f"{source}.scales", weights.FLOAT_TYPES[scale_type], (outputs, count)),
+        TensorSlot(f"{source}.scales", onnx_type(scale_type), (outputs, count)),
     ]
     layout = "nbit_blocks" if scale_type == "fp32" else f"nbit_blocks_{scale_type}"
     return writer.weight(layout, fmt, ((source,),), slots)
@@ -58,7 +59,7 @@ def multiplied_nbits(
         domain=CONTRIB,
         K=inputs,
         N=outputs,
-        bits=weights.BITS[fmt.kind],
+        bits=fmt.bits,
         block_size=fmt.group_size,
         **attributes,
     )
@@ -91,12 +92,12 @@ def gathered_blocks(
         column,
         name=f"{name}.blocks",
         domain=CONTRIB,
-        bits=weights.BITS[fmt.kind],
+        bits=fmt.bits,
         block_size=fmt.group_size,
         gather_axis=0,
         quantize_axis=2,
     )
-    padded = weights.padded_inputs(fmt, width)
+    padded = fmt.padded_inputs(width)
     flat = writer.op("Reshape", blocks, writer.integers(-1, padded), name=f"{name}.rows")
     if padded == width:
         return flat

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.lower.core import weights
-from qwen3_graphs.lowered import TensorSlot, WeightFormat
+from qwen3_graphs.lowered import TensorSlot
 from qwen3_plugins.layouts import PANEL, padded_inputs
 
 if TYPE_CHECKING:
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
+    from qwen3_graphs.formats import WeightFormat
     from qwen3_graphs.lower.core.writer import Attribute, GraphWriter, Sources
-
-BITS = {"fp32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8, "int4": 4}
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def stacked_rows(writer: GraphWriter, fmt: WeightFormat, matrices: Sequence[ir.V
         raise LoweringError(f"target ort-cpu: {_stem(matrices)} should have equal inputs, found {shapes}")
     sources = (tuple(weights.source(matrix) for matrix in matrices),)
     outputs = sum(shape[0] for shape in shapes)
-    if _in_blocks(fmt) and any(shape[0] % PANEL for shape in shapes[:-1]):
+    if fmt.granularity == "per-block" and any(shape[0] % PANEL for shape in shapes[:-1]):
         raise LoweringError(
             f"target ort-cpu: {_stem(matrices)} have {[shape[0] for shape in shapes]} outputs; fp8 with block scales "
             f"needs multiples of {PANEL}: use one scale a channel"
@@ -96,7 +95,7 @@ def experts(
 def _packed(writer: GraphWriter, layout: str, fmt: WeightFormat, sources: Sources, stem: str, n: int, k: int) -> Panels:
     count = 2 * -(-n // 2 // PANEL) if layout == "gate_up_panels" else -(-n // PANEL)
     width = padded_inputs(fmt.kind, k, fmt.group_size)
-    slots = [TensorSlot(f"{stem}.codes", "UINT8", (len(sources), count * PANEL * width * BITS[fmt.kind] // 8))]
+    slots = [TensorSlot(f"{stem}.codes", "UINT8", (len(sources), count * PANEL * width * fmt.bits // 8))]
     if scales := _scales(fmt, count, width):
         dtype, shape = scales
         slots.append(TensorSlot(f"{stem}.scales", dtype, (len(sources), *shape)))
@@ -106,16 +105,12 @@ def _packed(writer: GraphWriter, layout: str, fmt: WeightFormat, sources: Source
 
 def _scales(fmt: WeightFormat, panels: int, width: int) -> tuple[str, tuple[int, ...]] | None:
     """Type and shape of one entry's scales."""
-    if fmt.kind not in ("fp8", "int8", "int4"):
+    if fmt.is_float:
         return None
-    if not fmt.group_size:
+    if fmt.granularity == "per-channel":
         return "FLOAT", (panels, PANEL)
-    groups = width // fmt.group_size
-    return ("FLOAT", (panels, groups)) if _in_blocks(fmt) else ("FLOAT16", (panels, groups, PANEL))
-
-
-def _in_blocks(fmt: WeightFormat) -> bool:
-    return fmt.kind == "fp8" and fmt.group_size > 0
+    groups = fmt.groups(width)
+    return ("FLOAT", (panels, groups)) if fmt.granularity == "per-block" else ("FLOAT16", (panels, groups, PANEL))
 
 
 def _equal_dims(first: ir.Value | None, second: ir.Value | None) -> tuple[int, ...]:

@@ -25,8 +25,9 @@ from qwen3_graphs.lower.tensorrt.matrices import multiplied, narrowed, widened
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from qwen3_graphs.formats import WeightFormat
     from qwen3_graphs.lower.core.step import Handlers, Step
-    from qwen3_graphs.lowered import Limits, Lowered, Precision, WeightFormat
+    from qwen3_graphs.lowered import Limits, Lowered, Precision
 
 OPSET = 24  # the first with TensorScatter
 ACTIVATIONS = ("fp16", "bf16")
@@ -82,7 +83,7 @@ def _check_matrix(field: str, fmt: WeightFormat, activations: str) -> None:
         kinds = ", ".join((activations, *GROUP_SIZES))
         raise LoweringError(f"target tensorrt: {field} is one of {kinds}, found {fmt.kind}")
     if fmt.group_size not in GROUP_SIZES[fmt.kind]:
-        sizes = ", ".join(str(size) if size else "0 (one scale a row)" for size in GROUP_SIZES[fmt.kind])
+        sizes = ", ".join(str(size) if size else "0 (per-channel)" for size in GROUP_SIZES[fmt.kind])
         raise LoweringError(
             f"target tensorrt: {field} group_size of {fmt.kind} is one of {sizes}, found {fmt.group_size}"
         )

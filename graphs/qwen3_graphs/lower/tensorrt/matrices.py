@@ -23,15 +23,15 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from qwen3_graphs.errors import LoweringError
+from qwen3_graphs.formats import WeightFormat, onnx_type
 from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.tensorrt.functions import computed
-from qwen3_graphs.lowered import TensorSlot, WeightFormat
+from qwen3_graphs.lowered import TensorSlot
 
 if TYPE_CHECKING:
     from qwen3_graphs.lower.core.step import Step
     from qwen3_graphs.lower.core.writer import Attribute, Sources
 
-CODE_TYPES = {"fp8": ir.DataType.FLOAT8E4M3FN, "int8": ir.DataType.INT8, "int4": ir.DataType.INT4}
 ROUNDED = ("fp8", "int8")  # kinds whose products can have rounded inputs
 
 
@@ -59,10 +59,10 @@ def multiplied(
         LoweringError: the format cannot hold a matrix of this shape.
     """
     x = _prescaled(step, name, shape[-1], x)
-    if fmt.kind not in CODE_TYPES:
+    if fmt.is_float:
         return _plainly_multiplied(step, fmt, name, sources, shape, x, result)
     if fmt.kind in ROUNDED and not step.precision.precise:
-        x = _rounded(step, CODE_TYPES[fmt.kind], name, x, result)
+        x = _rounded(step, ir.DataType[fmt.onnx_type], name, x, result)
     return computed(step, "MatMul", x, _dequantised(step, fmt, name, sources, shape, result), name=result)
 
 
@@ -78,7 +78,7 @@ def narrowed(step: Step, x: ir.Value, name: str) -> ir.Value:
 
 def activation_type(step: Step) -> ir.DataType:
     """Return the type of hidden states."""
-    return ir.DataType[weights.FLOAT_TYPES[step.precision.activations]]
+    return ir.DataType[onnx_type(step.precision.activations)]
 
 
 def _plainly_multiplied(
@@ -93,7 +93,7 @@ def _plainly_multiplied(
     if len(shape) == 2:  # as the checkpoint has it, so that a tied head shares the embedding's bytes
         return computed(step, "Gemm", x, weights.rows(step.writer, fmt, sources, name, shape), name=result)
     *leading, outputs, inputs = shape
-    slot = TensorSlot(f"{name}.columns", weights.FLOAT_TYPES[fmt.kind], (*leading, inputs, outputs))
+    slot = TensorSlot(f"{name}.columns", fmt.onnx_type, (*leading, inputs, outputs))
     (matrix,) = step.writer.weight("columns", fmt, sources, [slot])
     return computed(step, "MatMul", x, matrix, name=result)
 
@@ -124,14 +124,14 @@ def _dequantised(
 ) -> ir.Value:
     """Return a matrix [K, N], or a stack [E, K, N], in the type of the activations."""
     *leading, outputs, inputs = shape
-    codes_slot = TensorSlot(f"{name}.columns", CODE_TYPES[fmt.kind].name, (*leading, inputs, outputs))
+    codes_slot = TensorSlot(f"{name}.columns", fmt.onnx_type, (*leading, inputs, outputs))
     layout, scale_type = "scaled_columns", "FLOAT"
-    if fmt.kind == "int4":
+    if fmt.granularity == "per-group":
         _check_four_bits(fmt, name, outputs, inputs)
         layout, scale_type = f"{layout}_{step.precision.activations}", activation_type(step).name
         scale_shape: tuple[int, ...] = (*leading, inputs // fmt.group_size, outputs)
         where = {"axis": len(leading), "block_size": fmt.group_size}
-    elif fmt.per_tensor:
+    elif fmt.granularity == "per-tensor":
         scale_shape, where = tuple(leading), {"axis": 0} if leading else {}
     elif leading:
         # One scale for each matrix and output is what a block as long as the inputs has.

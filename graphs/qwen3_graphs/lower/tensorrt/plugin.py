@@ -15,6 +15,7 @@ import numpy as np
 
 from qwen3_graphs import schemas
 from qwen3_graphs.errors import LoweringError
+from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.core.packed import PackedStep, lower_packed
 from qwen3_graphs.lower.core.padded import lower_padded
@@ -24,7 +25,7 @@ from qwen3_graphs.lower.tensorrt import functions as native_functions
 from qwen3_graphs.lower.tensorrt import graph as native
 from qwen3_graphs.lower.tensorrt.matrices import activation_type
 from qwen3_graphs.lower.tensorrt.plugin_functions import attention_functions, expert_functions
-from qwen3_graphs.lowered import TensorSlot, WeightFormat
+from qwen3_graphs.lowered import TensorSlot
 from qwen3_plugins.tensorrt.kernels.attention import HEAD_DIMS
 from qwen3_plugins.tensorrt.kernels.moe import INT4_GROUPS
 
@@ -146,8 +147,8 @@ def experts(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
 def _codes(step: Step, sources: Sources, stem: str, outputs: int, inputs: int) -> tuple[ir.Value, ir.Value]:
     """Return codes and scales of a stack of matrices [E, N, K], in layout `experts` or `experts_{activations}`."""
     writer, fmt, count = step.writer, step.precision.weights, len(sources)
-    if fmt.kind in weights.FLOAT_TYPES:
-        slot = TensorSlot(f"{stem}.weight", weights.FLOAT_TYPES[fmt.kind], (count, outputs, inputs))
+    if fmt.is_float:
+        slot = TensorSlot(f"{stem}.weight", fmt.onnx_type, (count, outputs, inputs))
         (codes,) = writer.weight("experts", fmt, sources, [slot])
         return codes, writer.constant(f"{fmt.kind}.unused_scale", _UNUSED_SCALES[fmt.kind])
     if fmt.kind == "fp8":

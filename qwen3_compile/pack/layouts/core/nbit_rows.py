@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from qwen3_compile.pack.layouts.core.rows import FLOAT_TYPES, interleave
-from qwen3_compile.quantize import quantize
+from qwen3_compile.quantize import quantize_integers
 
 if TYPE_CHECKING:
     from qwen3_compile.pack.layouts.core.rows import Array
     from qwen3_compile.quantize import ScaleType
-    from qwen3_graphs.lowered import WeightFormat
+    from qwen3_graphs.formats import WeightFormat
 
 
 def pack(sources: tuple[Array, ...], fmt: WeightFormat, scale_type: ScaleType = "fp32") -> tuple[Array, ...]:
@@ -27,7 +27,7 @@ def pack(sources: tuple[Array, ...], fmt: WeightFormat, scale_type: ScaleType = 
         UnsupportedError: a scale is beyond the range of its type.
     """
     (source,) = sources
-    quantized = quantize(source, fmt, scale_type=scale_type)
+    quantized = quantize_integers(source, fmt, scale_type=scale_type)
     return offset_codes(quantized.codes, fmt), quantized.scales.astype(FLOAT_TYPES[scale_type])
 
 

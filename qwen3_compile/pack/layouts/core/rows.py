@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from qwen3_compile.errors import UnsupportedError
 from qwen3_compile.quantize import Float8
-from qwen3_graphs.lowered import WeightFormat  # noqa: TC001 - part of the signature that callers inspect
+from qwen3_graphs.formats import WeightFormat  # noqa: TC001 - part of the signature that callers inspect
 
 Array: TypeAlias = npt.NDArray[Any]
 Source: TypeAlias = Array | Float8

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qwen3_compile.errors import UnsupportedError
-from qwen3_compile.quantize import quantize
+from qwen3_compile.quantize import quantize_integers
 
 if TYPE_CHECKING:
     from qwen3_compile.pack.layouts.core.rows import Array
-    from qwen3_graphs.lowered import WeightFormat
+    from qwen3_graphs.formats import WeightFormat
 
 
 def pack(sources: tuple[Array, ...], fmt: WeightFormat) -> tuple[Array, ...]:
@@ -25,7 +25,7 @@ def pack(sources: tuple[Array, ...], fmt: WeightFormat) -> tuple[Array, ...]:
     """
     (source,) = sources
     outputs, inputs = source.shape
-    quantized = quantize(source, fmt)
+    quantized = quantize_integers(source, fmt)
     codes = np.ascontiguousarray(quantized.codes[:, :inputs].T)
     scales = np.ascontiguousarray(quantized.scales.T if fmt.group_size else quantized.scales[:, 0])
     if fmt.kind == "int8":

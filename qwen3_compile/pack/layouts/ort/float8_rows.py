@@ -11,7 +11,7 @@ from qwen3_compile.quantize import as_float8
 
 if TYPE_CHECKING:
     from qwen3_compile.pack.layouts.core.rows import Array, Source
-    from qwen3_graphs.lowered import WeightFormat
+    from qwen3_graphs.formats import WeightFormat
 
 
 def pack(sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[Array, ...]:

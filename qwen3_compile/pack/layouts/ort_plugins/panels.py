@@ -13,7 +13,7 @@ import numpy as np
 
 from qwen3_compile.errors import UnsupportedError
 from qwen3_compile.pack.layouts.core.rows import pack as as_float
-from qwen3_compile.quantize import CODE_RANGE, Float8, Quantized, as_float8, quantize
+from qwen3_compile.quantize import Float8, Quantized, as_float8, quantize_integers
 from qwen3_plugins import layouts
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from qwen3_compile.pack.layouts.core.rows import Array, Source
-    from qwen3_graphs.lowered import WeightFormat
+    from qwen3_graphs.formats import WeightFormat
 
 _LARGEST = float(np.finfo(np.float16).max)
 _ROUNDING = 2.0**-11  # relative error of a normal float16
@@ -61,8 +61,8 @@ def _parts(source: Source, fmt: WeightFormat) -> tuple[Array, ...]:
     if fmt.kind == "fp8" or isinstance(source, Float8):
         stored = as_float8(source, fmt)
         return stored.codes, stored.row_scales()
-    if fmt.kind in CODE_RANGE:
-        quantized = quantize(source, fmt)
+    if fmt.is_integer:
+        quantized = quantize_integers(source, fmt)
         return half_scales(source, quantized, fmt) if fmt.group_size else (quantized.codes, quantized.scales[:, 0])
     (values,) = as_float((source,), fmt)
     return (values.view(np.uint16) if values.dtype == ml_dtypes.bfloat16 else values,)
@@ -76,7 +76,7 @@ def _packed(
         codes, scales = joined
         # A panel lies within a block: its first row's scales are those of all.
         return layouts.pack_fp8(codes, scales[:: layouts.PANEL] if fmt.group_size else scales)
-    if fmt.kind in CODE_RANGE:
+    if fmt.is_integer:
         return (layouts.pack_int4 if fmt.kind == "int4" else layouts.pack_int8)(*joined)
     return (_WRITERS[fmt.kind](*joined),)
 
@@ -114,5 +114,5 @@ def half_scales(
         inside = columns < source.shape[1]
         values = np.where(inside, source[rows[:, None], np.where(inside, columns, 0)].astype(np.float32), 0)
         steps = np.rint(values / wide[rows, places][:, None])
-        codes[rows[:, None], columns] = np.clip(steps, *CODE_RANGE[fmt.kind]).astype(np.int8)
+        codes[rows[:, None], columns] = np.clip(steps, *fmt.code_range).astype(np.int8)
     return codes, scales

@@ -9,14 +9,14 @@ import numpy as np
 
 from qwen3_compile.errors import UnsupportedError
 from qwen3_compile.pack.layouts.core.rows import pack as as_float
-from qwen3_compile.quantize import as_float8, quantize, values
+from qwen3_compile.quantize import as_float8, quantize_integers, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qwen3_compile.pack.layouts.core.rows import Array, Source
     from qwen3_compile.quantize import Quantized, ScaleType
-    from qwen3_graphs.lowered import WeightFormat
+    from qwen3_graphs.formats import WeightFormat
 
 _SCALE_TYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 
@@ -44,11 +44,8 @@ def pack_scaled(sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[Array, 
         stored = as_float8(source, fmt, positive=True)
         return np.ascontiguousarray(stored.codes.view(ml_dtypes.float8_e4m3fn).T), stored.scales
     if fmt.kind != "int8" or fmt.group_size:
-        raise UnsupportedError(
-            "layout scaled_columns holds fp8 and int8 with one scale a row, "
-            f"found {fmt.kind} in groups of {fmt.group_size}"
-        )
-    quantized = quantize(values(source), fmt, positive=True)
+        raise UnsupportedError(f"layout scaled_columns holds fp8 and int8 per-channel, found {fmt.description}")
+    quantized = quantize_integers(values(source), fmt, positive=True)
     return np.ascontiguousarray(quantized.codes.T), quantized.scales[:, 0]
 
 
@@ -68,7 +65,7 @@ def pack_grouped(scale_type: ScaleType) -> Callable[[tuple[Array | Quantized, ..
                 f"columns in groups hold int4 of an even number of outputs and whole groups of inputs, found "
                 f"{fmt.kind} of {outputs} outputs and {inputs} inputs in groups of {fmt.group_size}"
             )
-        quantized = quantize(source, fmt, positive=True, scale_type=scale_type)
+        quantized = quantize_integers(source, fmt, positive=True, scale_type=scale_type)
         nibbles = quantized.codes.T.astype(np.uint8) & np.uint8(0x0F)
         codes = nibbles[:, 0::2] | nibbles[:, 1::2] << np.uint8(4)
         return codes, np.ascontiguousarray(quantized.scales.T.astype(_SCALE_TYPES[scale_type]))

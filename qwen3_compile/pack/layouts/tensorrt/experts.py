@@ -13,14 +13,14 @@ import numpy as np
 
 from qwen3_compile.errors import UnsupportedError
 from qwen3_compile.pack.layouts.core.rows import pack as as_float
-from qwen3_compile.quantize import as_float8, quantize, values
+from qwen3_compile.quantize import as_float8, quantize_integers, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qwen3_compile.pack.layouts.core.rows import Array, Source
     from qwen3_compile.quantize import Quantized, ScaleType
-    from qwen3_graphs.lowered import WeightFormat
+    from qwen3_graphs.formats import WeightFormat
 
 _SCALE_TYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 
@@ -52,7 +52,7 @@ def pack_int4(scale_type: ScaleType) -> Callable[[tuple[Array | Quantized, ...],
                 f"experts in groups hold int4 of whole groups of inputs, found {fmt.kind} of {inputs} inputs in groups "
                 f"of {fmt.group_size}"
             )
-        quantized = [quantize(source, fmt, positive=True, scale_type=scale_type) for source in sources]
+        quantized = [quantize_integers(source, fmt, positive=True, scale_type=scale_type) for source in sources]
         nibbles = np.concatenate([one.codes for one in quantized]).view(np.uint8) & np.uint8(0x0F)
         codes = nibbles[:, 0::2] | nibbles[:, 1::2] << np.uint8(4)
         scales = np.concatenate([one.scales for one in quantized])

@@ -18,8 +18,9 @@ from lowered_engine import CONTEXT, DENSE, FLOAT, LIMITS, MOE, ODD, attach, chec
 from onnx.reference import ReferenceEvaluator
 
 from qwen3_graphs.errors import LoweringError
+from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lower import TARGETS, lower
-from qwen3_graphs.lowered import Precision, WeightFormat
+from qwen3_graphs.lowered import Precision
 
 if TYPE_CHECKING:
     from qwen3_graphs.architecture import Architecture

@@ -26,8 +26,8 @@ from lowered_engine import (
 )
 
 from qwen3_graphs.errors import LoweringError
+from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lower import lower
-from qwen3_graphs.lowered import WeightFormat
 
 if TYPE_CHECKING:
     from qwen3_graphs.architecture import Architecture

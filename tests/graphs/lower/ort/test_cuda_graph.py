@@ -33,8 +33,9 @@ from lowered_engine import (
 
 from qwen3_compile.quantize import quantize
 from qwen3_graphs.errors import LoweringError
+from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lower import lower
-from qwen3_graphs.lowered import Precision, WeightFormat
+from qwen3_graphs.lowered import Precision
 from qwen3_graphs.model import Qwen3
 
 if TYPE_CHECKING:

@@ -28,10 +28,10 @@ from packed_engine import PackedEngine, packed_engine, whole
 
 from qwen3_graphs.architecture import YarnScaling
 from qwen3_graphs.errors import LoweringError
+from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lower import lower
 from qwen3_graphs.lower.core.writer import GraphWriter
 from qwen3_graphs.lower.ort_plugins.panels import stacked_rows
-from qwen3_graphs.lowered import WeightFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -230,7 +230,7 @@ def test_a_graph_of_another_shape_is_refused(change: Callable[[ir.Graph], None],
         (formats(kv_cache="fp32"), "kv_cache is fp16 or int8, found fp32"),
         (formats(WeightFormat("int4", 16)), "weights group_size of int4 is one of 32, 64, 128, found 16"),
         (formats(WeightFormat("int4")), "weights group_size of int4 is one of 32, 64, 128, found 0"),
-        (formats(lm_head=WeightFormat("fp8", 64)), r"lm_head group_size of fp8 is one of 0 \(one scale a row\), 128"),
+        (formats(lm_head=WeightFormat("fp8", 64)), r"lm_head group_size of fp8 is one of 0 \(per-channel\), 128"),
     ],
 )
 def test_what_no_operator_computes_is_refused(wanted: Precision, message: str) -> None:

@@ -11,8 +11,9 @@ import onnxruntime as ort
 from lowered_engine import DENSE, LIMITS, MOE, attach, semantic
 from steps import PackedStep, Paging, schedule
 
+from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lower import lower
-from qwen3_graphs.lowered import Plugins, Precision, WeightFormat
+from qwen3_graphs.lowered import Plugins, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

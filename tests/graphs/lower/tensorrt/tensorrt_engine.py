@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import onnxruntime as ort
 from lowered_engine import LIMITS, Engine, attach, semantic
 
+from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lower import lower
-from qwen3_graphs.lowered import Precision, WeightFormat
+from qwen3_graphs.lowered import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,8 +11,9 @@ from lowered_engine import CONTEXT, LIMITS, eager, reference, semantic
 from plugin_engine import ATTENTION, BLOCK, BOTH, EXPERTS, WIDE, PluginEngine, imported, opened, precision, session
 
 from qwen3_graphs.errors import LoweringError
+from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lower import lower
-from qwen3_graphs.lowered import Plugins, WeightFormat
+from qwen3_graphs.lowered import Plugins
 
 SEQUENCES = [np.random.default_rng(seed).integers(0, 90, CONTEXT - 7 * seed) for seed in range(3)]
 TOLERANCE = {"fp16": 6e-3, "bf16": 5e-2}

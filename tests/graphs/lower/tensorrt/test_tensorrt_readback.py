@@ -11,7 +11,7 @@ import pytest
 from lowered_engine import CONTEXT, DENSE, SHALLOW
 from tensorrt_engine import imported, precision
 
-from qwen3_graphs.lowered import WeightFormat
+from qwen3_graphs.formats import WeightFormat
 from qwen3_plugins.tensorrt.bindings import logger, modules
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from lowered_engine import CONTEXT, DENSE, MIXED, SHALLOW, UNNORMALISED, Engine,
 from tensorrt_engine import executed, precision
 
 from qwen3_graphs.architecture import YarnScaling
-from qwen3_graphs.lowered import WeightFormat
+from qwen3_graphs.formats import WeightFormat
 
 # Hidden states are rounded about twenty times a layer; measured 1e-3 to 2e-3, and 1e-2 to 2e-2.
 LIMITS = {"fp16": 4e-3, "bf16": 4e-2}

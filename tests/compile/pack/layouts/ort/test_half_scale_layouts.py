@@ -9,7 +9,7 @@ import pytest
 from qwen3_compile.errors import UnsupportedError
 from qwen3_compile.pack.layouts import pack
 from qwen3_compile.quantize import Float8, quantize
-from qwen3_graphs.lowered import WeightFormat
+from qwen3_graphs.formats import WeightFormat
 
 HALF = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 
@@ -80,5 +80,5 @@ def test_one_scale_a_row_is_a_column() -> None:
 
 
 def test_a_layout_of_fp8_alone_says_so() -> None:
-    with pytest.raises(UnsupportedError, match="layout float8_rows holds fp8 only, found int4"):
+    with pytest.raises(UnsupportedError, match="layout float8_rows holds fp8, found int4"):
         pack("float8_rows", (matrix(2, 32),), WeightFormat("int4", 32))

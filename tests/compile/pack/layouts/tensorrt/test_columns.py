@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from qwen3_compile.errors import UnsupportedError
 from qwen3_compile.pack.layouts import pack
 from qwen3_compile.quantize import Float8
-from qwen3_graphs.lowered import WeightFormat
+from qwen3_graphs.formats import WeightFormat
 
 INT8, FP8, FP8_TENSOR = WeightFormat("int8"), WeightFormat("fp8"), WeightFormat("fp8", per_tensor=True)
 CODES = {"int8": TensorProto.INT8, "fp8": TensorProto.FLOAT8E4M3FN, "int4": TensorProto.INT4}
@@ -105,7 +105,7 @@ def test_a_checkpoints_codes_reach_the_columns_bit_for_bit() -> None:
 @pytest.mark.parametrize(
     ("layout", "fmt", "shape", "message"),
     [
-        ("scaled_columns", WeightFormat("int8", 32), (4, 64), "one scale a row, found int8 in groups of 32"),
+        ("scaled_columns", WeightFormat("int8", 32), (4, 64), "per-channel, found int8 per-group 32"),
         ("scaled_columns_fp16", WeightFormat("int4", 32), (3, 64), "even number of outputs .* found int4 of 3 outputs"),
         (
             "scaled_columns_bf16",
@@ -114,7 +114,7 @@ def test_a_checkpoints_codes_reach_the_columns_bit_for_bit() -> None:
             "whole groups of inputs, found int4 of 4 outputs and 40",
         ),
         ("columns", INT8, (4, 4), "holds fp32, fp16, bf16, found int8"),
-        ("columns", FP8, (4, 4), "layout columns does not hold fp8"),
+        ("columns", FP8, (4, 4), "layout columns holds fp32, fp16, bf16, found fp8"),
     ],
 )
 def test_what_a_layout_cannot_hold_is_refused(
