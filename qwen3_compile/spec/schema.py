@@ -24,6 +24,7 @@ from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lowered import Limits as GraphLimits
 from qwen3_graphs.lowered import Plugins as GraphPlugins
 from qwen3_graphs.lowered import Precision as GraphPrecision
+from qwen3_runtime.sampling import MAX_TOP_K, RANGES
 
 WeightKind: TypeAlias = Literal["fp32", "fp16", "bf16", "fp8", "int8", "int4"]
 GroupSize: TypeAlias = Literal[32, 64, 128, "channel"]
@@ -214,23 +215,31 @@ class RopeScaling(Section):
         return _without_null(handler(self))
 
 
+def _between(name: str) -> Any:  # noqa: ANN401 - a constraint, for Annotated
+    """The range in which the runtime takes a sampling parameter."""
+    low, high = RANGES[name]
+    return Field(gt=low, le=high) if name == "top_p" else Field(ge=low, le=high)
+
+
 class Sampling(Section):
     """How the next token is drawn when a request does not say."""
 
-    temperature: Annotated[float, Field(ge=0, le=2)] = _derived("0 is greedy", "0.6 for thinking, 0.7 without")
-    top_p: Annotated[float, Field(gt=0, le=1)] = _derived(
+    temperature: Annotated[float, _between("temperature")] = _derived("0 is greedy", "0.6 for thinking, 0.7 without")
+    top_p: Annotated[float, _between("top_p")] = _derived(
         "smallest set of tokens whose probabilities reach this sum; 1: off", "0.95 for thinking, 0.8 without"
     )
-    top_k: int = Field(default=20, ge=0, le=2**31 - 1, description="most probable tokens to keep; 0: off")
-    min_p: float = Field(
-        default=0.0, ge=0, le=1, description="least probability, as a fraction of the greatest; 0: off"
+    top_k: int = Field(default=20, ge=0, le=MAX_TOP_K, description="most probable tokens to keep; 0: off")
+    min_p: Annotated[float, _between("min_p")] = Field(
+        default=0.0, description="least probability, as a fraction of the greatest; 0: off"
     )
-    presence_penalty: float = Field(
-        default=0.0, ge=-2, le=2, description="subtracted from the logit of a token seen before"
+    presence_penalty: Annotated[float, _between("presence_penalty")] = Field(
+        default=0.0, description="subtracted from the logit of a token seen before"
     )
-    frequency_penalty: float = Field(default=0.0, ge=-2, le=2, description="subtracted once for each time it was seen")
-    repetition_penalty: float = Field(
-        default=1.0, ge=0.01, le=10, description="divides a seen token's positive logit; 1: off"
+    frequency_penalty: Annotated[float, _between("frequency_penalty")] = Field(
+        default=0.0, description="subtracted once for each time it was seen"
+    )
+    repetition_penalty: Annotated[float, _between("repetition_penalty")] = Field(
+        default=1.0, description="divides a seen token's positive logit; 1: off"
     )
 
 

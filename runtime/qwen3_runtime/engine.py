@@ -23,12 +23,13 @@ from qwen3_runtime.opening import (
     checked_directory,
     checked_keys,
     checked_limits,
+    checked_sampler,
     checked_threads,
     open_model,
 )
 from qwen3_runtime.request import ANSWER_RESERVE, Request
 from qwen3_runtime.reranking import INSTRUCTION, relevance, rerank_prompt
-from qwen3_runtime.sampling import Sampler
+from qwen3_runtime.sampling import SAMPLERS
 from qwen3_runtime.scheduler import Scheduler, check_prompt
 from qwen3_runtime.sequence import Sequence as Running
 from qwen3_runtime.text import ChatTemplate, ReplyStream, Tokenizer
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from qwen3_runtime.completion import Completion, Event
     from qwen3_runtime.manifest import Manifest
     from qwen3_runtime.request import Budget, Messages, Prompt, Tools
-    from qwen3_runtime.sampling import Sampling
+    from qwen3_runtime.sampling import SamplerName, Sampling
     from qwen3_runtime.signatures import KeyFile
     from qwen3_runtime.step import Backend
 
@@ -69,6 +70,7 @@ class Engine:
         *,
         max_sequences: int,
         max_waiting: int | None = None,
+        sampler: SamplerName = "fast",
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.manifest: Manifest = model.manifest
@@ -87,6 +89,7 @@ class Engine:
             self._scheduler, max_in_flight=None if max_waiting is None else max_sequences + max_waiting
         )
         self._max_sequences = max_sequences
+        self._sampler = SAMPLERS[sampler]
         self._closed = False
 
     @classmethod
@@ -102,6 +105,7 @@ class Engine:
         strict: bool = True,
         trusted_keys: Sequence[KeyFile] = (),
         on_cpu: bool = False,
+        sampler: SamplerName = "fast",
     ) -> Self:
         """Open an engine directory.
 
@@ -122,6 +126,8 @@ class Engine:
                 anything of it is parsed.
             on_cpu: execute the graph that a TensorRT engine's plan was made from, with ONNX Runtime on the CPU: slow,
                 for validation where there is no GPU.
+            sampler: `reference` chooses tokens as they are defined, in float64 and a hundred times slower; to find out
+                whether an odd answer is the model's or the sampler's.
 
         Raises:
             DamagedEngineError: the directory does not hold together.
@@ -131,7 +137,7 @@ class Engine:
         """
         directory, threads = checked_directory(path), checked_threads(threads)
         strict, on_cpu = arguments.switch("strict", strict), arguments.switch("on_cpu", on_cpu)
-        trusted_keys = checked_keys(trusted_keys)
+        trusted_keys, sampler = checked_keys(trusted_keys), checked_sampler(sampler)
         if max_waiting is not None:
             max_waiting = arguments.integer("max_waiting", max_waiting, 0)
         manifest = read_engine_directory(directory, verify, strict=strict, trusted_keys=trusted_keys)
@@ -154,7 +160,7 @@ class Engine:
                     opening.result().close()
                 raise
             backend = opening.result()
-        return cls(model, backend, max_sequences=max_sequences, max_waiting=max_waiting)
+        return cls(model, backend, max_sequences=max_sequences, max_waiting=max_waiting, sampler=sampler)
 
     def __repr__(self) -> str:
         io = self.manifest.io
@@ -386,7 +392,7 @@ class Engine:
         now = self._clock()
         generation = Generation(
             plan,
-            Sampler(sampling, self.manifest.io.live_vocab_size, plan.prompt),
+            self._sampler(sampling, self.manifest.io.live_vocab_size, plan.prompt),
             TokensOnly() if model.tokenizer is None else ReplyStream(model.tokenizer, plan.start, request.stop),
             ThinkingBudget(plan.budget, inside=plan.start is ThinkingStart.INSIDE),
             emit=handle.put,

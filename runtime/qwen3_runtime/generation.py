@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qwen3_runtime.budget import ThinkingBudget
-    from qwen3_runtime.sampling import Sampler
+    from qwen3_runtime.sampling import ReferenceSampler, Sampler
     from qwen3_runtime.sequence import Interruption
     from qwen3_runtime.step import Output
 
@@ -100,7 +100,7 @@ class Generation:
     def __init__(
         self,
         plan: Plan,
-        sampler: Sampler,
+        sampler: Sampler | ReferenceSampler,
         reply: Reply,
         budget: ThinkingBudget,
         *,

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from qwen3_runtime.admission import Model
 from qwen3_runtime.arguments import integer, items, kind, shown
 from qwen3_runtime.errors import DamagedEngineError, RequestError
+from qwen3_runtime.sampling import SAMPLERS
 from qwen3_runtime.text import ChatTemplate, Tokenizer
 from qwen3_runtime.text.tokenizer import CONFIG, TOKENIZER
 
 if TYPE_CHECKING:
     from qwen3_runtime.manifest import Contract, Manifest
+    from qwen3_runtime.sampling import SamplerName
 
 
 def checked_directory(path: object) -> Path:
@@ -70,6 +72,18 @@ def checked_keys(trusted_keys: object) -> Any:  # noqa: ANN401 - what stands in 
     if trusted_keys is None or isinstance(trusted_keys, list | tuple | str | bytes | os.PathLike):
         return trusted_keys
     return items("trusted_keys", trusted_keys, "a list of paths")
+
+
+def checked_sampler(sampler: object) -> SamplerName:
+    """The name of a sampler.
+
+    Raises:
+        RequestError: there is none of this name.
+    """
+    for name in SAMPLERS:
+        if isinstance(sampler, str) and sampler == name:
+            return name
+    raise RequestError.at("sampler", f"expected {' or '.join(map(repr, SAMPLERS))}, found {shown(sampler)}")
 
 
 def open_model(directory: Path, manifest: Manifest, max_context: int) -> Model:

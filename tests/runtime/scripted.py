@@ -19,6 +19,7 @@ from qwen3_runtime.step import CacheGeometry, Output, Top
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from qwen3_runtime.sampling import SamplerName
     from qwen3_runtime.step import Step
     from qwen3_runtime.text import ChatTemplate, Tokenizer
 
@@ -161,10 +162,11 @@ def make_engine(
     *,
     max_sequences: int = 4,
     max_waiting: int | None = None,
+    sampler: SamplerName = "fast",
     clock: Callable[[], float] | None = None,
     **manifest: Any,
 ) -> Engine:
     made = make_manifest(**manifest)
     model = Model(made, tokenizer, template, made.io.max_context)
     clocked = {} if clock is None else {"clock": clock}
-    return Engine(model, backend, max_sequences=max_sequences, max_waiting=max_waiting, **clocked)  # type: ignore[arg-type]
+    return Engine(model, backend, max_sequences=max_sequences, max_waiting=max_waiting, sampler=sampler, **clocked)  # type: ignore[arg-type]

@@ -51,3 +51,29 @@ def imported(tree: ast.AST) -> set[str]:
             assert node.level == 0, "relative imports are not used"
             names.add(str(node.module).split(".")[0])
     return names
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Imports for types alone count too: a module is read after those that it speaks of."""
+    modules = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    uses = {name: used(ast.parse(path.read_text(encoding="utf-8")), set(modules)) for name, path in modules.items()}
+    for name in modules:
+        reached, waiting = set[str](), [name]
+        while waiting:
+            new = uses[waiting.pop()] - reached
+            reached |= new
+            waiting += new
+        assert name not in reached
+
+
+def used(tree: ast.AST, modules: set[str]) -> set[str]:
+    """Those of the modules that a module imports, or imports a name from."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inside & modules or {str(node.module)} & modules
+    return found

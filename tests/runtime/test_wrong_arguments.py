@@ -127,7 +127,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_arguments_of_open(built: Path) -> None:
-    options = ("threads", "max_sequences", "max_context", "max_waiting", "verify", "strict", "trusted_keys", "on_cpu")
+    options = (
+        *("threads", "max_sequences", "max_context", "max_waiting", "verify", "strict", "trusted_keys", "on_cpu"),
+        "sampler",
+    )
     for option in options:
         for value in WRONG:
             ends_well(lambda option=option, value=value: Engine.open(built, **{option: value}).close(), option)  # type: ignore[misc]

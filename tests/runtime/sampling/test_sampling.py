@@ -20,7 +20,7 @@ from transformers.generation.logits_process import (
 )
 
 from qwen3_runtime.errors import EngineError, RequestError
-from qwen3_runtime.sampling import NON_THINKING, THINKING, Sampler, Sampling
+from qwen3_runtime.sampling import NON_THINKING, THINKING, ReferenceSampler, Sampler, Sampling
 
 VOCAB = 151_936
 LIVE = 151_669
@@ -44,8 +44,8 @@ def reference(sampling, logits, live, prompt=(), generated=()):
     return torch.softmax(warpers(history, scores), dim=-1)[0].numpy()
 
 
-def ours(sampling, logits, live, prompt=(), generated=()):
-    sampler = Sampler(sampling, live, prompt)
+def ours(sampling, logits, live, prompt=(), generated=(), kind=Sampler):
+    sampler = kind(sampling, live, prompt)
     for token_id in generated:
         sampler.accept(token_id)
     ids, probabilities = sampler.distribution(logits)
@@ -82,11 +82,12 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("scale", [0.5, 3.0, 12.0])
-def test_probabilities_equal_transformers(name, scale):
+@pytest.mark.parametrize("kind", [Sampler, ReferenceSampler])
+def test_probabilities_equal_transformers(name, scale, kind):
     logits = random_logits(7, scale=scale)
     favourites = np.argsort(-logits[:LIVE])[:40].tolist()
     prompt, generated = [*favourites[:10], 5, 6], [*favourites[5:25] * 3, 6, 7]
-    got = ours(CASES[name], logits, LIVE, prompt, generated)
+    got = ours(CASES[name], logits, LIVE, prompt, generated, kind)
     np.testing.assert_allclose(got, reference(CASES[name], logits, LIVE, prompt, generated), atol=2e-6, rtol=2e-5)
 
 

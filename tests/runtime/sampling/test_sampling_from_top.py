@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen3_runtime.errors import EngineError
-from qwen3_runtime.penalties import Penalties
-from qwen3_runtime.ranking import rank_top
 from qwen3_runtime.sampling import NON_THINKING, THINKING, Sampler, Sampling
+from qwen3_runtime.sampling.fast_path import rank_top
+from qwen3_runtime.sampling.penalties import Penalties
 from qwen3_runtime.step import Top
 
 LIVE = 20_000

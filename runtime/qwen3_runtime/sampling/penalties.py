@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from qwen3_runtime.sampling import Sampling
+    from qwen3_runtime.sampling.parameters import Sampling
 
 
 class Penalties:
@@ -19,13 +19,13 @@ class Penalties:
 
     Args:
         sampling: the penalties.
-        live_vocab_size: ids from here on are not counted, as they are never sampled.
+        tokenizer_vocab_size: ids from here on are not counted, as they are never sampled.
     """
 
-    def __init__(self, sampling: Sampling, live_vocab_size: int) -> None:
+    def __init__(self, sampling: Sampling, tokenizer_vocab_size: int) -> None:
         self._presence, self._frequency = sampling.presence_penalty, sampling.frequency_penalty
         self._repetition = np.float32(sampling.repetition_penalty)
-        self._live = live_vocab_size
+        self._size = tokenizer_vocab_size
         self._slot: dict[int, int] = {}
         self._ids = np.zeros(64, np.int64)
         self._counts = np.zeros(64, np.float32)
@@ -75,7 +75,7 @@ class Penalties:
         return scores
 
     def _take_slot(self, token_id: int) -> int | None:
-        if not 0 <= token_id < self._live:
+        if not 0 <= token_id < self._size:
             return None
         slot = self._slot.setdefault(token_id, len(self._slot))
         if slot == len(self._ids):

@@ -1,120 +1,48 @@
-"""Choosing the next token from the logits.
+"""The sampler: one token in a tenth of a millisecond or less, where the largest logits decide it.
 
-The order of operations, equal to transformers' processors and warpers:
-
-1. ids beyond the tokenizer's vocabulary are never considered (those rows were not trained);
-2. repetition penalty, over prompt and generated tokens: positive logits are divided, negative ones multiplied;
-3. presence and frequency penalties, over generated tokens only: `logit -= presence + frequency * count`
-   (OpenAI's definition);
-4. temperature; 0 takes the largest logit (the lowest id among equals) and skips the rest;
-5. top-k: logits below the k-th largest are dropped, so equals of the k-th stay;
-6. top-p: the most probable tokens until their mass reaches `top_p`, always at least one;
-7. min-p: tokens less probable than `min_p` times the most probable are dropped;
-8. one uniform number in [0, 1) from PCG64(seed) picks a token by inverse transform, the most probable first.
-
-Each `sample` consumes exactly one number (none at temperature 0), so a sequence's tokens depend on its seed and its
-logits alone, never on the batch it ran in.
-
-Nearly always the largest logits decide, so a step may hand them over apart (`Top`). They are used where they leave no
-doubt which token all logits would give, and only then: the outcome never depends on whether they were there.
+It looks at the largest logits first (`fast_path`) and reads all of them where those leave a doubt. Either way the token
+is that of `ReferenceSampler`.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qwen3_runtime.arguments import integer, names_unknown_options, number
-from qwen3_runtime.errors import StepFailedError
-from qwen3_runtime.penalties import Penalties
-from qwen3_runtime.ranking import LEAST_TEMPERATURE, above_floor, check_largest, rank_row, rank_top, weights
+from qwen3_runtime.sampling.fast_path import above_floor, rank_top
+from qwen3_runtime.sampling.penalties import Penalties
+from qwen3_runtime.sampling.ranking import (
+    FRONT_TOKENS,
+    SMALLEST_TEMPERATURE,
+    check_largest,
+    check_shape,
+    rank_row,
+    weights,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
-    from qwen3_runtime.ranking import Ranking
+    from qwen3_runtime.sampling.parameters import Sampling
+    from qwen3_runtime.sampling.ranking import Ranking
     from qwen3_runtime.step import Top
 
-RANGES: dict[str, tuple[float, float]] = {
-    "temperature": (0, 100),
-    "top_p": (0, 1),
-    "min_p": (0, 1),
-    "presence_penalty": (-2, 2),
-    "frequency_penalty": (-2, 2),
-    "repetition_penalty": (0.01, 100),  # beyond, ordinary logits overflow or vanish
-}
-"""The least and the most of each number of `Sampling`; `top_p` is above its least."""
-
-# Without top-k and top-p, so many tokens are in order of their probability, the rest in order of their ids: nearly
-# every draw falls among the former, and sorting 150,000 takes long.
-_FRONT = 128
-# So many candidates, at most, are weighed one by one in Python.
-_FEW = 64
+# Up to so many candidates are weighed one by one in Python, which is faster than numpy's calls.
+_MAX_SCALAR_TOKENS = 64
 # Top-p without top-k sorts this many candidates first, then all: a nucleus is rarely larger.
-_NUCLEUS_SIZES = (_FRONT, 1024, 16_384)
+_NUCLEUS_TOKENS = (FRONT_TOKENS, 1024, 16_384)
 # More than this are not asked for apart.
-_MOST = 1024
-# Penalties move some of the largest logits away: so many more are asked for, at most.
-_SPARE = 64
+_MAX_TOP_TOKENS = 1024
+# Penalties move some of the largest logits away: up to so many more are asked for.
+_MAX_SPARE_TOKENS = 64
 # Weights are summed in blocks, so that only one block needs all its partial sums.
-_BLOCK = 1024
-
-
-@names_unknown_options
-@dataclass(frozen=True)
-class Sampling:
-    """How to choose tokens. The defaults sample from the model's own distribution, unchanged.
-
-    Attributes:
-        temperature: 0 to 100; 0 is greedy.
-        top_k: tokens to keep; 0 keeps all.
-        top_p: probability mass to keep, above 0 and at most 1.
-        min_p: smallest probability relative to the most probable token, 0 to 1.
-        presence_penalty: -2 to 2, subtracted once from each token that was generated.
-        frequency_penalty: -2 to 2, subtracted for each time that a token was generated.
-        repetition_penalty: 0.01 to 100; above 1 makes tokens of prompt and generation less likely.
-        seed: 0 to 2**64 - 1; None takes a new one from the operating system.
-
-    Raises:
-        RequestError: a value outside its range.
-        UnknownOptionError: a name that is none of these.
-    """
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    repetition_penalty: float = 1.0
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        checked: dict[str, float | None] = {
-            name: number(name, getattr(self, name), low, high, above_low=name == "top_p")
-            for name, (low, high) in RANGES.items()
-        }
-        checked["top_k"] = integer("top_k", self.top_k, 0, 2**31 - 1)
-        checked["seed"] = None if self.seed is None else integer("seed", self.seed, 0, 2**64 - 1)
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
-
-    @property
-    def greedy(self) -> bool:
-        """Whether the choice is always the largest logit."""
-        return self.temperature == 0
-
-
-# The values that the Qwen3 model cards recommend for the two modes.
-THINKING = Sampling(temperature=0.6, top_p=0.95, top_k=20)
-NON_THINKING = Sampling(temperature=0.7, top_p=0.8, top_k=20)
+_BLOCK_TOKENS = 1024
 
 
 class Sampler:
@@ -122,17 +50,17 @@ class Sampler:
 
     Args:
         sampling: what to do.
-        live_vocab_size: `Tokenizer.live_vocab_size`; logits from here on are ignored.
+        tokenizer_vocab_size: ids that the tokenizer has; logits from here on are ignored.
         prompt_ids: the prompt, which only the repetition penalty looks at.
     """
 
-    def __init__(self, sampling: Sampling, live_vocab_size: int, prompt_ids: Iterable[int] = ()) -> None:
+    def __init__(self, sampling: Sampling, tokenizer_vocab_size: int, prompt_ids: Iterable[int] = ()) -> None:
         self.sampling = sampling
-        self._live = live_vocab_size
-        self._limit = sampling.top_k if sampling.top_k < live_vocab_size else 0
-        self._least = max(sampling.min_p, float(np.finfo(np.float64).tiny))  # weight of a token that is kept
+        self._size = tokenizer_vocab_size
+        self._limit = sampling.top_k if sampling.top_k < tokenizer_vocab_size else 0
+        self._smallest_weight = max(sampling.min_p, float(np.finfo(np.float64).tiny))  # weight of a token that is kept
         self._random = np.random.Generator(np.random.PCG64(sampling.seed))
-        self._penalties = Penalties(sampling, live_vocab_size)
+        self._penalties = Penalties(sampling, tokenizer_vocab_size)
         self._penalties.see(prompt_ids)
 
     @property
@@ -142,23 +70,23 @@ class Sampler:
             return 0  # the largest of all is found in less time than it takes to find and sum them for `Top`
         if not self._limit and self.sampling.temperature > 1 and self.sampling.min_p == 0:
             return 0  # a high temperature makes the many matter
-        wanted = self._limit or _FRONT
-        if wanted > _MOST:
+        wanted = self._limit or FRONT_TOKENS
+        if wanted > _MAX_TOP_TOKENS:
             return 0
         # One more, to see that the last of them has no equal.
-        return min(wanted + 1 + min(len(self._penalties), _SPARE), self._live)
+        return min(wanted + 1 + min(len(self._penalties), _MAX_SPARE_TOKENS), self._size)
 
     def sample(self, logits: NDArray[np.float32], top: Top | None = None) -> int:
         """The next token.
 
         Args:
-            logits: float32 [V], V at least `live_vocab_size`; left unchanged. -inf forbids a token.
-            top: the largest of the first `live_vocab_size` of them, if known: the same token, found sooner.
+            logits: float32 [V], V at least `tokenizer_vocab_size`; left unchanged. -inf forbids a token.
+            top: the largest of the first `tokenizer_vocab_size` of them, if known: the same token, found sooner.
 
         Raises:
             StepFailedError: logits of another shape, NaN or +inf among them, or no token left to choose.
         """
-        self._check(logits)
+        check_shape(logits, self._size)
         number = 0.0 if self.sampling.greedy else self._random.random()
         token = None if top is None else self._pick_from_top(top, logits, number)
         return self._pick_from_all(self._scores(logits), number) if token is None else token
@@ -180,7 +108,7 @@ class Sampler:
             ids int64 [N] and probabilities float64 [N], which add up to 1: most probable first, ids ascending among
             equals; without top-k and top-p, those behind the front by ascending id. Under temperature 0 one token.
         """
-        self._check(logits)
+        check_shape(logits, self._size)
         scores = self._scores(logits)
         if self.sampling.greedy:
             return np.array([self._pick_from_all(scores, 0)], np.int64), np.ones(1)
@@ -195,10 +123,6 @@ class Sampler:
         ids = np.concatenate([ranking.ids[everything[ranking.ids] > 0], np.flatnonzero(others)])
         return ids, everything[ids] / everything[ids].sum()
 
-    def _check(self, logits: NDArray[np.float32]) -> None:
-        if logits.ndim != 1 or len(logits) < self._live:
-            raise StepFailedError(f"expected logits of shape [V] with V >= {self._live}, found {list(logits.shape)}")
-
     @property
     def _cuts_nothing(self) -> bool:
         return not self._limit and self.sampling.top_p == 1
@@ -208,12 +132,12 @@ class Sampler:
         wanted = self.top_k  # a step that others take part in may bring more
         if not wanted:
             return None
-        if 0 < self._limit <= _FEW and not len(self._penalties):
-            return self._pick_of_few(top.ids, above_floor(top.first(wanted), self._live), number)
+        if 0 < self._limit <= _MAX_SCALAR_TOKENS and not len(self._penalties):
+            return self._pick_of_few(top.ids, above_floor(top.first(wanted), self._size), number)
         weighed = None if self._limit else self.sampling.temperature
-        ranking = rank_top(top.first(wanted), logits, self._penalties, self._live, weighed)
+        ranking = rank_top(top.first(wanted), logits, self._penalties, self._size, weighed)
         if ranking is not None and self._cuts_nothing:
-            ranking = ranking.first(_FRONT)
+            ranking = ranking.first(FRONT_TOKENS)
         return None if ranking is None else self._pick(ranking, number)
 
     def _pick_from_all(self, scores: NDArray[np.float32], number: float) -> int:
@@ -230,7 +154,7 @@ class Sampler:
 
     def _pick(self, ranking: Ranking, number: float) -> int | None:
         """The token at `number` of the kept weight; None where that may lie behind the ranking."""
-        if 0 < self._limit <= len(ranking.scores) <= _FEW:
+        if 0 < self._limit <= len(ranking.scores) <= _MAX_SCALAR_TOKENS:
             return self._pick_of_few(ranking.ids, ranking.scores.tolist(), number)
         cumulative, kept = self._cut(ranking)
         if kept is not None:
@@ -247,10 +171,10 @@ class Sampler:
             return None
         sampling = self.sampling
         peak, last = scores[0], scores[self._limit - 1]
-        temperature = max(sampling.temperature, LEAST_TEMPERATURE)
+        temperature = max(sampling.temperature, SMALLEST_TEMPERATURE)
         own = [math.exp((score - peak) / temperature) for score in scores if score >= last]
         cumulative = list(accumulate(own))
-        kept = sum(weight >= self._least for weight in own)
+        kept = sum(weight >= self._smallest_weight for weight in own)
         if sampling.top_p < 1:
             nucleus = sampling.top_p * cumulative[-1]
             kept = min(kept, sum(c - weight < nucleus for c, weight in zip(cumulative, own, strict=True)))
@@ -266,7 +190,7 @@ class Sampler:
             return np.zeros(0), None
         own = weights(scores, scores[0], sampling.temperature)
         cumulative = own.cumsum()
-        fewest = most = int(np.count_nonzero(own >= self._least))
+        fewest = most = int(np.count_nonzero(own >= self._smallest_weight))
         if sampling.top_p < 1:
             heavier = cumulative - own
             totals = (cumulative[-1],) if self._limit else ranking.total
@@ -276,11 +200,11 @@ class Sampler:
 
     def _rankings(self, scores: NDArray[np.float32], everything: NDArray[np.float64]) -> Iterator[Ranking]:
         """Longer and longer rankings, the last of which is enough for any cut."""
-        sizes: tuple[int, ...] = (_FRONT,)
+        sizes: tuple[int, ...] = (FRONT_TOKENS,)
         if self._limit:
             sizes = (self._limit,)
         elif self.sampling.top_p < 1:
-            sizes = (*_NUCLEUS_SIZES, len(scores))
+            sizes = (*_NUCLEUS_TOKENS, len(scores))
         total = float(everything.sum())
         return (rank_row(scores, size, total) for size in sizes)
 
@@ -295,7 +219,7 @@ class Sampler:
 
     def _scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits of the live vocabulary after all penalties; a view of `logits` where there are none."""
-        scores = logits[: self._live]
+        scores = logits[: self._size]
         if len(self._penalties):
             scores = scores.copy()
             scores[self._penalties.ids] = self._penalties.scores(logits)
@@ -308,12 +232,12 @@ def _pick_by_id(front: NDArray[np.int64], everything: NDArray[np.float64], numbe
     cumulative = np.cumsum(everything[front])
     others = everything.copy()
     others[front] = 0
-    sums = np.add.reduceat(others, np.arange(0, len(others), _BLOCK))
+    sums = np.add.reduceat(others, np.arange(0, len(others), _BLOCK_TOKENS))
     if threshold < cumulative[-1] or not sums.any():
         place = int(np.searchsorted(cumulative, threshold, side="right"))
         return int(front[min(place, np.flatnonzero(everything[front])[-1])])
     ends = cumulative[-1] + np.cumsum(sums)
     block = min(int(np.searchsorted(ends, threshold, side="right")), int(np.flatnonzero(sums)[-1]))
-    inside = others[block * _BLOCK : (block + 1) * _BLOCK]
+    inside = others[block * _BLOCK_TOKENS : (block + 1) * _BLOCK_TOKENS]
     place = int(np.searchsorted(ends[block] - sums[block] + np.cumsum(inside), threshold, side="right"))
-    return block * _BLOCK + min(place, int(np.flatnonzero(inside)[-1]))
+    return block * _BLOCK_TOKENS + min(place, int(np.flatnonzero(inside)[-1]))
