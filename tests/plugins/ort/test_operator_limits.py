@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument, RuntimeException
 from operator_session import open_session, run_operator
 from paged_attention import make_step
@@ -77,6 +78,16 @@ def test_epsilon_is_a_small_number(operator: str, value: float) -> None:
         ("MoE", "epsilon", "1e-6", "a float"),
         ("MoE", "router_format", 16, "a string"),
         ("Linear", "activation", 1, "a string"),
+        ("Linear", "group_size", [32], "an integer"),
+        ("Linear", "precise", [1.0], "an integer"),
+        ("Linear", "precise", ["1"], "an integer"),
+        ("Linear", "activation", ["swiglu"], "a string"),
+        ("Linear", "activation", helper.make_tensor("t", TensorProto.FLOAT, [1], [1.0]), "a string"),
+        ("Head", "epsilon", [1e-6], "a float"),
+        ("Head", "epsilon", [1], "a float"),
+        ("Attention", "epsilon", [1e-6, 1e-6], "a float"),
+        ("MoE", "normalize", [1.0, 2.0], "an integer"),
+        ("MoE", "router_format", ["fp32"], "a string"),
     ],
 )
 def test_an_attribute_of_another_type_is_not_taken_for_a_missing_one(
@@ -84,6 +95,16 @@ def test_an_attribute_of_another_type_is_not_taken_for_a_missing_one(
 ) -> None:
     inputs, outputs, attributes = node(operator)
     with pytest.raises(RuntimeException, match=f"{name} has another type, expected {expected}"):
+        open_session(operator, inputs, outputs, **{**attributes, name: value})
+
+
+@pytest.mark.parametrize(
+    ("operator", "name", "value"),
+    [("Linear", "n", [48]), ("Linear", "k", [64.0]), ("MoE", "experts", [6]), ("Attention", "head_dim", [32.0])],
+)
+def test_a_list_is_not_taken_for_a_number_that_is_needed(operator: str, name: str, value: object) -> None:
+    inputs, outputs, attributes = node(operator)
+    with pytest.raises(RuntimeException, match=f"{name} has another type, expected an integer"):
         open_session(operator, inputs, outputs, **{**attributes, name: value})
 
 

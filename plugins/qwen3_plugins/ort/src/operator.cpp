@@ -77,8 +77,9 @@ std::string Tensor::describe() const {
 
 int64_t Attributes::integer(const Limit& limit) const {
   int64_t value = 0;
-  check(call<kKernelInfoGetAttributeInt64, OrtStatus*>(info_, limit.name, &value));
-  return within(limit, value);
+  if (succeeded(call<kKernelInfoGetAttributeInt64, OrtStatus*>(info_, limit.name, &value))) return within(limit, value);
+  require_absent(limit.name, "an integer");
+  throw Refused(std::string(limit.name) + " is missing, expected an integer");
 }
 
 int64_t Attributes::integer(const Limit& limit, int64_t fallback) const {
@@ -95,14 +96,12 @@ float Attributes::real(const RealLimit& limit, float fallback) const {
   return fallback;
 }
 
-// ONNX Runtime answers alike for an attribute of another type and for none.
+// ONNX Runtime has the same answer for an attribute of another type and for an absent one. Asked for a list of integers
+// it fails only where the attribute is absent; one of another type holds none.
 void Attributes::require_absent(const char* name, const char* type) const {
-  int64_t integer = 0;
-  float real = 0;
   size_t size = 0;
-  if (succeeded(call<kKernelInfoGetAttributeInt64, OrtStatus*>(info_, name, &integer)) ||
-      succeeded(call<kKernelInfoGetAttributeFloat, OrtStatus*>(info_, name, &real)) ||
-      succeeded(call<kKernelInfoGetAttributeString, OrtStatus*>(info_, name, static_cast<char*>(nullptr), &size)))
+  if (succeeded(
+          call<kKernelInfoGetAttributeArrayInt64, OrtStatus*>(info_, name, static_cast<int64_t*>(nullptr), &size)))
     throw Refused(std::string(name) + " has another type, expected " + type);
 }
 

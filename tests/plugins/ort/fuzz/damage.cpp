@@ -51,7 +51,7 @@ bool change_attribute(Random& random, Node& node) {
     *integer = strange(random, *integer);
   } else if (auto* real = std::get_if<float>(&attribute)) {
     *real = strange(random, *real);
-  } else {
+  } else {  // text, or what another change made a list
     const char* all[] = {"", "int4", "uint4", "int8", "fp8", "fp16", "bf16", "fp32", "none", "swiglu", "INT4", "int4 "};
     attribute = std::string(all[pick(random, 0, std::size(all) - 1)]);
     return false;
@@ -77,8 +77,9 @@ void wrap_sizes(Random& random, Node& node) {
 
 void retype_attribute(Random& random, Node& node) {
   Attribute& attribute = any_of(random, node.attributes).second;
-  const Attribute all[] = {int64_t{1}, 1.0f, std::string("1")};
-  attribute = all[pick(random, 0, 2)];
+  const Attribute all[] = {int64_t{1}, 1.0f, std::string("1"), std::vector<int64_t>(1, 1), std::vector<float>(1, 1.0f),
+                           std::vector<int64_t>{}};
+  attribute = all[pick(random, 0, std::size(all) - 1)];
 }
 
 std::optional<Value>& random_input(Random& random, Node& node) { return any_of(random, node.inputs); }

@@ -46,8 +46,10 @@ void describe() {
       std::fprintf(stderr, "  %s = %" PRId64 "\n", name.c_str(), *integer);
     } else if (const auto* real = std::get_if<float>(&value)) {
       std::fprintf(stderr, "  %s = %g\n", name.c_str(), static_cast<double>(*real));
+    } else if (const auto* string = std::get_if<std::string>(&value)) {
+      std::fprintf(stderr, "  %s = '%s'\n", name.c_str(), string->c_str());
     } else {
-      std::fprintf(stderr, "  %s = '%s'\n", name.c_str(), std::get<std::string>(value).c_str());
+      std::fprintf(stderr, "  %s is a list\n", name.c_str());
     }
   }
   for (size_t i = 0; i < current.node->inputs.size(); ++i) {

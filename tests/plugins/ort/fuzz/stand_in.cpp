@@ -34,6 +34,17 @@ OrtStatus* attribute(const OrtKernelInfo* info, const char* name, T* value) {
   return nullptr;
 }
 
+// Of whatever type the attribute is, as ONNX Runtime answers: the integers in a list of integers, else none.
+OrtStatus* integers(const OrtKernelInfo* info, const char* name, int64_t* out, size_t* size) {
+  const Node& node = node_of(info);
+  const auto found = node.attributes.find(name);
+  if (found == node.attributes.end()) return fail(std::string("no attribute ") + name);
+  const auto* list = std::get_if<std::vector<int64_t>>(&found->second);
+  if (out != nullptr && list != nullptr) std::copy_n(list->begin(), std::min(*size, list->size()), out);
+  *size = list != nullptr ? list->size() : 0;
+  return nullptr;
+}
+
 OrtStatus* text(const OrtKernelInfo* info, const char* name, char* out, size_t* size) {
   std::string value;
   if (OrtStatus* status = attribute(info, name, &value)) return status;
@@ -98,6 +109,7 @@ std::vector<abi::Function> make_table() {
   table[abi::kKernelInfoGetAttributeFloat] = pointer(attribute<float>);
   table[abi::kKernelInfoGetAttributeInt64] = pointer(attribute<int64_t>);
   table[abi::kKernelInfoGetAttributeString] = pointer(text);
+  table[abi::kKernelInfoGetAttributeArrayInt64] = pointer(integers);
   table[abi::kKernelContextGetInputCount] = pointer(+[](const OrtKernelContext* context, size_t* count) -> OrtStatus* {
     *count = node_of(context).inputs.size();
     return nullptr;

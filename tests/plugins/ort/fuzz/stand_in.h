@@ -44,7 +44,7 @@ struct Value {
   }
 };
 
-using Attribute = std::variant<int64_t, float, std::string>;
+using Attribute = std::variant<int64_t, float, std::string, std::vector<int64_t>, std::vector<float>>;
 
 // One node.
 struct Node {
