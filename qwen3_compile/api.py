@@ -38,7 +38,7 @@ def compile_engine(
             in `load_spec`.
         validate: compare the engine with PyTorch and hold it to the spec's accuracy contract.
         force: replace an engine that is already there.
-        threads: of packing and validation; default is one for each processor.
+        threads: of packing and validation; default is one for each physical core.
         cache: use and keep results of stages in the user's build cache.
         progress: told how it goes; default is silence.
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 @click.option("--no-cache", is_flag=True, help="Neither use nor keep results of other builds.")
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Default ~/.cache/qwen3-compile.")
 @click.option("--prune-cache", is_flag=True, help=f"Then remove what no build has used for {UNUSED_DAYS} days.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each processor.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each physical core.")
 @click.option("--dry-run", is_flag=True, help="Only say what the build would take: download, disk, memory, time.")
 @JSON
 def command(

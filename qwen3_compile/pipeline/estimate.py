@@ -6,7 +6,6 @@ they come from are in docs/building.md.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from qwen3_compile.checkpoint.shards import INDEX, SINGLE
 from qwen3_compile.contents import CACHE_BYTES
 from qwen3_compile.spec import FolderSource, HubSource, parse_source
 from qwen3_compile.spec.size import parameter_counts, weight_bytes
+from qwen3_runtime.backends.cores import physical_cores
 from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def estimate(spec: Spec, *, threads: int | None = None, cached: bool = True, hub
 
     Args:
         spec: what would be built.
-        threads: of the build; default is one for each processor.
+        threads: of the build; default is one for each physical core.
         cached: results of stages are kept.
         hub_cache: the Hugging Face cache; default is the user's.
 
@@ -83,7 +83,7 @@ def estimate(spec: Spec, *, threads: int | None = None, cached: bool = True, hub
         CheckpointError: the hub knows no such repository or revision.
     """
     architecture, has_head = spec.graph_architecture(), spec.model.task != "embedding"
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or physical_cores()
     source, download, text = _source(spec, hub_cache)
     scale_bits = 16 if spec.target.backend == "ort-cpu" else 32
     weights = weight_bytes(architecture, spec.graph_precision(), has_head=has_head, scale_bits=scale_bits)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from qwen3_compile.pipeline.progress import Progress, Silent
 from qwen3_compile.pipeline.rope_scaling import scaling_note, with_own_scaling
 from qwen3_compile.pipeline.suggestions import suggestions
 from qwen3_compile.pipeline.text_assets import TextAssets, checked_text
+from qwen3_runtime.backends.cores import physical_cores
 from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def build(
         progress: told how it goes.
         validate: compare with eager PyTorch and hold the engine to its contract. An engine built without says so.
         force: replace an engine at `out_dir`.
-        threads: threads of packing and validation; default is one for each processor. The engine does not depend on
+        threads: threads of packing and validation; default is one for each physical core. The engine does not depend on
             it; the last digits of measured figures may.
 
     Raises:
@@ -87,7 +87,7 @@ def build(
     progress = progress or Silent()
     cache = Cache(cache_dir)
     cache.open()
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or physical_cores()
     tools = tool_versions(tools_of(spec.target.backend))
     prepare_target(out_dir, force=force)
     if validate:

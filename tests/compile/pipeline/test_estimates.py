@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from qwen3_compile.cli import main
 from qwen3_compile.cli.quantities import duration, size
 from qwen3_compile.contents import cache_bytes_per_token
 from qwen3_compile.pipeline.estimate import estimate
+from qwen3_compile.pipeline.orchestrate import build
 from qwen3_compile.spec import load_spec, parse_spec
 from qwen3_runtime.directory import read_engine_directory
 
@@ -108,3 +110,20 @@ def test_sizes_and_durations_read_well():
         "0 B", "999 B", "1 kB", "999 kB", "1.23 MB", "17.5 GB", "2 TB",
     ]  # fmt: skip
     assert [duration(s) for s in (0.2, 89, 100, 5399, 7200)] == ["1 s", "89 s", "2 min", "90 min", "2.0 h"]
+
+
+def test_estimates_count_on_the_threads_that_a_session_would_have(monkeypatch):
+    monkeypatch.setattr(sys.modules[estimate.__module__], "physical_cores", lambda: 3)
+    assert estimate(load_spec(ROOT / "specs" / "tiny-dense.yaml")).threads == 3
+
+
+def test_builds_have_the_threads_that_a_session_would_have(monkeypatch, tmp_path):
+    class CountedError(Exception):
+        pass
+
+    def counted():
+        raise CountedError
+
+    monkeypatch.setattr(sys.modules[build.__module__], "physical_cores", counted)
+    with pytest.raises(CountedError):
+        build(load_spec(ROOT / "specs" / "tiny-dense.yaml"), tmp_path / "engine", cache_dir=tmp_path / "cache")
