@@ -22,13 +22,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qwen3_compile.errors import CompileError
 from qwen3_compile.pipeline import build
 from qwen3_compile.spec import find_spec, load_spec
+from qwen3_graphs.errors import Qwen3Error
 from qwen3_runtime.backends import open_backend
 from qwen3_runtime.backends.tensorrt import open_tensorrt
 from qwen3_runtime.directory import read_engine_directory
-from qwen3_runtime.errors import EngineError
 from qwen3_runtime.step import Step
 
 if TYPE_CHECKING:
@@ -199,7 +198,7 @@ def main() -> None:
                 print(f"the CPU's half of {len(CHECKS)} checks ran")
                 return
             found = results(path, on_cpu=False, graphs=not options.no_graphs)
-        except (CompileError, EngineError) as error:
+        except Qwen3Error as error:
             sys.exit(f"error: {error}")
     if not compare(found, expected, limit):
         sys.exit(1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from qwen3_graphs.errors import Qwen3Error
 
-class CompileError(Exception):
-    """Any error that the compiler raises on purpose; the command line prints it as one line."""
+
+class CompileError(Qwen3Error):
+    """Any error that the compiler raises on purpose."""
 
 
 class SpecError(CompileError):

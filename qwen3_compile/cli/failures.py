@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qwen3_compile.errors import CompileError
 from qwen3_compile.terminal import harmless
-from qwen3_runtime.errors import EngineError
+from qwen3_graphs.errors import Qwen3Error
 from qwen3_runtime.installation import install_command
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def run(command: click.Command, arguments: Sequence[str], environment: Mapping[s
         return error.exit_code
     except click.ClickException as error:
         return _report(error, _usage_message(error), error.exit_code, verbose=verbose)
-    except (CompileError, EngineError) as error:
+    except Qwen3Error as error:
         return _report(error, str(error), 1, verbose=verbose)
     except ModuleNotFoundError as error:
         return _report(error, _missing_module(error), 1, verbose=verbose)

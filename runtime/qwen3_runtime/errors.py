@@ -8,8 +8,10 @@ from __future__ import annotations
 import functools
 from typing import Any, ClassVar, Self
 
+from qwen3_graphs.errors import Qwen3Error
 
-class EngineError(Exception):
+
+class EngineError(Qwen3Error):
     """Any error that the runtime raises on purpose; each is of one of the classes below.
 
     Attributes:

@@ -15,6 +15,8 @@ from qwen3_compile.cli.output import print_json
 from qwen3_compile.cli.root import COMMANDS, root
 from qwen3_compile.errors import SpecError
 from qwen3_compile.spec import load_spec, shipped_specs
+from qwen3_graphs.errors import LoweringError, TraceError
+from qwen3_plugins.tensorrt.errors import KernelCompileError, MissingModuleError, PluginError
 from qwen3_runtime.errors import RequestError
 from qwen3_runtime.installation import install_command
 
@@ -130,6 +132,11 @@ def failing(error):
     [
         (SpecError("f.yaml:1: [red]wrong[/red]"), 1, "error: f.yaml:1: [red]wrong[/red]\n"),
         (RequestError("prompt too long", field="prompt"), 1, "error: prompt too long\n"),
+        (LoweringError("no such layer"), 1, "error: no such layer\n"),
+        (TraceError("another exporter"), 1, "error: another exporter\n"),
+        (PluginError("no such shape"), 1, "error: no such shape\n"),
+        (KernelCompileError("no such kernel"), 1, "error: no such kernel\n"),
+        (MissingModuleError("no such module"), 1, "error: no such module\n"),
         (SpecError("two\nlines"), 1, "error: two\nerror: lines\n"),
         (SpecError("a\x1b[2Jb"), 1, "error: a^[[2Jb\n"),
         (FileNotFoundError(2, "No such file or directory", "x"), 1, "error: x: No such file or directory\n"),
