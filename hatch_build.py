@@ -14,8 +14,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-_PLUGINS = Path(__file__).parent / "plugins"
-sys.path.insert(0, str(_PLUGINS))
+_ROOT = Path(__file__).parent
+sys.path[:0] = [str(_ROOT / "plugins"), str(_ROOT / "graphs")]
 
 from qwen3_plugins.ort import compile as native  # noqa: E402 - found through the line above
 
@@ -43,7 +43,7 @@ class OperatorLibraryHook(BuildHookInterface[Any]):
                 self.app.abort(f"the operator library of target ort-cpu is not built: {error}")
             self._leave_note(folder, str(error), build_data)
             return
-        except native.CompileError as error:
+        except native.OperatorBuildError as error:
             instead = "QWEN3_ORT_BUILD=skip installs without it"
             self.app.abort(f"the operator library of target ort-cpu is not built: {error}; {instead}")
             return

@@ -91,7 +91,7 @@ def test_a_compiler_that_fails_ends_the_build_loudly(
     tree: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("QWEN3_ORT_BUILD", raising=False)
-    monkeypatch.setattr(native, "compile_library", failing(native.CompileError("cannot compile moe.cpp")))
+    monkeypatch.setattr(native, "compile_library", failing(native.OperatorBuildError("cannot compile moe.cpp")))
     with pytest.raises(SystemExit) as ended:
         build(tree)
     assert ended.value.code == 1

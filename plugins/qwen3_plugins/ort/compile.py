@@ -1,6 +1,7 @@
 """Builds the operator library with the system's C++ compiler: `python -m qwen3_plugins.ort.compile`.
 
-Only the standard library is used, so that the package's own build can call it before anything is installed.
+Only the standard library and this repository are used, so that the package's own build can call it before anything is
+installed.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 
+from qwen3_graphs.errors import Qwen3Error
 from qwen3_plugins.ort import LIBRARY_NAME
 
 __all__ = [
     "LIBRARY_NAME",
-    "CompileError",
     "NoCompilerError",
+    "OperatorBuildError",
     "cmake_command",
     "compile_library",
     "compiler",
@@ -30,11 +32,11 @@ __all__ = [
 _SOURCE = Path(__file__).parent
 
 
-class CompileError(RuntimeError):
+class OperatorBuildError(Qwen3Error):
     """The library could not be built; one line says what is missing or where the compiler's own words are."""
 
 
-class NoCompilerError(CompileError):
+class NoCompilerError(OperatorBuildError):
     """This machine cannot build the library at all: no C++ compiler, or not Linux."""
 
 
@@ -68,7 +70,7 @@ def compile_library(
 
     Raises:
         NoCompilerError: no compiler, or not Linux.
-        CompileError: no CMake, or the build failed.
+        OperatorBuildError: no CMake, or the build failed.
     """
     if sys.platform != "linux":
         raise NoCompilerError(f"it is for Linux, this is {sys.platform}")
@@ -76,7 +78,7 @@ def compile_library(
     if cxx is None:
         raise NoCompilerError("no C++ compiler found (CXX, c++, g++, clang++): install one, such as Debian's g++")
     if cmake is None:
-        raise CompileError("CMake not found: install it, or `pip install cmake`")
+        raise OperatorBuildError("CMake not found: install it, or `pip install cmake`")
     folder = output or _SOURCE / "lib"
     build = build or folder / "build"
     if _is_stale(build):
@@ -100,7 +102,7 @@ def compile_library(
     with log.open("w", encoding="utf-8") as file:
         for step in steps:
             if subprocess.run(step, stdout=file, stderr=subprocess.STDOUT, check=False).returncode != 0:
-                raise CompileError(f"{_first_error(log)} (everything the compiler said is in {log})")
+                raise OperatorBuildError(f"{_first_error(log)} (everything the compiler said is in {log})")
     library = folder / LIBRARY_NAME
     beside = library.with_suffix(".new")
     shutil.copy2(made / LIBRARY_NAME, beside)
@@ -149,7 +151,7 @@ def main() -> int:
     options = ("-DQWEN3_SANITIZE=ON",) if arguments.sanitize else ("-DQWEN3_SANITIZE=OFF",)
     try:
         library = compile_library(output=arguments.output, options=options, jobs=arguments.jobs)
-    except CompileError as error:
+    except OperatorBuildError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command's output
         return 1
     print(library)  # noqa: T201 - a command's output

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from qwen3_graphs.errors import Qwen3Error
 from qwen3_plugins import ort
 from qwen3_plugins.ort import compile as native
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_without_a_compiler_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -26,7 +29,7 @@ def test_without_cmake_the_message_says_what_to_install(monkeypatch: pytest.Monk
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(native, "find_spec", lambda _: None)
-    with pytest.raises(native.CompileError, match="CMake not found: install it"):
+    with pytest.raises(native.OperatorBuildError, match="CMake not found: install it"):
         native.compile_library(output=tmp_path / "lib")
 
 
@@ -38,7 +41,7 @@ def test_a_compiler_that_fails_leaves_the_library_of_before(monkeypatch: pytest.
     before = tmp_path / "lib" / ort.LIBRARY_NAME
     before.parent.mkdir()
     before.write_bytes(b"before")
-    with pytest.raises(native.CompileError, match=r"error: this compiler is broken .*log\.txt"):
+    with pytest.raises(native.OperatorBuildError, match=r"error: this compiler is broken .*log\.txt"):
         native.compile_library(output=before.parent)
     assert before.read_bytes() == b"before"
 
@@ -66,7 +69,7 @@ def cached(build: Path, *, home: Path, place: Path, tool: str) -> None:
 def test_a_build_folder_of_the_same_sources_is_used_again(tmp_path: Path) -> None:
     build = tmp_path / "build"
     cached(build, home=Path(native.__file__).parent, place=build, tool=sys.executable)
-    with pytest.raises(native.CompileError, match="with a cache"):
+    with pytest.raises(native.OperatorBuildError, match="with a cache"):
         native.compile_library(output=tmp_path / "lib", build=build)
 
 
@@ -76,8 +79,22 @@ def test_a_build_folder_that_was_copied_or_lost_its_tool_is_made_anew(tmp_path: 
     build = tmp_path / "build"
     entries = {"home": Path(native.__file__).parent, "place": build, "tool": sys.executable}
     cached(build, **{**entries, stale: tmp_path / "elsewhere"})
-    with pytest.raises(native.CompileError, match="afresh"):
+    with pytest.raises(native.OperatorBuildError, match="afresh"):
         native.compile_library(output=tmp_path / "lib", build=build)
+
+
+def test_the_builder_needs_nothing_that_is_not_in_this_repository() -> None:
+    code = (
+        f"import sys; sys.path[:0] = {[str(ROOT / 'graphs'), str(ROOT / 'plugins')]}; import qwen3_plugins.ort.compile"
+    )
+    command = [sys.executable, "-I", "-S", "-c", code]  # without installed packages
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_its_errors_are_of_the_family_that_is_reported_in_one_line() -> None:
+    assert issubclass(native.NoCompilerError, native.OperatorBuildError)
+    assert issubclass(native.OperatorBuildError, Qwen3Error)
 
 
 def test_another_system_than_linux_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
