@@ -61,7 +61,7 @@ def linear_call(
         error = native.qwen3_linear(
             level, threads, fmt.encode(), *map(ctypes.c_int64, (n, k, group)),
             *(ctypes.c_void_p(a.ctypes.data) for a in (codes, scales, x)), ctypes.c_int64(rows),
-            None, ctypes.c_float(1e-6), None, 0, 0, ctypes.c_void_p(y.ctypes.data),
+            None, ctypes.c_float(1e-6), None, 0, 1, ctypes.c_void_p(y.ctypes.data),
         )  # fmt: skip
         if error:
             raise SystemExit(error.decode())

@@ -110,7 +110,7 @@ def linear(
     epsilon: float = 1e-6,
     residual: np.ndarray | None = None,
     swiglu: bool = False,
-    precise: bool = False,
+    quantized_activations: bool = True,
     n: int | None = None,
 ) -> np.ndarray:
     rows = matrix.shape[0] if n is None else n
@@ -132,7 +132,7 @@ def linear(
         ctypes.c_float(epsilon),
         pointer(residual),
         int(swiglu),
-        int(precise),
+        int(quantized_activations),
         ctypes.c_void_p(memory[1:].ctypes.data),
     )
     if error is not None:
@@ -141,7 +141,7 @@ def linear(
     return memory[1:-1]
 
 
-def quantised(x: np.ndarray, group: int) -> np.ndarray:
+def quantized(x: np.ndarray, group: int) -> np.ndarray:
     """Float64 values that int8 codes with one scale a group stand for: the definition, written independently."""
     rows, k = x.shape
     padded = np.zeros((rows, -(-k // group) * group), np.float64)
@@ -152,7 +152,7 @@ def quantised(x: np.ndarray, group: int) -> np.ndarray:
     return (codes * scales).reshape(rows, -1)[:, :k]
 
 
-def normalised(x: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
+def normalized(x: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
     x = x.astype(np.float64)
     return x / np.sqrt((x * x).mean(axis=1, keepdims=True) + epsilon) * weight
 

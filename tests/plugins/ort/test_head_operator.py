@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from linear_native import normalised, random_matrix
+from linear_native import normalized, random_matrix
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument, InvalidGraph, RuntimeException
 from operator_session import run_operator
 
@@ -37,7 +37,7 @@ class Case:
 
     def expected(self) -> np.ndarray:
         rows = self.inputs["x"][self.inputs["logits_rows"]]
-        return normalised(rows, self.inputs["norm_weight"], 1e-6) @ self.matrix.values.T
+        return normalized(rows, self.inputs["norm_weight"], 1e-6) @ self.matrix.values.T
 
 
 @pytest.mark.parametrize(

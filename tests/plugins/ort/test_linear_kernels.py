@@ -12,8 +12,8 @@ from linear_native import (
     available_instructions,
     is_integer,
     linear,
-    normalised,
-    quantised,
+    normalized,
+    quantized,
     random_matrix,
     silu,
 )
@@ -39,7 +39,7 @@ def tolerance(x: np.ndarray, matrix: Packed) -> np.ndarray:
 def assert_integer_result(result: np.ndarray, x: np.ndarray, matrix: Packed) -> None:
     """Equal to int8 activations, but for codes that lie within rounding of a tie: those may go either way."""
     group = activation_group(matrix)
-    exact = quantised(x, group) @ matrix.values.T
+    exact = quantized(x, group) @ matrix.values.T
     rows, k = x.shape
     padded = np.zeros((rows, -(-k // group) * group))
     padded[:, :k] = x
@@ -75,23 +75,30 @@ def test_any_number_of_rows(fmt: str, group_size: int, instructions: str, rows: 
     threads=st.integers(1, 3),
     with_norm=st.booleans(),
     with_residual=st.booleans(),
-    precise=st.booleans(),
+    quantized_activations=st.booleans(),
     seed=st.integers(0, 2**31),
 )
-def test_any_shape(kind, level, n, k, rows, threads, with_norm, with_residual, precise, seed) -> None:
+def test_any_shape(kind, level, n, k, rows, threads, with_norm, with_residual, quantized_activations, seed) -> None:
     rng = np.random.default_rng(seed)
     matrix = random_matrix(rng, *kind, n, k)
     x = (rng.normal(size=(rows, k)) * 10.0 ** rng.integers(-3, 4)).astype(np.float32)
     norm = rng.normal(size=k).astype(np.float32) if with_norm else None
     residual = rng.normal(size=(rows, n)).astype(np.float32) if with_residual else None
     result = linear(
-        matrix, x, instructions=level, threads=threads, norm=norm, residual=residual, precise=precise, epsilon=1e-5
+        matrix,
+        x,
+        instructions=level,
+        threads=threads,
+        norm=norm,
+        residual=residual,
+        quantized_activations=quantized_activations,
+        epsilon=1e-5,
     ).astype(np.float64)
-    inputs = x.astype(np.float64) if norm is None else normalised(x, norm, 1e-5)
+    inputs = x.astype(np.float64) if norm is None else normalized(x, norm, 1e-5)
     exact = inputs @ matrix.values.T
     added = 0 if residual is None else residual
     allowed = tolerance(inputs, matrix) * 2 + 2e-7 * np.abs(added)
-    if is_integer(kind[0]) and not precise:
+    if is_integer(kind[0]) and quantized_activations:
         # Half a step of the activations' scale each, at worst.
         group = activation_group(matrix)
         padded = np.zeros((rows, -(-k // group) * group))
@@ -103,11 +110,11 @@ def test_any_shape(kind, level, n, k, rows, threads, with_norm, with_residual, p
 
 @pytest.mark.parametrize(("fmt", "group_size"), INTEGER)
 @instructions
-def test_precise_mode_does_not_quantise_activations(fmt: str, group_size: int, instructions: str) -> None:
+def test_weight_only_leaves_activations_as_they_are(fmt: str, group_size: int, instructions: str) -> None:
     rng = np.random.default_rng(7)
     matrix = random_matrix(rng, fmt, group_size, 48, 256)
     x = rng.normal(size=(5, 256)).astype(np.float32)
-    result = linear(matrix, x, instructions=instructions, precise=True)
+    result = linear(matrix, x, instructions=instructions, quantized_activations=False)
     assert (np.abs(result - x.astype(np.float64) @ matrix.values.T) <= tolerance(x, matrix)).all()
 
 
@@ -150,7 +157,7 @@ def test_swiglu_over_gate_and_up(fmt: str, group_size: int, instructions: str, i
         swiglu=True,
         residual=residual,
         n=2 * intermediate,
-        precise=True,
+        quantized_activations=False,
     )
     a, b = x.astype(np.float64) @ gate.values.T, x.astype(np.float64) @ up.values.T
     error = np.abs(result - residual - silu(a) * b)

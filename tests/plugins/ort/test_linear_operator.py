@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from linear_native import Packed, normalised, random_matrix, silu
+from linear_native import Packed, normalized, random_matrix, silu
 from onnx import TensorProto, helper
 
 from qwen3_plugins.ort import library_path
@@ -73,7 +73,7 @@ def test_norm_weights_and_residual_in_one_node(fmt: str, group_size: int, rows: 
     inputs["residual"] = rng.normal(size=(rows, 50)).astype(np.float32)
     constants = tuple(name for name in ("codes", "scales", "norm_weight") if name in inputs)
     result = run(inputs, constants, epsilon=1e-5, precise=1, **attributes)
-    exact = normalised(inputs["x"], inputs["norm_weight"], 1e-5) @ matrix.values.T + inputs["residual"]
+    exact = normalized(inputs["x"], inputs["norm_weight"], 1e-5) @ matrix.values.T + inputs["residual"]
     np.testing.assert_allclose(result, exact, rtol=1e-4, atol=1e-4)
 
 

@@ -15,9 +15,9 @@ from linear_native import (
     available_instructions,
     is_integer,
     library,
-    normalised,
+    normalized,
     pointer,
-    quantised,
+    quantized,
     random_matrix,
     silu,
 )
@@ -66,7 +66,17 @@ def random_mixture(rng, fmt: str, group_size: int, experts: int, top_k: int, hid
     return Mixture(fmt, group_size, top_k, router, gate, up, matrices(hidden, inner))
 
 
-def moe(mixture: Mixture, x, *, instructions, threads=1, normalize=True, precise=False, norm=None, residual=None):
+def moe(
+    mixture: Mixture,
+    x,
+    *,
+    instructions,
+    threads=1,
+    normalize=True,
+    quantized_activations=True,
+    norm=None,
+    residual=None,
+):
     rows, hidden = x.shape
     gate_up, gate_up_scales = mixture.stacked("gate_up")
     down, down_scales = mixture.stacked("down")
@@ -81,7 +91,7 @@ def moe(mixture: Mixture, x, *, instructions, threads=1, normalize=True, precise
         mixture.fmt.encode(),
         *map(ctypes.c_int64, sizes),
         int(normalize),
-        int(precise),
+        int(quantized_activations),
         *map(pointer, (router, gate_up, gate_up_scales, down, down_scales, x)),
         ctypes.c_int64(rows),
         pointer(norm),
@@ -97,7 +107,7 @@ def moe(mixture: Mixture, x, *, instructions, threads=1, normalize=True, precise
 def expected(mixture: Mixture, x: np.ndarray, *, normalize: bool, integers: bool) -> np.ndarray:
     """[T, H] in float64, from the definition, token by token."""
     group = mixture.group_size or 64
-    rounded = (lambda v: quantised(v, group)) if integers else (lambda v: v)
+    as_read = (lambda v: quantized(v, group)) if integers else (lambda v: v)
     logits = x @ mixture.router.astype(np.float64).T
     probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
@@ -105,10 +115,10 @@ def expected(mixture: Mixture, x: np.ndarray, *, normalize: bool, integers: bool
     for token, row in enumerate(probabilities):
         chosen = np.argsort(-row, kind="stable")[: mixture.top_k]
         weights = row[chosen] / (row[chosen].sum() if normalize else 1)
-        inputs = rounded(x[token : token + 1])
+        inputs = as_read(x[token : token + 1])
         for expert, weight in zip(chosen, weights, strict=True):
             inner = silu(inputs @ mixture.gate[expert].values.T) * (inputs @ mixture.up[expert].values.T)
-            result[token] += weight * (rounded(inner) @ mixture.down[expert].values.T)[0]
+            result[token] += weight * (as_read(inner) @ mixture.down[expert].values.T)[0]
     return result
 
 
@@ -123,9 +133,11 @@ def test_tokens_get_the_weighted_sum_of_their_experts(instructions, fmt, group_s
     rng = np.random.default_rng(rows)
     mixture = random_mixture(rng, fmt, group_size, experts=6, top_k=2, hidden=128, inner=48)
     x = rng.normal(size=(rows, 128)).astype(np.float32)
-    for precise in (True, False):
-        result = moe(mixture, x, instructions=instructions, threads=threads, precise=precise)
-        integers = is_integer(fmt) and not precise
+    for quantized_activations in (False, True):
+        result = moe(
+            mixture, x, instructions=instructions, threads=threads, quantized_activations=quantized_activations
+        )
+        integers = is_integer(fmt) and quantized_activations
         exact = expected(mixture, x.astype(np.float64), normalize=True, integers=integers)
         # A code within rounding of a tie may go either way: hence a little more where activations are integers.
         assert relative_error(result, exact) < (2e-3 if integers else 1e-5)
@@ -151,12 +163,19 @@ def test_any_shape(kind, level, experts, top_k, hidden, inner, rows, threads, no
     x = rng.normal(size=(rows, hidden)).astype(np.float32)
     norm = rng.normal(size=hidden).astype(np.float32) if fused else None
     residual = rng.normal(size=(rows, hidden)).astype(np.float32) if fused else None
-    inputs = normalised(x, norm, 1e-6) if fused else x.astype(np.float64)
+    inputs = normalized(x, norm, 1e-6) if fused else x.astype(np.float64)
     logits = np.sort(inputs @ mixture.router.astype(np.float64).T, axis=1)
     if (np.diff(logits, axis=1) < 1e-4).any():
         return  # which expert is chosen hangs on the last bit
     result = moe(
-        mixture, x, instructions=level, threads=threads, normalize=normalize, precise=True, norm=norm, residual=residual
+        mixture,
+        x,
+        instructions=level,
+        threads=threads,
+        normalize=normalize,
+        quantized_activations=False,
+        norm=norm,
+        residual=residual,
     )
     exact = expected(mixture, inputs, normalize=normalize, integers=False)
     exact = exact + (0 if residual is None else residual)

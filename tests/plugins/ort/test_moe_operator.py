@@ -7,7 +7,7 @@ import os
 import numpy as np
 import onnxruntime
 import pytest
-from linear_native import normalised
+from linear_native import normalized
 from onnx import TensorProto, helper
 from test_moe_kernels import Mixture, expected, random_mixture
 
@@ -66,7 +66,7 @@ def run(inputs: dict[str, np.ndarray | None], **attributes: object) -> np.ndarra
 def test_norm_experts_and_residual_in_one_node(fmt: str, group_size: int, rows: int) -> None:
     mixture, inputs, attributes = case(fmt, group_size, rows)
     result = run(inputs, **attributes)
-    normed = normalised(inputs["x"], inputs["norm_weight"], 1e-6)
+    normed = normalized(inputs["x"], inputs["norm_weight"], 1e-6)
     exact = expected(mixture, normed, normalize=True, integers=False) + inputs["residual"]
     np.testing.assert_allclose(result, exact, rtol=1e-4, atol=1e-3)
 
@@ -76,7 +76,7 @@ def test_the_router_may_be_bfloat16() -> None:
     inputs["router"] = layouts.pack_bf16(mixture.router)
     bits = mixture.router.view(np.uint32)
     mixture.router = ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32)
-    normed = normalised(inputs["x"], inputs["norm_weight"], 1e-6)
+    normed = normalized(inputs["x"], inputs["norm_weight"], 1e-6)
     exact = expected(mixture, normed, normalize=True, integers=False) + inputs["residual"]
     np.testing.assert_allclose(run(inputs, **attributes, router_format="bf16"), exact, rtol=1e-4, atol=1e-3)
 

@@ -34,7 +34,7 @@ constexpr Limit kTopK{"top_k", 1, 4096};                     // and no more than
 constexpr Limit kHeads{"num_heads", 1, 4096};
 constexpr Limit kKvHeads{"kv_num_heads", 1, 4096};
 constexpr Limit kHeadDim{"head_dim", 2, 1024};               // and even
-constexpr Limit kPrecise{"precise", 0, 1};
+constexpr Limit kPrecise{"precise", 0, 1};                   // 1: weight-only, 0: quantized activations
 constexpr Limit kNormalize{"normalize", 0, 1};
 constexpr RealLimit kEpsilon{"epsilon", 0.0f, 1.0f};
 

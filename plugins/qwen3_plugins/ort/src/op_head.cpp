@@ -33,7 +33,7 @@ class Head {
       : layout_(linear::weights_of(attributes.text("format", ""), attributes.integer(limits::kN),
                                    attributes.integer(limits::kK), attributes.integer(limits::kGroupSize, 0))),
         epsilon_(attributes.real(limits::kEpsilon, 1e-6f)),
-        precise_(attributes.integer(limits::kPrecise, 0) != 0) {}
+        quantized_activations_(attributes.integer(limits::kPrecise, 0) == 0) {}
 
   void compute(Context& context) const {
     const Tensor x = context.input(kX), rows = context.input(kLogitsRows), norm = context.input(kNormWeight);
@@ -52,7 +52,7 @@ class Head {
     call.rows = count;
     call.norm_weight = norm.as<const float>();
     call.epsilon = epsilon_;
-    call.precise = precise_;
+    call.quantized_activations = quantized_activations_;
     call.y = context.output(0, {count, layout_.n}).as<float>();
     linear::run(call, context.parallel(), instructions());
     for (int64_t row = 0; row < count; ++row)
@@ -89,7 +89,7 @@ class Head {
 
   linear::Weights layout_;
   float epsilon_;
-  bool precise_;
+  bool quantized_activations_;
   mutable linear::ScaleCheck check_scales_;
 };
 

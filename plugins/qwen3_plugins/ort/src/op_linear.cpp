@@ -30,7 +30,7 @@ class Linear {
                                    attributes.integer(limits::kK), attributes.integer(limits::kGroupSize, 0))),
         epsilon_(attributes.real(limits::kEpsilon, 1e-6f)),
         activation_(activation_of(attributes.text("activation", "none"))),
-        precise_(attributes.integer(limits::kPrecise, 0) != 0) {
+        quantized_activations_(attributes.integer(limits::kPrecise, 0) == 0) {
     if (activation_ == linear::Activation::swiglu) {
       if (layout_.n % 2 != 0)
         throw Refused("n is " + std::to_string(layout_.n) + ", swiglu needs gate and up: an even n");
@@ -55,7 +55,7 @@ class Linear {
     call.epsilon = epsilon_;
     call.residual = residual.as<const float>();
     call.activation = activation_;
-    call.precise = precise_;
+    call.quantized_activations = quantized_activations_;
     call.y = context.output(0, {rows, width}).as<float>();
     linear::run(call, context.parallel(), instructions());
   }
@@ -64,7 +64,7 @@ class Linear {
   linear::Weights layout_;
   float epsilon_;
   linear::Activation activation_;
-  bool precise_;
+  bool quantized_activations_;
   mutable linear::ScaleCheck check_scales_;
 };
 

@@ -32,7 +32,7 @@ class MoE {
     layout_.count = attributes.integer(limits::kExperts);
     layout_.top_k = within(Limit{limits::kTopK.name, 1, layout_.count}, attributes.integer(limits::kTopK));
     layout_.normalize = attributes.integer(limits::kNormalize, 1) != 0;
-    layout_.precise = attributes.integer(limits::kPrecise, 0) != 0;
+    layout_.quantized_activations = attributes.integer(limits::kPrecise, 0) == 0;
     layout_.down = linear::weights_of(format, hidden, intermediate, group_size);
     layout_.gate_up = linear::gate_up(linear::weights_of(format, 2 * intermediate, hidden, group_size));
     layout_.router = linear::weights_of(attributes.text("router_format", "fp32"), layout_.count, hidden, 0);

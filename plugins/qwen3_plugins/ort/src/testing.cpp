@@ -31,7 +31,7 @@ QWEN3_EXPORT int qwen3_instructions() { return static_cast<int>(qwen3::detected_
 QWEN3_EXPORT const char* qwen3_linear(int instructions, int threads, const char* format, int64_t n, int64_t k,
                                       int64_t group_size, const uint8_t* codes, const void* scales, const float* x,
                                       int64_t rows, const float* norm_weight, float epsilon, const float* residual,
-                                      int swiglu, int precise, float* y) {
+                                      int swiglu, int quantized_activations, float* y) {
   using namespace qwen3;
   try {
     linear::Weights weights = linear::weights_of(format, n, k, group_size);
@@ -46,7 +46,7 @@ QWEN3_EXPORT const char* qwen3_linear(int instructions, int threads, const char*
     call.epsilon = epsilon;
     call.residual = residual;
     call.activation = swiglu != 0 ? linear::Activation::swiglu : linear::Activation::none;
-    call.precise = precise != 0;
+    call.quantized_activations = quantized_activations != 0;
     call.y = y;
     TestThreads pool(threads);
     linear::run(call, pool.parallel(), static_cast<InstructionSet>(instructions));
@@ -57,17 +57,18 @@ QWEN3_EXPORT const char* qwen3_linear(int instructions, int threads, const char*
 }
 
 QWEN3_EXPORT const char* qwen3_moe(int instructions, int threads, const char* format, int64_t experts, int64_t top_k,
-                                   int64_t hidden, int64_t intermediate, int64_t group_size, int normalize, int precise,
-                                   const uint8_t* router, const uint8_t* gate_up, const void* gate_up_scales,
-                                   const uint8_t* down, const void* down_scales, const float* x, int64_t rows,
-                                   const float* norm_weight, float epsilon, const float* residual, float* y) {
+                                   int64_t hidden, int64_t intermediate, int64_t group_size, int normalize,
+                                   int quantized_activations, const uint8_t* router, const uint8_t* gate_up,
+                                   const void* gate_up_scales, const uint8_t* down, const void* down_scales,
+                                   const float* x, int64_t rows, const float* norm_weight, float epsilon,
+                                   const float* residual, float* y) {
   using namespace qwen3;
   try {
     moe::Experts all;
     all.count = experts;
     all.top_k = top_k;
     all.normalize = normalize != 0;
-    all.precise = precise != 0;
+    all.quantized_activations = quantized_activations != 0;
     all.router = linear::weights_of("fp32", experts, hidden, 0);
     all.router.codes = router;
     all.gate_up = linear::gate_up(linear::weights_of(format, 2 * intermediate, hidden, group_size));

@@ -33,10 +33,10 @@ struct Kernels {
   PanelKernel floating[kFormats];
 
   // out[k] = x[k] * weight[k] / sqrt(mean(x^2) + epsilon)
-  void (*normalise)(const float* x, const float* weight, int64_t k, float epsilon, float* out);
+  void (*normalize)(const float* x, const float* weight, int64_t k, float epsilon, float* out);
   // Row r of the tile from values [padded_k] (zeros beyond k): symmetric, scale = largest magnitude / 127, nearest
   // code. A group with a NaN or an infinity gets such a scale, so that results show it.
-  void (*quantise)(const float* values, int64_t padded_k, int64_t group, int factor, Tile& tile, int r);
+  void (*quantize)(const float* values, int64_t padded_k, int64_t group, int factor, Tile& tile, int r);
   // y[0..count) = tile + residual (null: nothing)
   void (*store)(const float* tile, const float* residual, int count, float* y);
   // y[0..count) = silu(gate) * up + residual

@@ -23,7 +23,7 @@ inline float sum_of(__m256 v) {
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 
-void normalise(const float* x, const float* weight, int64_t k, float epsilon, float* out) {
+void normalize(const float* x, const float* weight, int64_t k, float epsilon, float* out) {
   __m256 squares[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
   for (int64_t i = 0; i < k; i += 8) {
     const __m256 v = _mm256_maskload_ps(x + i, first(k - i));
@@ -38,7 +38,7 @@ void normalise(const float* x, const float* weight, int64_t k, float epsilon, fl
   }
 }
 
-void quantise(const float* values, int64_t padded_k, int64_t group, int factor, Tile& tile, int r) {
+void quantize(const float* values, int64_t padded_k, int64_t group, int factor, Tile& tile, int r) {
   const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
   for (int64_t g = 0; g < padded_k / group; ++g) {
     const float* x = values + g * group;
@@ -115,8 +115,8 @@ const Kernels kAvx2Kernels = {
     {float_panel_avx2<Format::int4>, float_panel_avx2<Format::uint4>, float_panel_avx2<Format::int8>,
      float_panel_avx2<Format::fp8>, float_panel_avx2<Format::fp16>, float_panel_avx2<Format::bf16>,
      float_panel_avx2<Format::fp32>},
-    normalise,
-    quantise,
+    normalize,
+    quantize,
     store,
     swiglu,
 };

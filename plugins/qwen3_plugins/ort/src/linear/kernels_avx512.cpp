@@ -14,7 +14,7 @@ inline __mmask16 first(int64_t count) {
   return count >= 16 ? static_cast<__mmask16>(0xffff) : static_cast<__mmask16>((1u << count) - 1);
 }
 
-void normalise(const float* x, const float* weight, int64_t k, float epsilon, float* out) {
+void normalize(const float* x, const float* weight, int64_t k, float epsilon, float* out) {
   __m512 squares[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
   for (int64_t i = 0; i < k; i += 16) {
     const __m512 v = _mm512_maskz_loadu_ps(first(k - i), x + i);
@@ -39,7 +39,7 @@ inline uint32_t total_of(__m512i lanes) {
   return static_cast<uint32_t>(_mm_cvtsi128_si32(four));
 }
 
-void quantise(const float* values, int64_t padded_k, int64_t group, int factor, Tile& tile, int r) {
+void quantize(const float* values, int64_t padded_k, int64_t group, int factor, Tile& tile, int r) {
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   for (int64_t g = 0; g < padded_k / group; ++g) {
     const float* x = values + g * group;
@@ -111,8 +111,8 @@ const Kernels kAvx512Kernels = {
     {float_panel_avx512<Format::int4>, float_panel_avx512<Format::uint4>, float_panel_avx512<Format::int8>,
      float_panel_avx512<Format::fp8>, float_panel_avx512<Format::fp16>, float_panel_avx512<Format::bf16>,
      float_panel_avx512<Format::fp32>},
-    normalise,
-    quantise,
+    normalize,
+    quantize,
     store,
     swiglu,
 };

@@ -12,7 +12,7 @@ namespace qwen3::linear {
 
 namespace {
 
-void normalise(const float* x, const float* weight, int64_t k, float epsilon, float* out) {
+void normalize(const float* x, const float* weight, int64_t k, float epsilon, float* out) {
   float32x4_t squares[4] = {vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)};
   const int64_t whole = k / 4 * 4;
   for (int64_t i = 0; i < whole; i += 4) {
@@ -27,7 +27,7 @@ void normalise(const float* x, const float* weight, int64_t k, float epsilon, fl
   for (int64_t i = whole; i < k; ++i) out[i] = x[i] * factor * weight[i];
 }
 
-void quantise(const float* values, int64_t padded_k, int64_t group, int factor, Tile& tile, int r) {
+void quantize(const float* values, int64_t padded_k, int64_t group, int factor, Tile& tile, int r) {
   const uint32x4_t magnitude = vdupq_n_u32(0x7fffffffu);
   for (int64_t g = 0; g < padded_k / group; ++g) {
     const float* x = values + g * group;
@@ -101,8 +101,8 @@ constexpr Kernels with_integers(int rows, PanelKernel int4, PanelKernel uint4, P
       {float_panel_neon<Format::int4>, float_panel_neon<Format::uint4>, float_panel_neon<Format::int8>,
        float_panel_neon<Format::fp8>, float_panel_neon<Format::fp16>, float_panel_neon<Format::bf16>,
        float_panel_neon<Format::fp32>},
-      normalise,
-      quantise,
+      normalize,
+      quantize,
       store,
       swiglu,
   };

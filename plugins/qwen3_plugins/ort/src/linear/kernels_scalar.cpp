@@ -87,14 +87,14 @@ void float_panel(const Weights& weights, const Tile& tile, int64_t panel, float*
   }
 }
 
-void normalise(const float* x, const float* weight, int64_t k, float epsilon, float* out) {
+void normalize(const float* x, const float* weight, int64_t k, float epsilon, float* out) {
   double squares = 0;
   for (int64_t i = 0; i < k; ++i) squares += static_cast<double>(x[i]) * x[i];
   const float factor = 1.0f / std::sqrt(static_cast<float>(squares / static_cast<double>(k)) + epsilon);
   for (int64_t i = 0; i < k; ++i) out[i] = x[i] * factor * weight[i];
 }
 
-void quantise(const float* values, int64_t padded_k, int64_t group, int factor, Tile& tile, int r) {
+void quantize(const float* values, int64_t padded_k, int64_t group, int factor, Tile& tile, int r) {
   for (int64_t g = 0; g < padded_k / group; ++g) {
     // Compared as integers, NaN is above infinity and stays.
     uint32_t bits = 0;
@@ -131,8 +131,8 @@ const Kernels kScalarKernels = {
     {integer_panel<Format::int4>, integer_panel<Format::uint4>, integer_panel<Format::int8>},
     {float_panel<Format::int4>, float_panel<Format::uint4>, float_panel<Format::int8>, float_panel<Format::fp8>,
      float_panel<Format::fp16>, float_panel<Format::bf16>, float_panel<Format::fp32>},
-    normalise,
-    quantise,
+    normalize,
+    quantize,
     store,
     swiglu,
 };

@@ -16,14 +16,16 @@ constexpr int64_t kBlockBytes = 192 << 10;
 // Tasks for each thread, so that one that is held up does not leave the others waiting.
 constexpr int64_t kTasksPerThread = 4;
 
-bool uses_integers(const Weights& weights, bool precise) { return weights.integer() && !precise; }
-
-PanelKernel kernel_of(const Kernels& table, const Weights& weights, bool precise) {
-  const int format = static_cast<int>(weights.format);
-  return uses_integers(weights, precise) ? table.integer[format] : table.floating[format];
+bool uses_integers(const Weights& weights, bool quantized_activations) {
+  return weights.integer() && quantized_activations;
 }
 
-int64_t rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+PanelKernel kernel_of(const Kernels& table, const Weights& weights, bool quantized_activations) {
+  const int format = static_cast<int>(weights.format);
+  return uses_integers(weights, quantized_activations) ? table.integer[format] : table.floating[format];
+}
+
+int64_t to_lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 }  // namespace
 
@@ -43,7 +45,7 @@ int64_t outputs(const Weights& weights, Activation activation) {
   return activation == Activation::swiglu ? weights.n / 2 : weights.n;
 }
 
-Activations::Activations(const Weights& weights, int64_t count, bool precise, InstructionSet instructions)
+Activations::Activations(const Weights& weights, int64_t count, bool quantized_activations, InstructionSet instructions)
     : table_(kernels(instructions)),
       count_(count),
       k_(weights.k),
@@ -51,12 +53,12 @@ Activations::Activations(const Weights& weights, int64_t count, bool precise, In
       group_(weights.group),
       groups_(weights.groups()),
       factor_(weights.correction_factor()),
-      integer_(uses_integers(weights, precise)) {
+      integer_(uses_integers(weights, quantized_activations)) {
   const int64_t most = integer_ ? table_.integer_rows : table_.float_rows;
   tiles_ = (count + most - 1) / most;
   constexpr int64_t kFloat = sizeof(float);
-  const int64_t code_bytes = rounded(product("activations", {count_, padded_k_, integer_ ? 1 : kFloat}));
-  const int64_t scale_bytes = integer_ ? rounded(product("scales of activations", {count_, groups_, kFloat})) : 0;
+  const int64_t code_bytes = to_lines(product("activations", {count_, padded_k_, integer_ ? 1 : kFloat}));
+  const int64_t scale_bytes = integer_ ? to_lines(product("scales of activations", {count_, groups_, kFloat})) : 0;
   const int64_t scratch_bytes = product("rows of activations", {tiles_, padded_k_, kFloat});
   memory_ = Scratch<char>("activations", {code_bytes + 2 * scale_bytes + scratch_bytes});
   char* next = memory_.get();
@@ -89,11 +91,11 @@ void Activations::fill(int64_t index, const float* x, const int32_t* rows, const
     const int64_t at = tile_begin(index) + r;
     const float* source = x + (rows != nullptr ? rows[at] : at) * k_;
     if (norm_weight != nullptr)
-      table_.normalise(source, norm_weight, k_, epsilon, row);
+      table_.normalize(source, norm_weight, k_, epsilon, row);
     else
       std::memcpy(row, source, sizeof(float) * static_cast<size_t>(k_));
     if (integer_) {
-      table_.quantise(row, padded_k_, group_, factor_, part, r);
+      table_.quantize(row, padded_k_, group_, factor_, part, r);
     } else {
       for (int64_t i = 0; i < padded_k_; ++i) part.values[i * part.rows + r] = row[i];
     }
@@ -105,16 +107,16 @@ void Activations::fill_all(const float* x, const float* norm_weight, float epsil
   for_each(tiles_ < 4 ? serial() : parallel, static_cast<size_t>(tiles_), one);
 }
 
-void multiply_panel(const Weights& weights, const Tile& tile, int64_t panel, bool precise, InstructionSet instructions,
-                    float* out) {
-  kernel_of(kernels(instructions), weights, precise)(weights, tile, panel, out);
+void multiply_panel(const Weights& weights, const Tile& tile, int64_t panel, bool quantized_activations,
+                    InstructionSet instructions, float* out) {
+  kernel_of(kernels(instructions), weights, quantized_activations)(weights, tile, panel, out);
 }
 
 void multiply(const Weights& weights, const Activations& x, int64_t tile_first, int64_t tile_last, int64_t first,
-              int64_t last, Activation activation, bool precise, const float* residual, float* y,
+              int64_t last, Activation activation, bool quantized_activations, const float* residual, float* y,
               InstructionSet instructions) {
   const Kernels& table = kernels(instructions);
-  const PanelKernel kernel = kernel_of(table, weights, precise);
+  const PanelKernel kernel = kernel_of(table, weights, quantized_activations);
   const int64_t width = outputs(weights, activation);
   const int64_t step = activation == Activation::swiglu ? 2 : 1;
   // Every tile passes over a block of panels that stays in the second-level cache, the tile itself in the first.
@@ -146,7 +148,7 @@ void multiply(const Weights& weights, const Activations& x, int64_t tile_first, 
 void run(const Call& call, const Parallel& parallel, InstructionSet instructions) {
   if (call.rows == 0) return;
   const Weights& weights = *call.weights;
-  Activations x(weights, call.rows, call.precise, instructions);
+  Activations x(weights, call.rows, call.quantized_activations, instructions);
   x.fill_all(call.x, call.norm_weight, call.epsilon, parallel);
   const int64_t step = call.activation == Activation::swiglu ? 2 : 1;
   const int64_t units = weights.panels() / step;
@@ -156,8 +158,8 @@ void run(const Call& call, const Parallel& parallel, InstructionSet instructions
   for_each(parallel, static_cast<size_t>(chunks * row_blocks), [&](size_t index) {
     const int64_t chunk = static_cast<int64_t>(index) / row_blocks, block = static_cast<int64_t>(index) % row_blocks;
     multiply(weights, x, x.tiles() * block / row_blocks, x.tiles() * (block + 1) / row_blocks,
-             units * chunk / chunks * step, units * (chunk + 1) / chunks * step, call.activation, call.precise,
-             call.residual, call.y, instructions);
+             units * chunk / chunks * step, units * (chunk + 1) / chunks * step, call.activation,
+             call.quantized_activations, call.residual, call.y, instructions);
   });
 }
 

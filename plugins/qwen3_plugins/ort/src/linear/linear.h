@@ -21,8 +21,9 @@ struct Call {
   float epsilon = 1e-6f;
   const float* residual = nullptr;  // [rows, outputs], or null
   Activation activation = Activation::none;
-  bool precise = false;  // float32 activations for integer weights too
-  float* y = nullptr;    // [rows, outputs]
+  // Rows of x become int8 codes in groups where the weights are integers; otherwise they stay float32 (weight-only).
+  bool quantized_activations = true;
+  float* y = nullptr;  // [rows, outputs]
 };
 
 // n, or half of it under swiglu: panels then alternate, 16 rows of gate and 16 of up.
@@ -35,7 +36,7 @@ void run(const Call& call, const Parallel& parallel, InstructionSet instructions
 class Activations {
  public:
   // Memory for `count` rows as the kernels for `weights` want them. Throws as `run` does.
-  Activations(const Weights& weights, int64_t count, bool precise, InstructionSet instructions);
+  Activations(const Weights& weights, int64_t count, bool quantized_activations, InstructionSet instructions);
 
   int64_t count() const { return count_; }
   int64_t tiles() const { return tiles_; }
@@ -61,13 +62,13 @@ class Activations {
 };
 
 // out [tile.rows, 16] = activations @ (16 rows of the matrix).T
-void multiply_panel(const Weights& weights, const Tile& tile, int64_t panel, bool precise, InstructionSet instructions,
-                    float* out);
+void multiply_panel(const Weights& weights, const Tile& tile, int64_t panel, bool quantized_activations,
+                    InstructionSet instructions, float* out);
 
 // The columns of y [x.count(), outputs] that panels [first, last) give, for the rows of tiles [tile_first, tile_last);
 // on the calling thread. Under swiglu the panels are whole pairs.
 void multiply(const Weights& weights, const Activations& x, int64_t tile_first, int64_t tile_last, int64_t first,
-              int64_t last, Activation activation, bool precise, const float* residual, float* y,
+              int64_t last, Activation activation, bool quantized_activations, const float* residual, float* y,
               InstructionSet instructions);
 
 }  // namespace qwen3::linear

@@ -62,12 +62,12 @@ Groups group(const Experts& experts, const std::vector<int32_t>& picks, const st
 class Batches {
  public:
   // `rows` picks rows of x for each assignment; null takes them in order.
-  Batches(const Weights& weights, const Groups& groups, bool precise, const float* x, const int32_t* rows,
+  Batches(const Weights& weights, const Groups& groups, bool quantized_activations, const float* x, const int32_t* rows,
           const Parallel& parallel, InstructionSet instructions) {
     std::vector<std::pair<size_t, int64_t>> tiles;
     for (size_t i = 0; i < groups.experts.size(); ++i) {
-      batches_.push_back(
-          std::make_unique<Activations>(weights, groups.begin[i + 1] - groups.begin[i], precise, instructions));
+      batches_.push_back(std::make_unique<Activations>(weights, groups.begin[i + 1] - groups.begin[i],
+                                                       quantized_activations, instructions));
       for (int64_t t = 0; t < batches_[i]->tiles(); ++t) tiles.emplace_back(i, t);
     }
     const bool few = groups.begin.back() * weights.k < kWorthSharing;
@@ -97,8 +97,8 @@ void expand(const Experts& experts, const Groups& groups, const Batches& batches
     const int64_t chunk = static_cast<int64_t>(index) % chunks;
     const Activations& x = batches[i];
     linear::multiply(experts.gate_up.at(groups.experts[i]), x, 0, x.tiles(), pairs * chunk / chunks * 2,
-                     pairs * (chunk + 1) / chunks * 2, linear::Activation::swiglu, experts.precise, nullptr,
-                     inner + groups.begin[i] * experts.intermediate(), instructions);
+                     pairs * (chunk + 1) / chunks * 2, linear::Activation::swiglu, experts.quantized_activations,
+                     nullptr, inner + groups.begin[i] * experts.intermediate(), instructions);
   });
 }
 
@@ -123,7 +123,7 @@ void contract(const Call& call, const Groups& groups, const Batches& batches, co
         const int count = static_cast<int>(std::min<int64_t>(kPanel, hidden - panel * kPanel));
         for (int64_t t = 0; t < batches[i].tiles(); ++t) {
           const linear::Tile tile = batches[i].tile(t);
-          linear::multiply_panel(weights, tile, panel, experts.precise, instructions, out);
+          linear::multiply_panel(weights, tile, panel, experts.quantized_activations, instructions, out);
           for (int r = 0; r < tile.rows; ++r) {
             const size_t at = static_cast<size_t>(groups.begin[i] + batches[i].tile_begin(t) + r);
             float* y = call.y + groups.tokens[at] * hidden + panel * kPanel;
@@ -176,7 +176,7 @@ void run(const Call& call, const Parallel& parallel, InstructionSet instructions
     normed.resize(elements("rows of x", call.rows, experts.hidden()));
     for_each(rows < 16 ? serial() : parallel, rows, [&](size_t row) {
       const int64_t at = static_cast<int64_t>(row) * experts.hidden();
-      table.normalise(call.x + at, call.norm_weight, experts.hidden(), call.epsilon, normed.data() + at);
+      table.normalize(call.x + at, call.norm_weight, experts.hidden(), call.epsilon, normed.data() + at);
     });
     x = normed.data();
   }
@@ -198,10 +198,12 @@ void run(const Call& call, const Parallel& parallel, InstructionSet instructions
 
   std::vector<float> inner(elements("inner activations", static_cast<int64_t>(assignments), experts.intermediate()));
   {
-    const Batches batches(experts.gate_up, groups, experts.precise, x, groups.tokens.data(), parallel, instructions);
+    const Batches batches(experts.gate_up, groups, experts.quantized_activations, x, groups.tokens.data(), parallel,
+                          instructions);
     expand(experts, groups, batches, parallel, instructions, inner.data());
   }
-  const Batches batches(experts.down, groups, experts.precise, inner.data(), nullptr, parallel, instructions);
+  const Batches batches(experts.down, groups, experts.quantized_activations, inner.data(), nullptr, parallel,
+                        instructions);
   contract(call, groups, batches, parallel, instructions);
 }
 

@@ -12,10 +12,10 @@ namespace qwen3::moe {
 struct Experts {
   int64_t count = 0;
   int64_t top_k = 0;
-  bool normalize = true;    // chosen weights are divided by their sum
-  bool precise = false;     // float32 activations for integer weights too
-  linear::Weights router;   // [count, hidden], a floating-point format
-  linear::Weights gate_up;  // of the first expert; the others follow
+  bool normalize = true;              // chosen weights are divided by their sum
+  bool quantized_activations = true;  // as of `linear::Call`
+  linear::Weights router;             // [count, hidden], a floating-point format
+  linear::Weights gate_up;            // of the first expert; the others follow
   linear::Weights down;
   int64_t hidden() const { return down.n; }
   int64_t intermediate() const { return down.k; }
