@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 FloatKind = Literal["fp32", "fp16", "bf16"]
-WeightKind = Literal["fp32", "fp16", "bf16", "fp8", "int8", "int4"]
+WeightKind = Literal["fp32", "fp16", "bf16", "fp8", "int8", "int4", "uint4"]
 CacheKind = Literal["fp32", "fp16", "bf16", "int8"]
 Granularity = Literal["per-tensor", "per-channel", "per-group", "per-block"]
 
@@ -41,6 +41,7 @@ KINDS: dict[str, ElementKind] = {
     "fp8": ElementKind(8, "FLOAT8E4M3FN", ("per-tensor", "per-channel", "per-block")),
     "int8": ElementKind(8, "INT8", ("per-channel", "per-group"), (-128, 127)),
     "int4": ElementKind(4, "INT4", ("per-group",), (-8, 7)),
+    "uint4": ElementKind(4, "UINT4", ("per-group",), (0, 15), zero_point=True),
 }
 FLOATS = tuple(name for name, kind in KINDS.items() if not kind.granularities)
 INTEGERS = tuple(name for name, kind in KINDS.items() if kind.code_range)

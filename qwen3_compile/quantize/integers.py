@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qwen3_compile.errors import UnsupportedError
-from qwen3_compile.quantize import symmetric
+from qwen3_compile.quantize import asymmetric, symmetric
 from qwen3_compile.quantize.scales import Codes, Float32, ScaleType, round_scales
 from qwen3_graphs.formats import KINDS
 
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-SEARCHES: Mapping[str, Callable[..., Codes]] = {"int8": symmetric.search, "int4": symmetric.search}
+SEARCHES: Mapping[str, Callable[..., Codes]] = {
+    "int8": symmetric.search,
+    "int4": symmetric.search,
+    "uint4": asymmetric.search,
+}
 """How each integer kind finds its codes: functions with the arguments of `symmetric.search`."""
 
 # Elements quantised at a time: their float32 temporaries stay in the second-level cache.

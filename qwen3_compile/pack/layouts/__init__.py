@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.errors import UnsupportedError
 from qwen3_compile.pack.layouts.core import nbit_rows, rows
-from qwen3_compile.pack.layouts.onnx import signed_columns
+from qwen3_compile.pack.layouts.onnx import integer_columns
 from qwen3_compile.pack.layouts.ort import float8_rows
 from qwen3_compile.pack.layouts.ort_plugins import panels
 from qwen3_compile.pack.layouts.tensorrt import columns, experts
@@ -43,7 +43,7 @@ class Layout:
     keeps: tuple[type, ...] = ()
 
 
-_NBIT = ("int8", "int4")
+_NBIT = ("int8", "int4", "uint4")
 _PANELS = (*FLOATS, "fp8", "int8", "int4")
 
 LAYOUTS: Mapping[str, Layout] = {
@@ -59,7 +59,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "interleaved_nbit_rows_fp16": Layout(partial(nbit_rows.pack_interleaved, scale_type="fp16"), _NBIT),
     "interleaved_nbit_rows_bf16": Layout(partial(nbit_rows.pack_interleaved, scale_type="bf16"), _NBIT),
     "float8_rows": Layout(float8_rows.pack, ("fp8",), (Float8,)),
-    "signed_columns": Layout(signed_columns.pack, ("int8", "int4")),
+    "integer_columns": Layout(integer_columns.pack, ("int8", "int4", "uint4")),
     "panels": Layout(panels.pack, _PANELS, (Float8,)),
     "gate_up_panels": Layout(panels.pack_gate_up, _PANELS, (Float8,)),
     "columns": Layout(columns.pack, FLOATS),

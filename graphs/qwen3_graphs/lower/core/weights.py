@@ -10,8 +10,9 @@ Layouts (see `qwen3_compile.pack.layouts`), for a matrix [N, K] in groups of g i
 | `nbit_blocks` | the same bytes; codes are [N, groups, bytes of a group] |
 | `interleaved_nbit_rows` | as `nbit_rows`, of two matrices in turns |
 | these three with `_fp16`, `_bf16` | the same with scales in that type |
+| these six for a format with zero points | and zero points uint8 [N, ceil(groups * bits / 8)], packed like codes |
 | `float8_rows` | E4M3 values [N, K], scales float32 [N, ceil(K/128)], or [N, 1] with one scale a row |
-| `signed_columns` | codes int8 or int4 [K, N], scales float32 [ceil(K/g), N], or [N] with one scale a row |
+| `integer_columns` | codes of the format [K, N], scales float32 and zero points [ceil(K/g), N], or [N] per channel |
 | `rope_cos`, `rope_sin` | computed from the architecture, without sources |
 """
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 FLOAT32 = WeightFormat("fp32")
 
 _ROPE_LAYOUTS = {"rope.cos": "rope_cos", "rope.sin": "rope_sin"}
-_GROUP_SIZES = dict.fromkeys(("int8", "int4"), (16, 32, 64, 128, 256))  # what MatMulNBits takes
+_GROUP_SIZES = dict.fromkeys(("int8", "int4", "uint4"), (16, 32, 64, 128, 256))  # what MatMulNBits takes
 
 
 def dims(value: ir.Value | None) -> tuple[int, ...]:
@@ -82,14 +83,26 @@ def rows(writer: GraphWriter, fmt: WeightFormat, sources: Sources, name: str, sh
 def nbit_rows(
     writer: GraphWriter, fmt: WeightFormat, sources: Sources, name: str, shape: tuple[int, ...]
 ) -> tuple[ir.Value, ...]:
-    """Return codes uint8 [..., K_padded * bits / 8] and scales float32 [..., groups] of a matrix or a stack."""
+    """Return a matrix or a stack as integers: codes uint8 [..., K_padded * bits / 8], scales float32 [..., groups].
+
+    A format with zero points adds those; see `zero_points`.
+    """
     *leading, inputs = shape
     count = fmt.groups(inputs)
     slots = [
         TensorSlot(f"{name}.codes", "UINT8", (*leading, fmt.padded_inputs(inputs) * fmt.bits // 8)),
         TensorSlot(f"{name}.scales", "FLOAT", (*leading, count)),
+        *zero_points(fmt, name, shape),
     ]
     return writer.weight("nbit_rows", fmt, sources, slots)
+
+
+def zero_points(fmt: WeightFormat, name: str, shape: Sequence[int]) -> list[TensorSlot]:
+    """Return the slot of the zero points of a matrix [..., K], uint8 [..., ceil(groups * bits / 8)]; else nothing."""
+    if not fmt.zero_point:
+        return []
+    *leading, inputs = shape
+    return [TensorSlot(f"{name}.zero_points", "UINT8", (*leading, -(-fmt.groups(inputs) * fmt.bits // 8)))]
 
 
 def gathered(writer: GraphWriter, table: ir.Value, index: ir.Value, name: str) -> ir.Value:

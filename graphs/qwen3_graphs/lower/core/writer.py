@@ -51,7 +51,12 @@ class GraphWriter:
         domain: str = "",
         **attributes: Attribute,
     ) -> Sequence[ir.Value]:
-        """Add a node whose outputs, and itself after the first of them, are called `names`."""
+        """Add a node whose outputs, and itself after the first of them, are called `names`.
+
+        An input that is None is absent; at the end it is left out.
+        """
+        while inputs and inputs[-1] is None:
+            inputs = inputs[:-1]
         outputs = [ir.Value(name=name) for name in names]
         node = ir.node(op_type, inputs, attributes=attributes, domain=domain, outputs=outputs, name=names[0])
         self.nodes.append(node)

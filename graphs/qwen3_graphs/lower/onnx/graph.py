@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from qwen3_graphs.lowered import Limits, Lowered, Precision
 
 OPSET = 24  # the first with TensorScatter
-GROUP_SIZES: dict[str, tuple[int, ...]] = {"int8": (0, 16, 32, 64, 128, 256), "int4": (16, 32, 64, 128, 256)}
+_FOUR_BITS = (16, 32, 64, 128, 256)
+GROUP_SIZES: dict[str, tuple[int, ...]] = {"int8": (0, *_FOUR_BITS), "int4": _FOUR_BITS, "uint4": _FOUR_BITS}
 
 
 def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
@@ -60,8 +61,10 @@ def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
         TensorSlot(f"{source}.columns", fmt.onnx_type, (inputs, outputs)),
         TensorSlot(f"{source}.column_scales", "FLOAT", scale_shape),
     ]
-    codes, scales = writer.weight("signed_columns", fmt, ((source,),), slots)
-    matrix = writer.op("DequantizeLinear", codes, scales, name=f"{name}.weight", axis=axis, block_size=fmt.group_size)
+    if fmt.zero_point:
+        slots.append(TensorSlot(f"{source}.column_zero_points", fmt.onnx_type, scale_shape))
+    columns = writer.weight("integer_columns", fmt, ((source,),), slots)
+    matrix = writer.op("DequantizeLinear", *columns, name=f"{name}.weight", axis=axis, block_size=fmt.group_size)
     return writer.op("MatMul", x, matrix, name=name)
 
 

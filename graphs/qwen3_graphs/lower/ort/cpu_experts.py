@@ -54,15 +54,15 @@ def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
         down = weights.rows(writer, fmt, downward, f"{prefix}down.weight", (count, hidden, width))
         up, down = weights.widened(writer, up), weights.widened(writer, down)
         return writer.op("MoE", x, logits, up, None, down, name=name, domain=CONTRIB, **attributes)
-    up_codes, up_scales = _expert_codes(
+    gate_up, up_zero_points = _expert_codes(
         step, fmt, "interleaved_nbit_rows", upward, f"{prefix}gate_up", 2 * width, hidden
     )
-    down_codes, down_scales = _expert_codes(step, fmt, "nbit_rows", downward, f"{prefix}down", hidden, width)
-    shares = None if normalize else writer.op("Softmax", logits, name=f"{name}.shares", axis=-1)
-    inputs = [x, logits, up_codes, up_scales, None, down_codes, down_scales]
+    down_matrices, down_zero_points = _expert_codes(step, fmt, "nbit_rows", downward, f"{prefix}down", hidden, width)
+    routing_weights = None if normalize else writer.op("Softmax", logits, name=f"{name}.shares", axis=-1)
+    unused = [None] * 4  # the down projection's bias; a third matrix with its scales and bias
     return writer.op(
         "QMoE",
-        *(inputs if shares is None else [*inputs, *[None] * 7, shares]),
+        *(x, logits, *gate_up, None, *down_matrices, *unused, up_zero_points, down_zero_points, None, routing_weights),
         name=name,
         domain=CONTRIB,
         expert_weight_bits=fmt.bits,
@@ -74,8 +74,8 @@ def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
 
 def _expert_codes(
     step: PaddedStep, fmt: WeightFormat, layout: str, sources: Sources, prefix: str, outputs: int, inputs: int
-) -> tuple[ir.Value, ...]:
-    """Return the experts' codes uint8 [E, N, K * bits / 8] and scales float32 [E, N, groups]."""
+) -> tuple[tuple[ir.Value, ir.Value], ir.Value | None]:
+    """Return codes uint8 [E, N, K * bits / 8] and scales float32 [E, N, groups]; and the format's zero points."""
     if inputs % fmt.group_size:
         raise LoweringError(
             f"target ort: {fmt.kind} experts need a group_size that divides their inputs, "
@@ -84,5 +84,7 @@ def _expert_codes(
     slots = [
         TensorSlot(f"{prefix}.codes", "UINT8", (len(sources), outputs, inputs * fmt.bits // 8)),
         TensorSlot(f"{prefix}.scales", "FLOAT", (len(sources), outputs, inputs // fmt.group_size)),
+        *weights.zero_points(fmt, prefix, (len(sources), outputs, inputs)),
     ]
-    return step.writer.weight(layout, fmt, sources, slots)
+    codes, scales, *zero_points = step.writer.weight(layout, fmt, sources, slots)
+    return (codes, scales), zero_points[0] if zero_points else None

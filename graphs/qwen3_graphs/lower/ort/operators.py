@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qwen3_graphs.formats import onnx_type
+from qwen3_graphs.lower.core import weights
+from qwen3_graphs.lower.core.nibbles import zero_point_column
 from qwen3_graphs.lowered import TensorSlot
 
 if TYPE_CHECKING:
@@ -28,13 +30,15 @@ def nbit_blocks(
     """Declare a matrix [N, K] in integers, as MatMulNBits and `gathered_blocks` read it.
 
     Returns:
-        Codes uint8 [N, groups, bytes of a group] and scales [N, groups] in their type.
+        Codes uint8 [N, groups, bytes of a group], scales [N, groups] in their type, and zero points of the format,
+        uint8 [N, ceil(groups * bits / 8)].
     """
     outputs, inputs = shape
     count, size = fmt.groups(inputs), fmt.group_size * fmt.bits // 8
     slots = [
         TensorSlot(f"{source}.codes", "UINT8", (outputs, count, size)),
         TensorSlot(f"{source}.scales", onnx_type(scale_type), (outputs, count)),
+        *weights.zero_points(fmt, source, shape),
     ]
     layout = "nbit_blocks" if scale_type == "fp32" else f"nbit_blocks_{scale_type}"
     return writer.weight(layout, fmt, ((source,),), slots)
@@ -74,7 +78,7 @@ def gathered_blocks(
 
     Args:
         writer: receives the nodes.
-        fmt: `int8` or `int4` with its group size.
+        fmt: an integer format in groups.
         table: of `nbit_blocks`, [M, K].
         ids: integer [n], rows wanted.
         width: K, what remains of a row after its padding is cut off.
@@ -83,13 +87,16 @@ def gathered_blocks(
     Returns:
         [n, K] in the type of the scales.
     """
-    codes, scales = table
+    codes, scales, *packed = table
     column = writer.op("Unsqueeze", scales, writer.integers(2), name=f"{scales.name}.column")
+    # Constants: ONNX Runtime takes the zero points apart once, when a session opens.
+    zero_points = [zero_point_column(writer, pairs, fmt.groups(width), str(pairs.name)) for pairs in packed]
     blocks = writer.op(
         "GatherBlockQuantized",
         codes,
         ids,
         column,
+        *zero_points,
         name=f"{name}.blocks",
         domain=CONTRIB,
         bits=fmt.bits,

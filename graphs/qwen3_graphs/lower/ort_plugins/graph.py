@@ -190,7 +190,7 @@ class _Lowering:
         ]
         results = self.writer.op_with_outputs(
             "Head",
-            *_without_absent_end(inputs),
+            *inputs,
             names=[str(output.name), *TOP],
             domain=schemas.DOMAIN,
             epsilon=norm.epsilon,
@@ -241,7 +241,7 @@ class _Lowering:
         )
 
     def op(self, op_type: str, *inputs: ir.Value | None, name: str, **attributes: Attribute) -> ir.Value:
-        return self.writer.op(op_type, *_without_absent_end(inputs), name=name, domain=schemas.DOMAIN, **attributes)
+        return self.writer.op(op_type, *inputs, name=name, domain=schemas.DOMAIN, **attributes)
 
     def input(self, name: str) -> ir.Value:
         """Return an input of the semantic graph."""
@@ -258,12 +258,6 @@ def _input(value: ir.Value, precision: Precision) -> ir.Value:
     is_cache = str(value.name).startswith("kv.")
     dtype = CACHE_TYPES[precision.kv_cache] if is_cache else value.dtype
     return ir.Value(name=value.name, type=ir.TensorType(dtype or ir.DataType.UNDEFINED), shape=value.shape)
-
-
-def _without_absent_end(inputs: Sequence[ir.Value | None]) -> Sequence[ir.Value | None]:
-    while inputs and inputs[-1] is None:
-        inputs = inputs[:-1]
-    return inputs
 
 
 def _name(node: ir.Node) -> str:

@@ -1,7 +1,8 @@
 """Integer codes along rows, for MatMulNBits, GatherBlockQuantized and QMoE.
 
-A code is stored without sign, its zero at 8 (int4) or 128 (int8). Four-bit codes lie two in a byte, the earlier
-one in the low half. Rows are padded to whole groups with codes of value zero.
+A code is stored without sign: that of value zero is 8 (int4), 128 (int8), or its group's zero point (uint4). Four-bit
+codes lie two in a byte, the earlier one in the low half, and so do zero points, of which each row begins at a byte.
+Rows are padded to whole groups with codes of value zero.
 """
 
 from __future__ import annotations
@@ -23,31 +24,42 @@ if TYPE_CHECKING:
 def pack(sources: tuple[Array, ...], fmt: WeightFormat, scale_type: ScaleType = "fp32") -> tuple[Array, ...]:
     """Quantise a matrix [N, K]: codes uint8 [N, K_padded * bits / 8], scales [N, groups] in `scale_type`.
 
+    A format with zero points adds those, uint8 [N, ceil(groups * bits / 8)], packed like codes.
+
     Raises:
         UnsupportedError: a scale is beyond the range of its type.
     """
     (source,) = sources
     quantized = quantize_integers(source, fmt, scale_type=scale_type)
-    return offset_codes(quantized.codes, fmt), quantized.scales.astype(FLOAT_TYPES[scale_type])
+    arrays = unsigned_codes(quantized.codes, fmt), quantized.scales.astype(FLOAT_TYPES[scale_type])
+    return arrays if quantized.zero_points is None else (*arrays, pack_codes(quantized.zero_points, fmt.bits))
 
 
 def pack_blocks(sources: tuple[Array, ...], fmt: WeightFormat, scale_type: ScaleType = "fp32") -> tuple[Array, ...]:
     """Do as `pack`, and write the codes' shape as [N, groups, bytes of a group]."""
-    codes, scales = pack(sources, fmt, scale_type)
-    return codes.reshape(*scales.shape, -1), scales
+    codes, scales, *zero_points = pack(sources, fmt, scale_type)
+    return codes.reshape(*scales.shape, -1), scales, *zero_points
 
 
 def pack_interleaved(
     sources: tuple[Array, ...], fmt: WeightFormat, scale_type: ScaleType = "fp32"
 ) -> tuple[Array, ...]:
-    """Quantise two matrices [N, K] and lay their rows in turns: codes [2N, ...], scales [2N, groups]."""
+    """Quantise two matrices [N, K] and lay their rows in turns: the arrays of `pack` with 2N rows."""
     packed = [pack((source,), fmt, scale_type) for source in sources]
     return tuple(interleave(first, second) for first, second in zip(*packed, strict=True))
 
 
-def offset_codes(codes: npt.NDArray[np.int8], fmt: WeightFormat) -> npt.NDArray[np.uint8]:
-    """Return signed codes [N, K] in the stored form, uint8 [N, K * bits / 8]."""
-    if fmt.kind == "int8":
-        return codes.view(np.uint8) ^ np.uint8(0x80)
-    nibbles = codes.view(np.uint8) & np.uint8(0x0F) ^ np.uint8(0x08)
-    return nibbles[:, 0::2] | nibbles[:, 1::2] << np.uint8(4)
+def unsigned_codes(codes: Array, fmt: WeightFormat) -> npt.NDArray[np.uint8]:
+    """Return codes [N, K] in the stored form, uint8 [N, K * bits / 8]: signed ones are moved up to begin at 0."""
+    unsigned = codes if fmt.zero_point else codes.view(np.uint8) + np.uint8(fmt.zero_code)
+    return pack_codes(unsigned, fmt.bits)
+
+
+def pack_codes(codes: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
+    """Return codes of four or eight bits [N, K] as bytes [N, ceil(K * bits / 8)], the earlier code in the low half."""
+    if bits == 8:
+        return codes
+    low, high = codes[:, 0::2], codes[:, 1::2]
+    packed = low.copy()
+    packed[:, : high.shape[1]] |= high << np.uint8(4)
+    return packed

@@ -26,7 +26,7 @@ from lowered_engine import (
 )
 
 from qwen3_graphs.errors import LoweringError
-from qwen3_graphs.formats import WeightFormat
+from qwen3_graphs.formats import FLOATS, WeightFormat
 from qwen3_graphs.lower import lower
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ FORMATS = [
     WeightFormat("int4", 32),
     WeightFormat("int4", 64),
     WeightFormat("int4", 128),
+    WeightFormat("uint4", 32),
+    WeightFormat("uint4", 64),
+    WeightFormat("uint4", 128),
 ]
 INTEGER = [fmt for fmt in FORMATS if fmt.group_size]
 TIED = replace(DENSE, tie_word_embeddings=True)
@@ -102,8 +105,21 @@ def test_ort_does_not_round_what_should_stay_exact(fmt: WeightFormat) -> None:
     ("target", "formats", "message"),
     [
         ("ort", precision(WeightFormat("int8")), "weights group_size of int8 is one of 16, 32, 64, 128, 256, found 0"),
-        ("ort", precision(WeightFormat("fp8", 128)), "weights is one of fp32, fp16, bf16, int8, int4, found fp8"),
-        ("onnx", precision(lm_head=WeightFormat("fp8")), "lm_head is one of fp32, fp16, bf16, int8, int4, found fp8"),
+        (
+            "ort",
+            precision(WeightFormat("fp8", 128)),
+            "weights is one of fp32, .*, uint4, found fp8",
+        ),
+        (
+            "onnx",
+            precision(lm_head=WeightFormat("fp8")),
+            "lm_head is one of fp32, .*, uint4, found fp8",
+        ),
+        (
+            "onnx",
+            precision(WeightFormat("uint4")),
+            "weights group_size of uint4 is one of 16, .*, found 0",
+        ),
         ("ort", replace(precision(WeightFormat("int8", 32)), precise=True), "int8 experts always round their inputs"),
     ],
 )
@@ -121,8 +137,9 @@ def test_what_a_target_cannot_compute_is_refused(target: str, formats: Precision
         precision(WeightFormat("int8", 128), lm_head=FLOAT, embedding=WeightFormat("int4", 128)),
         precision(FLOAT, lm_head=WeightFormat("int4", 32), embedding=WeightFormat("int4", 128)),
         precision(WeightFormat("bf16"), lm_head=WeightFormat("fp16"), embedding=WeightFormat("bf16")),
+        precision(WeightFormat("int4", 32), lm_head=WeightFormat("uint4", 32), embedding=WeightFormat("uint4", 16)),
     ],
-    ids=["int4-int8-bf16", "int8-fp32-int4", "fp32-int4-int4", "bf16-fp16-bf16"],
+    ids=["int4-int8-bf16", "int8-fp32-int4", "fp32-int4-int4", "bf16-fp16-bf16", "int4-uint4-uint4"],
 )
 def test_matrix_head_and_embedding_have_formats_of_their_own(
     target: str, architecture: Architecture, formats: Precision
@@ -131,13 +148,13 @@ def test_matrix_head_and_embedding_have_formats_of_their_own(
 
 
 @pytest.mark.parametrize("target", ["ort", "onnx"])
-@pytest.mark.parametrize("kind", ["int8", "int4"])
+@pytest.mark.parametrize("kind", ["int8", "int4", "uint4"])
 def test_experts_without_renormalised_shares(target: str, kind: str) -> None:
     limit = INT8_ACTIVATIONS if (target, kind) == ("ort", "int8") else STORED
     assert error(engine(UNNORMALISED, target, precision(WeightFormat(kind, 32)), exact=True)) < limit
 
 
-@pytest.mark.parametrize("kind", ["fp16", "bf16", "int8", "int4"])
+@pytest.mark.parametrize("kind", ["fp16", "bf16", "int8", "int4", "uint4"])
 def test_onnx_experts_whose_inputs_are_not_whole_groups(kind: str) -> None:
-    formats = precision(WeightFormat(kind, 32 if kind.startswith("int") else 0), lm_head=FLOAT)
+    formats = precision(WeightFormat(kind, 0 if kind in FLOATS else 32), lm_head=FLOAT)
     assert error(engine(ODD, "onnx", formats, exact=True)) < STORED

@@ -81,9 +81,9 @@ def test_interleaved_rows_take_turns(shape: tuple[int, int], fmt: WeightFormat) 
 
 @small
 @given(st.tuples(st.integers(1, 5).map(lambda half: 2 * half), st.integers(1, 150)), formats)
-def test_signed_columns_are_what_dequantize_linear_reads(shape: tuple[int, int], fmt: WeightFormat) -> None:
+def test_integer_columns_are_what_dequantize_linear_reads(shape: tuple[int, int], fmt: WeightFormat) -> None:
     source = matrix(*shape)
-    codes, scales = pack("signed_columns", (source,), fmt)
+    codes, scales = pack("integer_columns", (source,), fmt)
     dtype = {"int8": TensorProto.INT8, "int4": TensorProto.INT4}[fmt.kind]
     weight = onnx.TensorProto(name="w", data_type=dtype, dims=(shape[1], shape[0]), raw_data=codes.tobytes())
     axis = 0 if fmt.group_size else 1
@@ -150,7 +150,7 @@ def test_values_beyond_half_precision_are_refused() -> None:
 
 def test_an_odd_number_of_int4_columns_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="even number of outputs, found 3"):
-        pack("signed_columns", (matrix(3, 32),), WeightFormat("int4", 32))
+        pack("integer_columns", (matrix(3, 32),), WeightFormat("int4", 32))
 
 
 def test_an_unknown_layout_is_named() -> None:
@@ -163,7 +163,7 @@ def test_an_integer_format_in_a_floating_layout_is_refused() -> None:
         pack("rows", (matrix(2, 2),), WeightFormat("int8", 32))
 
 
-@pytest.mark.parametrize("layout", ["rows", "nbit_rows", "signed_columns"])
+@pytest.mark.parametrize("layout", ["rows", "nbit_rows", "integer_columns"])
 def test_fp8_in_another_layout_than_panels_is_refused(layout: str) -> None:
     with pytest.raises(UnsupportedError, match=f"layout {layout} holds .*, found fp8"):
         pack(layout, (matrix(2, 2),), WeightFormat("fp8", 128))
