@@ -1,16 +1,12 @@
 // The part of ONNX Runtime's C ABI that a custom-operator library needs.
 //
 // No Python wheel ships onnxruntime_c_api.h. The ABI is stable: OrtApi is a table of function pointers that only ever
-// grows, so a function keeps its position, and OrtCustomOp only gains fields at its end. The declarations below carry
-// the official names; compile with -DQWEN3_ORT_HEADER to use the official header instead and have them checked.
+// grows, so a function keeps its slot, and OrtCustomOp only gains fields at its end. The declarations below carry the
+// official names, by which tests/plugins/ort/test_official_header.py compares them with the official header.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-
-#ifdef QWEN3_ORT_HEADER
-#include <onnxruntime_c_api.h>
-#else
 
 struct OrtStatus;
 struct OrtSessionOptions;
@@ -72,10 +68,8 @@ struct OrtCustomOp {
   void (*ReleaseAliasMap)(int*, int*);
 };
 
-#endif  // QWEN3_ORT_HEADER
-
-static_assert(sizeof(void*) == 8, "positions below are those of 64-bit platforms");
-static_assert(sizeof(OrtCustomOp) >= 208, "OrtCustomOp only grows");
+static_assert(sizeof(void*) == 8, "slots and fields are those of 64-bit platforms");
+static_assert(sizeof(OrtCustomOp) == 208, "OrtCustomOp of version 24");
 static_assert(offsetof(OrtCustomOp, GetName) == 16 && offsetof(OrtCustomOp, GetInputType) == 32, "OrtCustomOp");
 static_assert(offsetof(OrtCustomOp, KernelDestroy) == 72 && offsetof(OrtCustomOp, GetInputMemoryType) == 96,
               "OrtCustomOp");
@@ -86,52 +80,40 @@ static_assert(offsetof(OrtCustomOp, GetStartVersion) == 160 && offsetof(OrtCusto
 
 namespace qwen3::abi {
 
-// The lowest version whose table holds every position used here (ONNX Runtime 1.24).
+// The lowest version whose table holds every slot used here (ONNX Runtime 1.24).
 constexpr uint32_t kApiVersion = 24;
 
-// Positions in OrtApi.
-enum Position : size_t {
+// Slots of OrtApi, by the official names.
+enum Slot : size_t {
   kCreateStatus = 0,
-  kReleaseStatus = 93,
   kGetErrorMessage = 2,
   kCreateCustomOpDomain = 26,
-  kCustomOpDomainAdd = 27,
+  kCustomOpDomain_Add = 27,
   kAddCustomOpDomain = 28,
   kGetTensorMutableData = 51,
-  kKernelInfoGetAttributeFloat = 85,
-  kKernelInfoGetAttributeInt64 = 86,
-  kKernelInfoGetAttributeString = 87,
-  kKernelContextGetInputCount = 88,
-  kKernelContextGetInput = 90,
-  kKernelContextGetOutput = 91,
-  kKernelInfoGetAttributeArrayInt64 = 163,
-  kKernelInfoGetConstantInputTensor = 249,
-  kKernelContextParallelFor = 274,
+  kKernelInfoGetAttribute_float = 85,
+  kKernelInfoGetAttribute_int64 = 86,
+  kKernelInfoGetAttribute_string = 87,
+  kKernelContext_GetInputCount = 88,
+  kKernelContext_GetInput = 90,
+  kKernelContext_GetOutput = 91,
+  kReleaseStatus = 93,
+  kKernelInfoGetAttributeArray_int64 = 163,
+  kKernelInfoGetConstantInput_tensor = 249,
+  kKernelContext_ParallelFor = 274,
   kGetTensorElementTypeAndShapeDataReference = 414,
 };
-
-#ifdef QWEN3_ORT_HEADER
-static_assert(offsetof(OrtApi, CreateStatus) == 8 * kCreateStatus, "OrtApi");
-static_assert(offsetof(OrtApi, GetTensorMutableData) == 8 * kGetTensorMutableData, "OrtApi");
-static_assert(offsetof(OrtApi, KernelInfoGetAttribute_string) == 8 * kKernelInfoGetAttributeString, "OrtApi");
-static_assert(offsetof(OrtApi, KernelContext_GetOutput) == 8 * kKernelContextGetOutput, "OrtApi");
-static_assert(offsetof(OrtApi, KernelInfoGetConstantInput_tensor) == 8 * kKernelInfoGetConstantInputTensor, "OrtApi");
-static_assert(offsetof(OrtApi, KernelContext_ParallelFor) == 8 * kKernelContextParallelFor, "OrtApi");
-static_assert(offsetof(OrtApi, GetTensorElementTypeAndShapeDataReference) ==
-                  8 * kGetTensorElementTypeAndShapeDataReference,
-              "OrtApi");
-#endif
 
 using Function = void (*)();
 
 // Set once by RegisterCustomOps.
 extern const Function* table;
 
-// Calls the function at a position: call<kCreateStatus, OrtStatus*>(code, message). Arguments must have exactly the
+// Calls the function in a slot: call<kCreateStatus, OrtStatus*>(code, message). Arguments must have exactly the
 // function's parameter types.
-template <Position position, class Result, class... Arguments>
+template <Slot slot, class Result, class... Arguments>
 inline Result call(Arguments... arguments) {
-  return reinterpret_cast<Result (*)(Arguments...)>(table[position])(arguments...);
+  return reinterpret_cast<Result (*)(Arguments...)>(table[slot])(arguments...);
 }
 
 }  // namespace qwen3::abi

@@ -22,7 +22,7 @@ OrtStatus* register_all(OrtSessionOptions* options) {
   OrtCustomOpDomain* domain = nullptr;
   OrtStatus* status = call<kCreateCustomOpDomain, OrtStatus*>(static_cast<const char*>("qwen3"), &domain);
   for (const Operator op : operators)
-    if (status == nullptr) status = call<kCustomOpDomainAdd, OrtStatus*>(domain, op());
+    if (status == nullptr) status = call<kCustomOpDomain_Add, OrtStatus*>(domain, op());
   return status != nullptr ? status : call<kAddCustomOpDomain, OrtStatus*>(options, domain);
 }
 

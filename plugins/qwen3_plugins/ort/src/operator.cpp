@@ -77,21 +77,21 @@ std::string Tensor::describe() const {
 
 int64_t Attributes::integer(const Limit& limit) const {
   int64_t value = 0;
-  if (succeeded(call<kKernelInfoGetAttributeInt64, OrtStatus*>(info_, limit.name, &value))) return within(limit, value);
+  if (succeeded(call<kKernelInfoGetAttribute_int64, OrtStatus*>(info_, limit.name, &value))) return within(limit, value);
   require_absent(limit.name, "an integer");
   throw Refused(std::string(limit.name) + " is missing, expected an integer");
 }
 
 int64_t Attributes::integer(const Limit& limit, int64_t fallback) const {
   int64_t value = 0;
-  if (succeeded(call<kKernelInfoGetAttributeInt64, OrtStatus*>(info_, limit.name, &value))) return within(limit, value);
+  if (succeeded(call<kKernelInfoGetAttribute_int64, OrtStatus*>(info_, limit.name, &value))) return within(limit, value);
   require_absent(limit.name, "an integer");
   return fallback;
 }
 
 float Attributes::real(const RealLimit& limit, float fallback) const {
   float value = 0;
-  if (succeeded(call<kKernelInfoGetAttributeFloat, OrtStatus*>(info_, limit.name, &value))) return within(limit, value);
+  if (succeeded(call<kKernelInfoGetAttribute_float, OrtStatus*>(info_, limit.name, &value))) return within(limit, value);
   require_absent(limit.name, "a float");
   return fallback;
 }
@@ -101,39 +101,39 @@ float Attributes::real(const RealLimit& limit, float fallback) const {
 void Attributes::require_absent(const char* name, const char* type) const {
   size_t size = 0;
   if (succeeded(
-          call<kKernelInfoGetAttributeArrayInt64, OrtStatus*>(info_, name, static_cast<int64_t*>(nullptr), &size)))
+          call<kKernelInfoGetAttributeArray_int64, OrtStatus*>(info_, name, static_cast<int64_t*>(nullptr), &size)))
     throw Refused(std::string(name) + " has another type, expected " + type);
 }
 
 void Attributes::require_fed(size_t index, const char* name) const {
   int constant = 0;
   const OrtValue* value = nullptr;
-  check(call<kKernelInfoGetConstantInputTensor, OrtStatus*>(info_, index, &constant, &value));
+  check(call<kKernelInfoGetConstantInput_tensor, OrtStatus*>(info_, index, &constant, &value));
   if (constant != 0) throw Refused(std::string(name) + " is stored in the model, expected an input: it is written");
 }
 
 std::string Attributes::text(const char* name, const char* fallback) const {
   size_t size = 0;
-  if (!succeeded(call<kKernelInfoGetAttributeString, OrtStatus*>(info_, name, static_cast<char*>(nullptr), &size))) {
+  if (!succeeded(call<kKernelInfoGetAttribute_string, OrtStatus*>(info_, name, static_cast<char*>(nullptr), &size))) {
     require_absent(name, "a string");
     return fallback;
   }
   std::string value(size, '\0');
-  check(call<kKernelInfoGetAttributeString, OrtStatus*>(info_, name, value.data(), &size));
+  check(call<kKernelInfoGetAttribute_string, OrtStatus*>(info_, name, value.data(), &size));
   while (!value.empty() && value.back() == '\0') value.pop_back();
   return value;
 }
 
 Context::Context(OrtKernelContext* context, const Port* inputs, size_t count)
     : context_(context), inputs_(inputs), count_(count), present_(0) {
-  check(call<kKernelContextGetInputCount, OrtStatus*>(static_cast<const OrtKernelContext*>(context_), &present_));
+  check(call<kKernelContext_GetInputCount, OrtStatus*>(static_cast<const OrtKernelContext*>(context_), &present_));
 }
 
 Tensor Context::input(size_t index) const {
   Tensor tensor;
   const OrtValue* value = nullptr;
   if (index < present_)
-    check(call<kKernelContextGetInput, OrtStatus*>(static_cast<const OrtKernelContext*>(context_), index, &value));
+    check(call<kKernelContext_GetInput, OrtStatus*>(static_cast<const OrtKernelContext*>(context_), index, &value));
   if (value == nullptr) {
     if (index < count_ && inputs_[index].optional) return tensor;
     throw Refused(std::string(inputs_[index].name) + " is missing");
@@ -163,7 +163,7 @@ Tensor Context::output(size_t index, std::initializer_list<int64_t> shape) const
   std::copy(shape.begin(), shape.end(), tensor.shape);
   (void)product("an output", {tensor.size(), sizeof(float)});
   OrtValue* value = nullptr;
-  check(call<kKernelContextGetOutput, OrtStatus*>(context_, index, static_cast<const int64_t*>(tensor.shape),
+  check(call<kKernelContext_GetOutput, OrtStatus*>(context_, index, static_cast<const int64_t*>(tensor.shape),
                                                   shape.size(), &value));
   if (value == nullptr) throw Refused("output " + std::to_string(index) + " is missing");
   check(call<kGetTensorMutableData, OrtStatus*>(value, &tensor.data));
@@ -173,7 +173,7 @@ Tensor Context::output(size_t index, std::initializer_list<int64_t> shape) const
 Parallel Context::parallel() const {
   // Nothing in the ABI tells the size of the session's pool; ParallelFor copes with any number of tasks.
   return {[](void* context, void (*task)(void*, size_t), size_t count, void* user) {
-            OrtStatus* status = call<kKernelContextParallelFor, OrtStatus*>(
+            OrtStatus* status = call<kKernelContext_ParallelFor, OrtStatus*>(
                 static_cast<const OrtKernelContext*>(context), task, count, count, user);
             check(status);
           },

@@ -96,7 +96,7 @@ std::vector<abi::Function> make_table() {
     *domain = &only;
     return nullptr;
   });
-  table[abi::kCustomOpDomainAdd] = pointer(+[](OrtCustomOpDomain*, const OrtCustomOp* op) -> OrtStatus* {
+  table[abi::kCustomOpDomain_Add] = pointer(+[](OrtCustomOpDomain*, const OrtCustomOp* op) -> OrtStatus* {
     (*loading)[op->GetName(op)] = op;
     return nullptr;
   });
@@ -106,23 +106,23 @@ std::vector<abi::Function> make_table() {
     *data = reinterpret_cast<Value*>(value)->data.get();
     return nullptr;
   });
-  table[abi::kKernelInfoGetAttributeFloat] = pointer(attribute<float>);
-  table[abi::kKernelInfoGetAttributeInt64] = pointer(attribute<int64_t>);
-  table[abi::kKernelInfoGetAttributeString] = pointer(text);
-  table[abi::kKernelInfoGetAttributeArrayInt64] = pointer(integers);
-  table[abi::kKernelContextGetInputCount] = pointer(+[](const OrtKernelContext* context, size_t* count) -> OrtStatus* {
+  table[abi::kKernelInfoGetAttribute_float] = pointer(attribute<float>);
+  table[abi::kKernelInfoGetAttribute_int64] = pointer(attribute<int64_t>);
+  table[abi::kKernelInfoGetAttribute_string] = pointer(text);
+  table[abi::kKernelInfoGetAttributeArray_int64] = pointer(integers);
+  table[abi::kKernelContext_GetInputCount] = pointer(+[](const OrtKernelContext* context, size_t* count) -> OrtStatus* {
     *count = node_of(context).inputs.size();
     return nullptr;
   });
-  table[abi::kKernelContextGetInput] = pointer(input);
-  table[abi::kKernelContextGetOutput] = pointer(output);
-  table[abi::kKernelInfoGetConstantInputTensor] =
+  table[abi::kKernelContext_GetInput] = pointer(input);
+  table[abi::kKernelContext_GetOutput] = pointer(output);
+  table[abi::kKernelInfoGetConstantInput_tensor] =
       pointer(+[](const OrtKernelInfo* info, size_t index, int* stored, const OrtValue** value) -> OrtStatus* {
         *stored = node_of(info).stored == static_cast<int>(index) ? 1 : 0;
         *value = nullptr;
         return nullptr;
       });
-  table[abi::kKernelContextParallelFor] = pointer(parallel_for);
+  table[abi::kKernelContext_ParallelFor] = pointer(parallel_for);
   table[abi::kGetTensorElementTypeAndShapeDataReference] =
       pointer(+[](const OrtValue* value, Type* type, const int64_t** shape, size_t* rank) -> OrtStatus* {
         const Value& tensor = *reinterpret_cast<const Value*>(value);
