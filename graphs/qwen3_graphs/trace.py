@@ -20,7 +20,7 @@ import onnx_ir as ir
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from qwen3_graphs import schemas, semantic_ops
+from qwen3_graphs import interface, schemas, semantic_ops
 from qwen3_graphs.errors import TraceError
 from qwen3_graphs.model import Batch, Output, Qwen3
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from qwen3_graphs.architecture import Architecture
+    from qwen3_graphs.interface import StepInput, StepInterface
 
     Dims = Sequence[int | str]
 
@@ -59,23 +60,28 @@ def trace(architecture: Architecture, *, output: Output = "logits", max_context:
         for experts in dict.fromkeys(architecture.has_experts(index) for index in range(architecture.num_hidden_layers))
     }
     ends = next(iter(templates.values()))  # what is around the layers is the same in all of them
-    inputs, cache_dims = _step_inputs(), _cache_dims(architecture)
+    declared = _interface(architecture, output)
+    inputs = {each.name: _input(each) for each in declared.inputs}
+    step = [inputs[each.name] for each in _traced_inputs()]
     graph = ir.Graph(
-        inputs, [], nodes=[], opset_imports={"": schemas.OPSET, schemas.DOMAIN: schemas.VERSION}, name="qwen3"
+        list(inputs.values()),
+        [],
+        nodes=[],
+        opset_imports={"": schemas.OPSET, schemas.DOMAIN: schemas.VERSION},
+        name="qwen3",
     )
-    values = dict(zip(ends.step, inputs, strict=True))
+    values = dict(zip(ends.step, step, strict=True))
     _append(graph, ends.before, values)
     hidden = values[ends.entering]
     new_caches = []
     for index in range(architecture.num_hidden_layers):
         template = templates[architecture.has_experts(index)]
-        cache = _input(f"kv.{index}", ir.DataType.FLOAT, cache_dims)
-        graph.inputs.append(cache)
-        local = {**dict(zip(template.step, inputs, strict=True)), template.cache: cache, template.entering: hidden}
+        cache = inputs[declared.caches[index].name]
+        local = {**dict(zip(template.step, step, strict=True)), template.cache: cache, template.entering: hidden}
         _append(graph, template.layer, local, index)
         hidden = local[template.leaving]
         new_cache = local[template.new_cache]
-        new_cache.name = f"kv_out.{index}"
+        new_cache.name = declared.written[str(cache.name)].name
         new_caches.append(new_cache)
     values[ends.leaving] = hidden
     _append(graph, ends.after, values)
@@ -161,11 +167,12 @@ def export_whole(architecture: Architecture, output: Output, max_context: int) -
 
 def _arguments(architecture: Architecture, make: Callable[..., Any]) -> tuple[Any, ...]:
     """Build the arguments of `Qwen3.forward`, in its order, from a function (dtype, *dims) -> leaf."""
-    input_ids = make(torch.int64, "T")
-    batch = Batch(make(torch.int32, "B+1"), make(torch.int32, "B"), make(torch.int32, "B", "M"))
-    logits_rows = make(torch.int32, "R")
-    caches = [make(torch.float32, *_cache_dims(architecture)) for _ in range(architecture.num_hidden_layers)]
-    return input_ids, batch, logits_rows, caches
+    types = {"INT64": torch.int64, "INT32": torch.int32, "FLOAT": torch.float32}
+    made = {each.name: make(types[each.element], *each.shape) for each in _traced_inputs()}
+    batch = Batch(**{name: made.pop(name) for name in Batch._fields})
+    cache = _interface(architecture, "logits").caches[0]
+    caches = [make(types[cache.element], *cache.shape) for _ in range(architecture.num_hidden_layers)]
+    return made["input_ids"], batch, made["logits_rows"], caches
 
 
 @contextlib.contextmanager
@@ -256,19 +263,20 @@ def _is_in_layer(node: ir.Node) -> bool:
     return _module(node).startswith("model.layers.")
 
 
-def _cache_dims(architecture: Architecture) -> Dims:
-    return "blocks", 2, architecture.num_key_value_heads, "block", architecture.head_dim
+def _traced_inputs() -> list[StepInput]:
+    """The inputs that `Qwen3.forward` takes, in its order; those of features that it does not have are left out."""
+    taken = ("input_ids", *Batch._fields, "logits_rows")
+    return sorted((each for each in interface.PACKED if each.name in taken), key=lambda each: taken.index(each.name))
 
 
-def _step_inputs() -> list[ir.Value]:
-    return [
-        _input("input_ids", ir.DataType.INT64, ["T"]),
-        _input("query_start", ir.DataType.INT32, ["B+1"]),
-        _input("context_len", ir.DataType.INT32, ["B"]),
-        _input("block_table", ir.DataType.INT32, ["B", "M"]),
-        _input("logits_rows", ir.DataType.INT32, ["R"]),
-    ]
+def _interface(architecture: Architecture, output: Output) -> StepInterface:
+    width = architecture.vocab_size if output == "logits" else architecture.hidden_size
+    heads, head_dim = architecture.num_key_value_heads, architecture.head_dim
+    return interface.packed(
+        interface.StepModel(architecture.num_hidden_layers, heads, head_dim, "FLOAT", output, width)
+    )
 
 
-def _input(name: str, dtype: ir.DataType, dims: Dims) -> ir.Value:
-    return ir.Value(name=name, shape=ir.Shape(dims), type=ir.TensorType(dtype))
+def _input(declared: StepInput) -> ir.Value:
+    dtype = ir.TensorType(ir.DataType[declared.element])
+    return ir.Value(name=declared.name, shape=ir.Shape(declared.shape), type=dtype)

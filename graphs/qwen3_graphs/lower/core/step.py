@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import onnx_ir as ir
 
-from qwen3_graphs import schemas
+from qwen3_graphs import interface, schemas
 from qwen3_graphs.errors import LoweringError
+from qwen3_graphs.formats import onnx_type
 from qwen3_graphs.lower.core import weights
+from qwen3_graphs.lowered import Lowered
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qwen3_graphs.interface import StepInterface, StepModel, StepTensor
     from qwen3_graphs.lower.core.writer import GraphWriter
     from qwen3_graphs.lowered import Precision
 
@@ -26,19 +31,36 @@ Handlers = Mapping[str, Callable[[AnyStep, ir.Node, ir.Value], ir.Value]]
 
 @dataclass
 class Step:
-    """The graph being written, whatever its contract.
+    """The graph being written, whatever its interface.
 
     Attributes:
         writer: receives nodes and weights.
         precision: number formats asked for.
+        interface: the graph's inputs and outputs.
+        inputs: those inputs by name, in order, caches among them.
+        cache_outputs: outputs that are caches after the step, in order.
         values: what stands for each value of the semantic graph.
         shared: values that a target computes once and uses in every layer, by a name of its choice.
     """
 
     writer: GraphWriter
     precision: Precision
+    interface: StepInterface
+    inputs: dict[str, ir.Value] = field(init=False)
+    cache_outputs: list[ir.Value] = field(default_factory=list, init=False)
     values: dict[ir.Value, ir.Value] = field(default_factory=dict, kw_only=True)
     shared: dict[str, ir.Value] = field(default_factory=dict, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Declare the inputs."""
+        self.inputs = graph_inputs(self.interface)
+
+    def cache_out(self, *values: ir.Value) -> None:
+        """Declare outputs that are caches after the step; their names are the interface's."""
+        declared = {each.name: each for each in self.interface.outputs}
+        for value in values:
+            describe(value, declared[str(value.name)])
+            self.cache_outputs.append(value)
 
     def once(self, name: str, make: Callable[[], ir.Value]) -> ir.Value:
         """Return the value called `name`, made at its first use."""
@@ -70,18 +92,59 @@ def walk(step: AnyStep, semantic: ir.Model, handlers: Handlers[AnyStep]) -> None
         step.values[node.outputs[0]] = handlers[node.op_type](step, node, step.values[first])
 
 
-def result(step: Step, semantic: ir.Model) -> ir.Value:
-    """Return the graph's result, float32 [R, width], under its semantic name."""
+def _result(step: Step, semantic: ir.Model) -> ir.Value:
+    """Return the graph's result under its semantic name."""
+    declared = step.interface.result
+    return describe(_wide(step, step.values[semantic.graph.outputs[0]], declared.name), declared)
+
+
+def finish(
+    step: Step, semantic: ir.Model, opset_imports: Mapping[str, int], functions: Iterable[ir.Function]
+) -> Lowered:
+    """Return what was written, as a model with the step's interface."""
+    graph = ir.Graph(
+        list(step.inputs.values()),
+        [_result(step, semantic), *step.cache_outputs],
+        nodes=step.writer.nodes,
+        initializers=step.writer.initializers,
+        opset_imports=dict(opset_imports),
+        name="qwen3",
+    )
+    model = ir.Model(graph, ir_version=10, producer_name="qwen3-compile", functions=list(functions))
+    return Lowered(model, tuple(step.writer.recipes))
+
+
+def step_model(semantic: ir.Model, precision: Precision) -> StepModel:
+    """What the interface of a lowered graph depends on."""
+    declared = {each.name for each in interface.PACKED}
+    caches = [value for value in semantic.graph.inputs if value.name not in declared]
     output = semantic.graph.outputs[0]
-    found = _wide(step, step.values[output], str(output.name))
-    width = output.shape[-1] if output.shape is not None else None
-    found.type, found.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(["R", width])
-    return found
+    return interface.StepModel(
+        layers=len(caches),
+        kv_heads=_size(caches[0], 2),
+        head_dim=_size(caches[0], 4),
+        cache=cast("interface.Element", onnx_type(precision.kv_cache)),
+        result=str(output.name),
+        width=_size(output, 1),
+    )
 
 
-def tensor(name: str, dtype: ir.DataType, *shape: int | str) -> ir.Value:
-    """Return an input of a lowered graph."""
-    return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(list(shape)))
+def _size(value: ir.Value, axis: int) -> int:
+    size = None if value.shape is None else value.shape[axis]
+    assert isinstance(size, int)  # noqa: S101 - the tracer gives it
+    return size
+
+
+def graph_inputs(declared: StepInterface) -> dict[str, ir.Value]:
+    """Return the inputs of a graph by name, in order."""
+    return {each.name: describe(ir.Value(name=each.name), each) for each in declared.inputs}
+
+
+def describe(value: ir.Value, declared: StepTensor) -> ir.Value:
+    """Give a value the type and shape that are declared for it, and return it."""
+    value.type = ir.TensorType(ir.DataType[declared.element])
+    value.shape = ir.Shape(list(declared.shape))
+    return value
 
 
 def _copy(step: Step, node: ir.Node) -> None:

@@ -73,7 +73,7 @@ def _attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.Value:
     heads, kv_heads, head_dim = (node.attributes[key].as_int() for key in ("num_heads", "kv_num_heads", "head_dim"))
     k, v = (step.values[value] for value in node.inputs[1:3] if value is not None)
     layer = weights.source(node.inputs[7])
-    past = step.cache(layer, kv_heads, head_dim)
+    past = step.cache(layer)
     new = (
         _rotated(step, node, 4, _heads(step, k, kv_heads, head_dim, f"{name}.k"), f"{name}.k"),
         _heads(step, v, kv_heads, head_dim, f"{name}.v"),

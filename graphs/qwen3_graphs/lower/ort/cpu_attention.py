@@ -31,7 +31,7 @@ def grouped_query_attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.
     heads, kv_heads, head_dim = (node.attributes[key].as_int() for key in ("num_heads", "kv_num_heads", "head_dim"))
     k, v = (step.values[value] for value in node.inputs[1:3] if value is not None)
     layer = weights.source(node.inputs[7])
-    past = step.cache(layer, kv_heads, head_dim)
+    past = step.cache(layer)
     query = _normalised(step, node, 3, q, (heads, head_dim), f"{name}.q")
     key = _normalised(step, node, 4, k, (kv_heads, head_dim), f"{name}.k")
     value = writer.op("Reshape", v, step.rows_of(kv_heads * head_dim), name=f"{name}.v")

@@ -26,7 +26,7 @@ def grouped_query_attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.
     heads, kv_heads, head_dim = (node.attributes[key].as_int() for key in ("num_heads", "kv_num_heads", "head_dim"))
     k, v = (step.values[value] for value in node.inputs[1:3] if value is not None)
     layer = weights.source(node.inputs[7])
-    past = step.cache(layer, kv_heads, head_dim)
+    past = step.cache(layer)
     query, key, value = (
         writer.op("Reshape", rows, step.rows_of(count * head_dim), name=f"{name}.{part}")
         for rows, count, part in ((q, heads, "q"), (k, kv_heads, "k"), (v, kv_heads, "v"))

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from qwen3_graphs import schemas
+from qwen3_graphs import interface, schemas
 from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.lower.core import weights
+from qwen3_graphs.lower.core.step import describe, graph_inputs, step_model
 from qwen3_graphs.lower.core.writer import GraphWriter
 from qwen3_graphs.lower.ort_plugins import panels
 from qwen3_graphs.lower.ort_plugins.patterns import Norm, Reader
@@ -24,6 +25,7 @@ from qwen3_graphs.lowered import Lowered
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from qwen3_graphs.interface import StepInterface
     from qwen3_graphs.lower.core.writer import Attribute
     from qwen3_graphs.lower.ort_plugins.panels import Panels
     from qwen3_graphs.lowered import Limits, Precision
@@ -31,32 +33,26 @@ if TYPE_CHECKING:
 TARGET = "ort-cpu"
 CACHE_TYPES = {"fp16": ir.DataType.FLOAT16, "int8": ir.DataType.INT8}
 GROUP_SIZES: dict[str, tuple[int, ...]] = {"int8": (0, 32, 64, 128), "int4": (32, 64, 128), "fp8": (0, 128)}
-# Of the head: numbers that it is given with each step, and its outputs beside the logits.
-NUMBERS = ("live_vocab", "top_k")
-TOP = {
-    "top_values": (ir.DataType.FLOAT, ["R", "top_k"]),
-    "top_ids": (ir.DataType.INT32, ["R", "top_k"]),
-    "log_sum_exp": (ir.DataType.FLOAT, ["summed"]),
-}
 
 
 def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
     """Lower to the plugin's operators; see `qwen3_graphs.lower.lower`."""
     del limits  # nothing in these operators depends on the sizes
     weights.check_formats(precision, TARGET, tuple(CACHE_TYPES), GROUP_SIZES)
-    return _Lowering(semantic.graph, precision).run()
+    declared = interface.packed_plugins(step_model(semantic, precision))
+    return _Lowering(semantic.graph, precision, declared).run()
 
 
 class _Lowering:
     """Walks the semantic graph once; `values` holds what stands for those values that are computed as such."""
 
-    def __init__(self, graph: ir.Graph, precision: Precision) -> None:
+    def __init__(self, graph: ir.Graph, precision: Precision, declared: StepInterface) -> None:
         self.graph = graph
         self.precision = precision
         self.writer = GraphWriter()
         self.reader = Reader(TARGET)
-        self.inputs = {str(value.name): _input(value, precision) for value in graph.inputs}
-        self.scales: dict[str, ir.Value] = {}  # of int8 caches
+        self.interface = declared
+        self.inputs = graph_inputs(declared)
         self.values = {value: self.inputs[str(value.name)] for value in graph.inputs}
 
     def run(self) -> Lowered:
@@ -72,9 +68,10 @@ class _Lowering:
         output = self.graph.outputs[0]
         results = self.head(output) if output.name == "logits" else [self.normalised_rows(output)]
         self.reader.check_all_read(self.graph)
-        results[0].type, results[0].shape = ir.TensorType(ir.DataType.FLOAT), output.shape
+        for result, each in zip(results, self.interface.outputs, strict=True):
+            describe(result, each)
         graph = ir.Graph(
-            [*self.inputs.values(), *self.scales.values()],
+            list(self.inputs.values()),
             results,
             nodes=self.writer.nodes,
             initializers=self.writer.initializers,
@@ -115,11 +112,7 @@ class _Lowering:
 
     def cache_scales(self, cache: ir.Value) -> ir.Value | None:
         """Return the input that holds an int8 cache's scales, float32 [blocks, 2, kv_heads, block]."""
-        if cache.dtype != ir.DataType.INT8 or cache.shape is None:
-            return None
-        name = str(cache.name).replace("kv.", "kv_scales.", 1)
-        self.scales[name] = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(cache.shape[:-1]))
-        return self.scales[name]
+        return self.inputs.get(str(cache.name).replace("kv.", "kv_scales.", 1))
 
     def residual(self, node: ir.Node) -> ir.Value:
         """Write a sum, of what the layer was given and of what a projection or a mixture of experts made of it."""
@@ -173,33 +166,28 @@ class _Lowering:
         )
 
     def head(self, output: ir.Value) -> Sequence[ir.Value]:
-        """Write the head, whose two numbers are the runtime's to choose; returns logits and what `TOP` names."""
+        """Write the head, whose two numbers are the runtime's to choose; returns logits and the largest of them."""
         x, matrix = self.reader.linear(output)
         norm = self.reader.norm(x)
         rows = self.input("logits_rows")
-        for name in NUMBERS:
-            self.inputs[name] = ir.Value(name=name, type=ir.TensorType(ir.DataType.INT32), shape=ir.Shape([]))
         packed = panels.stacked_rows(self.writer, self.precision.lm_head, [matrix])
         inputs = [
             self.lowered(self.reader.gathered(norm.x, rows)),
             self.lowered(rows),
-            *(self.inputs[name] for name in NUMBERS),
+            *(self.inputs[each.name] for each in interface.HEAD),
             weights.vector(self.writer, norm.weight),
             packed.codes,
             packed.scales,
         ]
-        results = self.writer.op_with_outputs(
+        return self.writer.op_with_outputs(
             "Head",
             *inputs,
-            names=[str(output.name), *TOP],
+            names=[each.name for each in self.interface.outputs],
             domain=schemas.DOMAIN,
             epsilon=norm.epsilon,
             precise=int(self.precision.precise),
             **packed.attributes(),
         )
-        for result, (dtype, shape) in zip(results[1:], TOP.values(), strict=True):
-            result.type, result.shape = ir.TensorType(dtype), ir.Shape(shape)
-        return results
 
     def normalised_rows(self, output: ir.Value) -> ir.Value:
         """Write an embedding model's end: the rows asked for and the final norm, by standard operators."""
@@ -251,13 +239,6 @@ class _Lowering:
         if value not in self.values:
             raise LoweringError(f"target {TARGET}: {value.name} is needed as such, but it is fused into what uses it")
         return self.values[value]
-
-
-def _input(value: ir.Value, precision: Precision) -> ir.Value:
-    """Return an input of the contract; caches take the type they are stored in."""
-    is_cache = str(value.name).startswith("kv.")
-    dtype = CACHE_TYPES[precision.kv_cache] if is_cache else value.dtype
-    return ir.Value(name=value.name, type=ir.TensorType(dtype or ir.DataType.UNDEFINED), shape=value.shape)
 
 
 def _name(node: ir.Node) -> str:

@@ -116,7 +116,7 @@ def attention(step: PackedStep, node: ir.Node, q: ir.Value) -> ir.Value:
         block_size=step.block_size,
         epsilon=node.attributes["epsilon"].as_float(),
     )
-    step.cache_out(cache_out, cache)
+    step.cache_out(cache_out)
     return out
 
 
