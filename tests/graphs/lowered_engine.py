@@ -112,6 +112,8 @@ def stored(array: np.ndarray, fmt: WeightFormat, activations: str = "fp32", *, h
     """
     if fmt.is_quantized:
         scale_type = activations if fmt.group_size else "fp32"
+        if half_scales and fmt.zero_point:
+            scale_type = "fp16"
         quantized = quantize(array, fmt, positive=activations != "fp32", scale_type=scale_type)
         if half_scales and fmt.granularity == "per-group":
             assert isinstance(quantized, Quantized)

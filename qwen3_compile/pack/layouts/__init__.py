@@ -44,7 +44,7 @@ class Layout:
 
 
 _NBIT = ("int8", "int4", "uint4")
-_PANELS = (*FLOATS, "fp8", "int8", "int4")
+_PANELS = (*FLOATS, "fp8", "int8", "int4", "uint4")
 
 LAYOUTS: Mapping[str, Layout] = {
     "rows": Layout(rows.pack, FLOATS),

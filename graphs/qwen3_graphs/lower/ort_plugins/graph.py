@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 
 TARGET = "ort-cpu"
 CACHE_TYPES = {"fp16": ir.DataType.FLOAT16, "int8": ir.DataType.INT8}
-GROUP_SIZES: dict[str, tuple[int, ...]] = {"int8": (0, 32, 64, 128), "int4": (32, 64, 128), "fp8": (0, 128)}
+GROUP_SIZES: dict[str, tuple[int, ...]] = {
+    "int8": (0, 32, 64, 128),
+    "int4": (32, 64, 128),
+    "uint4": (32, 64, 128),
+    "fp8": (0, 128),
+}
 
 
 def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:

@@ -2,11 +2,11 @@
 
 | layout | initialisers |
 |---|---|
-| `panels` | the entry's matrices, one below the other: a blob of codes, uint8; scales of int8, int4 and fp8 |
+| `panels` | the entry's matrices, one below the other: a blob of codes, uint8; scales of formats that have them |
 | `gate_up_panels` | the entry's gate and up in turns, panel by panel; the same initialisers |
 
-Scales are float16 in groups, float32 where there is one a row or a block. Stacked entries (the experts) follow each
-other along the first axis.
+Scales are float16 in groups, with the zero points beside them where the format has those, and float32 otherwise.
+Stacked entries (the experts) follow each other along the first axis.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+import onnx_ir as ir
+
 from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lowered import TensorSlot
-from qwen3_plugins.layouts import PANEL, padded_inputs
+from qwen3_plugins.layouts import PANEL, padded_inputs, scale_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import onnx_ir as ir
 
     from qwen3_graphs.formats import WeightFormat
     from qwen3_graphs.lower.core.writer import Attribute, GraphWriter, Sources
@@ -96,21 +97,12 @@ def _packed(writer: GraphWriter, layout: str, fmt: WeightFormat, sources: Source
     count = 2 * -(-n // 2 // PANEL) if layout == "gate_up_panels" else -(-n // PANEL)
     width = padded_inputs(fmt.kind, k, fmt.group_size)
     slots = [TensorSlot(f"{stem}.codes", "UINT8", (len(sources), count * PANEL * width * fmt.bits // 8))]
-    if scales := _scales(fmt, count, width):
+    if scales := scale_array(fmt.kind, fmt.group_size, count, width):
         dtype, shape = scales
-        slots.append(TensorSlot(f"{stem}.scales", dtype, (len(sources), *shape)))
+        name = ir.DataType.from_numpy(np.dtype(dtype)).name
+        slots.append(TensorSlot(f"{stem}.scales", name, (len(sources), *shape)))
     codes, *rest = writer.weight(layout, fmt, sources, slots)
     return Panels(codes, rest[0] if rest else None, fmt, n, k)
-
-
-def _scales(fmt: WeightFormat, panels: int, width: int) -> tuple[str, tuple[int, ...]] | None:
-    """Type and shape of one entry's scales."""
-    if fmt.is_float:
-        return None
-    if fmt.granularity == "per-channel":
-        return "FLOAT", (panels, PANEL)
-    groups = fmt.groups(width)
-    return ("FLOAT", (panels, groups)) if fmt.granularity == "per-block" else ("FLOAT16", (panels, groups, PANEL))
 
 
 def _equal_dims(first: ir.Value | None, second: ir.Value | None) -> tuple[int, ...]:

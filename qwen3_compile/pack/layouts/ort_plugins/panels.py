@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 _LARGEST = float(np.finfo(np.float16).max)
 _ROUNDING = 2.0**-11  # relative error of a normal float16
 _GROUPS = 1 << 12  # looked at again at a time
+_INTEGER_WRITERS: dict[str, Callable[..., tuple[Array, Array]]] = {
+    "int8": layouts.pack_int8,
+    "int4": layouts.pack_int4,
+    "uint4": layouts.pack_uint4,
+}
 _WRITERS: dict[str, Callable[[Array], Array]] = {
     "fp32": layouts.pack_fp32,
     "fp16": layouts.pack_fp16,
@@ -37,8 +42,8 @@ _WRITERS: dict[str, Callable[[Array], Array]] = {
 def pack(sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[Array, ...]:
     """Pack matrices [N_i, K], one below the other: a blob uint8, and scales where the format has them.
 
-    Scales of groups are float16 [panels, groups, 16], those of rows float32 [panels, 16], those of blocks float32
-    [panels, groups].
+    Scales of groups are float16 [panels, groups, 16], with zero points uint8 [panels, groups, 40]. Those of rows are
+    float32 [panels, 16], those of blocks float32 [panels, groups].
 
     Raises:
         UnsupportedError: a value or a scale is too large for its format, or blocks of two matrices meet in a panel.
@@ -57,10 +62,14 @@ def pack_gate_up(sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[Array,
 
 
 def _parts(source: Source, fmt: WeightFormat) -> tuple[Array, ...]:
-    """What is packed of a matrix: codes and scales, both by row, or its values in their own type."""
+    """What is packed of a matrix, all by row: codes, scales and zero points, or its values in their own type."""
     if fmt.kind == "fp8" or isinstance(source, Float8):
         stored = as_float8(source, fmt)
         return stored.codes, stored.row_scales()
+    if fmt.zero_point:
+        quantized = quantize_integers(source, fmt, scale_type="fp16")
+        assert quantized.zero_points is not None  # noqa: S101 - the format has them
+        return quantized.codes, quantized.scales, quantized.zero_points
     if fmt.is_integer:
         quantized = quantize_integers(source, fmt)
         return half_scales(source, quantized, fmt) if fmt.group_size else (quantized.codes, quantized.scales[:, 0])
@@ -77,7 +86,7 @@ def _packed(
         # A panel lies within a block: its first row's scales are those of all.
         return layouts.pack_fp8(codes, scales[:: layouts.PANEL] if fmt.group_size else scales)
     if fmt.is_integer:
-        return (layouts.pack_int4 if fmt.kind == "int4" else layouts.pack_int8)(*joined)
+        return _INTEGER_WRITERS[fmt.kind](*joined)
     return (_WRITERS[fmt.kind](*joined),)
 
 

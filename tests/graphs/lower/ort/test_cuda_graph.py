@@ -266,6 +266,7 @@ def test_caches_have_the_type_of_the_activations_and_the_output_is_float32() -> 
     [
         (THIN, replace(formats("fp16"), kv_cache="bf16"), "kv_cache is that of activations, fp16, found bf16"),
         (THIN, formats("bf16", WeightFormat("fp16")), "weights is one of bf16, int8, int4, fp8, found fp16"),
+        (THIN, formats("fp16", WeightFormat("uint4", 32)), "weights is one of .*, found uint4"),
         (THIN, formats("fp16", embedding=FP8), "embedding is one of fp16, int8, int4, found fp8"),
         (THIN, formats("fp16", WeightFormat("int4", 48)), "one of 16, 32, 64, 128, 256, found 48"),
         (THIN, replace(formats("fp16", INT4), precise=False), "inputs of integer matrices are never rounded"),

@@ -51,7 +51,9 @@ INT8_ACTIVATIONS = 0.08
 ROUTED_ALIKE = 0.95
 
 FLOATS = [WeightFormat("fp32"), WeightFormat("fp16"), WeightFormat("bf16")]
-INTEGERS = [WeightFormat(kind, size) for kind in ("int8", "int4") for size in (32, 64, 128)] + [WeightFormat("int8")]
+INTEGERS = [WeightFormat(kind, size) for kind in ("int8", "int4", "uint4") for size in (32, 64, 128)] + [
+    WeightFormat("int8")
+]
 FLOAT8 = [WeightFormat("fp8", 128), WeightFormat("fp8")]
 LENGTHS = (CONTEXT, 1, 17, 33)
 SEQUENCES = [np.random.default_rng(seed).integers(0, 90, length) for seed, length in enumerate(LENGTHS)]
@@ -123,8 +125,9 @@ def test_integer_activations_stay_near(architecture: Architecture, fmt: WeightFo
         formats(WeightFormat("bf16"), lm_head=WeightFormat("fp16"), embedding=WeightFormat("bf16")),
         formats(WeightFormat("fp8", 128), lm_head=WeightFormat("bf16"), embedding=WeightFormat("fp8")),
         formats(WeightFormat("int8"), lm_head=WeightFormat("fp8", 128), embedding=WeightFormat("int8")),
+        formats(WeightFormat("int4", 32), lm_head=WeightFormat("uint4", 64), embedding=WeightFormat("uint4", 64)),
     ],
-    ids=["int4-int8-bf16", "int8-fp32-int4", "bf16-fp16-bf16", "fp8-bf16-fp8", "int8-fp8-int8"],
+    ids=["int4-int8-bf16", "int8-fp32-int4", "bf16-fp16-bf16", "fp8-bf16-fp8", "int8-fp8-int8", "int4-uint4-uint4"],
 )
 def test_matrix_head_and_embedding_have_formats_of_their_own(architecture: Architecture, mixed: Precision) -> None:
     assert error(packed_engine(architecture, mixed, precise=True)) < HALF_CACHE
@@ -229,6 +232,7 @@ def test_a_graph_of_another_shape_is_refused(change: Callable[[ir.Graph], None],
         (replace(formats(), activations="bf16"), "activations are fp32, found bf16"),
         (formats(kv_cache="fp32"), "kv_cache is fp16 or int8, found fp32"),
         (formats(WeightFormat("int4", 16)), "weights group_size of int4 is one of 32, 64, 128, found 16"),
+        (formats(WeightFormat("uint4", 16)), "weights group_size of uint4 is one of 32, 64, 128, found 16"),
         (formats(WeightFormat("int4")), "weights group_size of int4 is one of 32, 64, 128, found 0"),
         (formats(lm_head=WeightFormat("fp8", 64)), r"lm_head group_size of fp8 is one of 0 \(per-channel\), 128"),
     ],
