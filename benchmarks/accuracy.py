@@ -65,16 +65,20 @@ class Variant:
     ours: bool = True
 
 
+def _target(plugins: str) -> str:
+    return f"target={{backend: ort, plugins: {plugins}}}"
+
+
 def _precision(head: str) -> str:
     return f"precision={{weights: int4, group_size: 32, lm_head: {head}, embedding: {head}}}"
 
 
 VARIANTS = (
-    Variant("ort-cpu int4", "int4", ("target.backend=ort-cpu", _precision("int4"))),
-    Variant("ONNX Runtime MatMulNBits int4, accuracy level 4", "int4", ("target.backend=ort", _precision("int4"))),
+    Variant("ort with plugins int4", "int4", (_target("all"), _precision("int4"))),
+    Variant("ONNX Runtime MatMulNBits int4, accuracy level 4", "int4", (_target("none"), _precision("int4"))),
     Variant("llama.cpp Q4_0, pure", "Q4_0", ("q4_0", "--pure"), ours=False),
-    Variant("ort-cpu int4, int8 head", "int8", ("target.backend=ort-cpu", _precision("int8"))),
-    Variant("ONNX Runtime MatMulNBits int4, int8 head", "int8", ("target.backend=ort", _precision("int8"))),
+    Variant("ort with plugins int4, int8 head", "int8", (_target("all"), _precision("int8"))),
+    Variant("ONNX Runtime MatMulNBits int4, int8 head", "int8", (_target("none"), _precision("int8"))),
     Variant("llama.cpp Q4_0", "its default", ("q4_0",), ours=False),
 )
 
@@ -108,10 +112,10 @@ class Case:
         """The case's checkpoint."""
         return open_checkpoint(str(self.source), base_dir=REPOSITORY)
 
-    def live_vocab_size(self) -> int:
+    def tokenizer_vocab_size(self) -> int:
         """Ids below it are tokens; engines are compared on them alone, as some give -inf beyond."""
         checkpoint = self.open()
-        return read_tokens(checkpoint.assets(), checkpoint.architecture.vocab_size).live_vocab_size
+        return read_tokens(checkpoint.assets(), checkpoint.architecture.vocab_size).tokenizer_vocab_size
 
     def weights(self) -> int:
         """Elements of all matrices."""
@@ -166,7 +170,7 @@ def matrix_bytes(path: Path) -> int:
 def compare(folder: Path, case: Case) -> None:
     """Print the rows of one checkpoint."""
     sequences = case.sequences()
-    expected, live = reference_logits(case, sequences), case.live_vocab_size()
+    expected, live = reference_logits(case, sequences), case.tokenizer_vocab_size()
     for variant in VARIANTS:
         name = f"{case.name}-{VARIANTS.index(variant)}{'' if variant.ours else '.gguf'}"
         path = folder / "accuracy" / name

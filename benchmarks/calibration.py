@@ -149,7 +149,7 @@ def main() -> None:
     tokenizer, template = Tokenizer.open(folder), ChatTemplate.open(folder)
     texts = {
         "known": conversations(folder, 1, 16),
-        "built-in": collect(tokenizer, template, prompts=None, live_vocab=448, max_context=2048),
+        "built-in": collect(tokenizer, template, prompts=None, tokenizer_vocab=448, max_context=2048),
     }
     asked = conversations(folder, 0, arguments.conversations)
     exact = log_probabilities(checkpoint, torch_weights(checkpoint, checkpoint.architecture), asked, lambda _, x: x)

@@ -2,7 +2,7 @@
 
 Builds engines of one spec on synthetic weights, once for each target, into a folder (or takes those that are there):
 
-    python benchmarks/engine_speed.py                       # qwen3-0.6b, int4 in groups of 32, ort and ort-cpu
+    python benchmarks/engine_speed.py                       # qwen3-0.6b, int4 in groups of 32
     python benchmarks/engine_speed.py --folder engines --threads 2 --json
 
 A round measures every engine once and then the read bandwidth; figures are medians over the rounds, so that whatever
@@ -30,6 +30,10 @@ from qwen3_runtime.step import Step
 
 PREFILL, SHORT, LONG, DECODED = 512, 16, 2048, 32
 CONTEXT = LONG + 2 * DECODED
+TARGETS = {
+    "ort": "{backend: ort, plugins: none}",
+    "ort-plugins": "{backend: ort, plugins: all}",
+}
 
 
 @dataclass
@@ -83,12 +87,12 @@ class Contender:
 
 
 def make_engine(spec_name: str, target: str, folder: Path, overrides: list[str]) -> Path:
-    """Build the engine of a target, unless it is in the folder."""
+    """Build the engine of a target, one of `TARGETS`, unless it is in the folder."""
     path = folder / f"{spec_name}-{target}"
     if not path.exists():
         settings = [
             "model.source=synthetic://1",
-            f"target.backend={target}",
+            f"target={TARGETS[target]}",
             "precision={weights: int4, group_size: 32, kv_cache: fp16}",
             f"limits.max_context={CONTEXT}",
             "chat.max_tokens=512",
@@ -101,7 +105,7 @@ def open_contender(target: str, path: Path, threads: int) -> Contender:
     """Open an engine and fill its long sequence."""
     engine = Engine.open(path, threads=threads, max_sequences=2, max_context=CONTEXT)
     sizes = token_sizes(engine, path)
-    ids = np.random.default_rng(0).integers(0, engine.manifest.io.live_vocab_size, CONTEXT)
+    ids = np.random.default_rng(0).integers(0, engine.manifest.io.tokenizer_vocab_size, CONTEXT)
     contender = Contender(target, engine, sizes.weights, sizes.cache_per_token, ids)
     contender.feed(1, 0, LONG)
     return contender
@@ -126,7 +130,7 @@ def main() -> None:
     """Build, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--spec", default="qwen3-0.6b")
-    parser.add_argument("--targets", nargs="+", default=["ort", "ort-cpu"])
+    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument("--folder", type=Path, default=Path("build/engine_speed"))
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     parser.add_argument("--threads", type=int, default=physical_cores())

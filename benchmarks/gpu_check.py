@@ -162,7 +162,7 @@ def compare(found: Results, expected: Results, limit: float) -> bool:
 def results(path: Path, *, on_cpu: bool, graphs: bool = True) -> Results:
     """Open an engine and run every check on it."""
     manifest = read_engine_directory(path)
-    tokens = np.random.default_rng(0).integers(0, manifest.io.live_vocab_size, (SEQUENCES, 64))
+    tokens = np.random.default_rng(0).integers(0, manifest.io.tokenizer_vocab_size, (SEQUENCES, 64))
     room = {"max_sequences": SEQUENCES, "max_context": manifest.io.max_context}
     if on_cpu:
         backend = open_backend(path, manifest, threads=None, on_cpu=True, **room)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from onnx import GraphProto
 
-    from qwen3_runtime.manifest import Contract
+    from qwen3_runtime.manifest import ModelConfig
 
 CACHE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 SHARED = "embedding and head"
@@ -82,7 +82,7 @@ def bytes_read_per_token(parts: dict[str, int], experts: int, experts_per_token:
     return sum(read.values())
 
 
-def cache_bytes_per_token(io: Contract) -> int:
+def cache_bytes_per_token(io: ModelConfig) -> int:
     """Bytes of keys and values over all layers that one token of context takes; of int8, their scales too."""
     scale = 4 if io.cache_dtype == "int8" else 0
     return 2 * io.layers * io.kv_heads * (io.head_dim * CACHE_BYTES[io.cache_dtype] + scale)

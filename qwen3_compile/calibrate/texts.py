@@ -32,7 +32,7 @@ def collect(
     template: ChatTemplate | None,
     *,
     prompts: Sequence[str] | None,
-    live_vocab: int,
+    tokenizer_vocab: int,
     max_context: int,
 ) -> list[NDArray[np.int64]]:
     """Make the sequences of one calibration.
@@ -41,7 +41,7 @@ def collect(
         tokenizer: the model's; without one (synthetic weights) tokens are random.
         template: chat template of a chat model; `None` reads the bare texts.
         prompts: replaces the built-in texts.
-        live_vocab: token ids below this were trained.
+        tokenizer_vocab: token ids below this were trained.
         max_context: the engine's limit in tokens, at least 2; sequences are cut to it.
 
     Returns:
@@ -50,7 +50,7 @@ def collect(
     room = min(MAX_TOKENS, max_context)
     if tokenizer is None:
         rng = np.random.default_rng(0)
-        return [rng.integers(0, live_vocab, min(length, room)) for length in RANDOM_LENGTHS]
+        return [rng.integers(0, tokenizer_vocab, min(length, room)) for length in RANDOM_LENGTHS]
     asked = built_in() if prompts is None else tuple((prompt, "") for prompt in prompts)
     tokens = (tokenizer.encode(_text(template, *pair)) for pair in asked)
     return [np.array(ids[:room], np.int64) for ids in tokens if ids]

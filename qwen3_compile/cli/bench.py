@@ -46,7 +46,7 @@ def command(
         found = measure(
             opened.backend,
             token_sizes(opened, engine),
-            vocab=limits.live_vocab_size,
+            vocab=limits.tokenizer_vocab_size,
             step_tokens=limits.max_step_tokens,
             threads=threads or physical_cores(),
             prompt=prompt,

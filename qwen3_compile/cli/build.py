@@ -76,7 +76,7 @@ def command(
     locked = None if engine is None else read_engine_directory(engine)
     with _downloads(dry_run=dry_run) as downloads:
         what = _spec(spec, overrides, locked, engine, downloads)
-    for caution in cautions(what):
+    for caution in (*what.notes, *cautions(what)):
         warn(f"{caution}")
     if dry_run:
         found = estimate(what, threads=threads, cached=not no_cache)

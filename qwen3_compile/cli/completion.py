@@ -84,7 +84,8 @@ def _engines(incomplete: str) -> Iterator[str]:
 
 
 def _overrides(incomplete: str) -> Iterator[str]:
-    from qwen3_compile.spec.problems import all_keys, dotted, section_at
+    from qwen3_compile.problem import dotted
+    from qwen3_compile.spec.problems import all_keys, section_at
     from qwen3_compile.spec.schema import Spec
 
     key, equals, _ = incomplete.partition("=")

@@ -18,11 +18,14 @@ from rich.text import Text
 from qwen3_compile.cli.options import JSON
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.machine import cpu_flags
+from qwen3_compile.targets import TARGETS
 from qwen3_compile.terminal import Screen, harmless
 from qwen3_runtime.installation import install_command
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from qwen3_compile.targets import Target
 
 # Distribution, what it is for, and the extra that brings it.
 PACKAGES = (
@@ -74,19 +77,14 @@ def diagnose() -> list[Finding]:
 
 def verdict(good: Mapping[str, bool]) -> list[Finding]:
     """What the findings come to: targets that can be built for here, and those whose engines run here."""
-    cpu, gpu = good.get("onnxruntime", False), good["NVIDIA GPU"]
-    runs = {
-        "ort-cpu": cpu and good["ort-cpu operators"],
-        "ort": cpu,
-        "onnx": cpu,
-        "tensorrt-rtx": good["tensorrt-rtx"] and gpu,
-        "tensorrt": good["tensorrt"] and gpu,
-    }
-    compiler = cpu and good["torch"] and good["onnx"]  # a build is validated with ONNX Runtime
-    builds = runs | {"tensorrt-rtx": good["tensorrt-rtx"]}
+    compiler = good["onnxruntime"] and good["torch"] and good["onnx"]  # a build is validated with ONNX Runtime
+
+    def possible(target: Target, without: Sequence[str] = ()) -> bool:
+        return all(good[topic] for topic in target.needs if topic not in without)
+
     lists = {
-        "can build for": [target for target, possible in builds.items() if possible and compiler],
-        "can run": [target for target, possible in runs.items() if possible],
+        "can build for": [each.name for each in TARGETS if compiler and possible(each, each.builds_without)],
+        "can run": [each.name for each in TARGETS if possible(each)],
     }
     return [
         Finding(topic, ", ".join(targets) or "nothing", bool(targets), "see above what is missing")
@@ -123,7 +121,7 @@ def _operators() -> Finding:
     from qwen3_plugins.ort import library_path, why_missing
 
     path = library_path()
-    return Finding("ort-cpu operators", str(path) if path else "not built", path is not None, why_missing())
+    return Finding("operators", str(path) if path else "not built", path is not None, why_missing())
 
 
 def _tensorrt() -> list[Finding]:
@@ -162,8 +160,12 @@ def _gpu() -> Finding:
 
 def _providers() -> list[Finding]:
     if importlib.util.find_spec("onnxruntime") is None:
-        return []
+        return [Finding("CUDA provider", "none", False, install_command("cuda"))]
     from qwen3_runtime.backends.session import import_onnxruntime
 
     names = [name.removesuffix("ExecutionProvider") for name in import_onnxruntime().get_available_providers()]
-    return [Finding("providers", ", ".join(names), "CPU" in names, "reinstall onnxruntime")]
+    has_cuda = "CUDA" in names
+    return [
+        Finding("providers", ", ".join(names), "CPU" in names, "reinstall onnxruntime"),
+        Finding("CUDA provider", "there" if has_cuda else "none", has_cuda, install_command("cuda")),
+    ]

@@ -17,7 +17,6 @@ from qwen3_compile.contents import bytes_by_part, cache_bytes_per_token, operato
 from qwen3_compile.contract import Verdict, current_names, judge
 from qwen3_compile.terminal import Screen, aligned, harmless
 from qwen3_runtime.directory import read_engine_directory, read_signatures
-from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
     from qwen3_runtime.manifest import Target
@@ -70,11 +69,11 @@ def describe(engine: Path, *, strict: bool = True, trusted_keys: tuple[Path, ...
 
 
 def _target(target: Target) -> dict[str, Any]:
-    """What the engine was built for; of TensorRT also the architectures and whose kernels."""
+    """What the engine was built for; whose operators run, and the architectures of a plan."""
     found: dict[str, Any] = {"backend": target.backend, "provider": target.provider}
-    if target.backend in TENSORRT:
+    found["plugins"] = target.plugins if isinstance(target.plugins, str) else list(target.plugins)
+    if target.has_plan:
         found["compute_capabilities"] = list(target.compute_capabilities)
-        found |= {"attention": target.attention, "moe": target.moe}
     return found
 
 

@@ -78,7 +78,7 @@ def check_specs(specs: Sequence[str], overrides: Sequence[str]) -> None:
         try:
             spec = resolve(name, overrides).spec
             write(f"{name}: {spec.name} is valid\n")
-            for caution in cautions(spec):
+            for caution in (*spec.notes, *cautions(spec)):
                 warn(f"{name}: {caution}")
         except SpecError as error:
             errors.append(str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qwen3_compile.targets import find_target
 from qwen3_runtime.errors import EngineError
 from qwen3_runtime.manifest import MAX_MANIFEST_BYTES, parse_manifest
 
@@ -25,7 +26,7 @@ class Listed:
         name: of the engine; of one whose manifest cannot be read, that of its folder.
         path: its directory.
         task: what it is for.
-        target: backend and provider; of a backend's usual one only the backend.
+        target: its name.
         precision: the format of its weights.
         bytes: of all its files.
         verified: whether it was compared with PyTorch when it was built.
@@ -77,8 +78,8 @@ def _listed(path: Path) -> Listed:
 
 def _target(manifest: Manifest) -> str:
     target = manifest.target
-    is_usual = target.provider == "cpu" or target.backend.startswith("tensorrt")
-    return target.backend if is_usual else f"{target.backend} {target.provider}"
+    known = find_target(target.backend, target.provider, target.plugins)
+    return known.name if known else f"{target.backend} on {target.provider}"
 
 
 def _precision(manifest: Manifest) -> str:

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
+from qwen3_compile.targets import target_of
 from qwen3_runtime.manifest import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -50,8 +51,7 @@ def manifest_document(
         # A mode that the model lacks has no sampling.
         chat = {**chat, "sampling": {mode: values for mode, values in chat["sampling"].items() if values is not None}}
     target = resolved["target"] | ({} if capabilities is None else {"compute_capabilities": list(capabilities)})
-    if spec.target.backend == "onnx":  # the graph does not say it: whoever opens the session chooses
-        target["activation_quantization"] = spec.precision.activation_quantization
+    target |= target_of(spec.target).manifest_fields(spec)
     return {
         "schema_version": SCHEMA_VERSION,
         "name": spec.name,
@@ -64,7 +64,7 @@ def manifest_document(
             "task": spec.model.task,
             "output": output_of(spec),
             "vocab_size": architecture.vocab_size,
-            "live_vocab_size": tokens.live_vocab_size,
+            "tokenizer_vocab_size": tokens.tokenizer_vocab_size,
             "hidden_size": architecture.hidden_size,
             "layers": architecture.num_hidden_layers,
             "kv_heads": architecture.num_key_value_heads,

@@ -22,12 +22,12 @@ class Tokens:
     """Facts about the vocabulary.
 
     Attributes:
-        live_vocab_size: ids below it are tokens; the matrix rows beyond were never trained.
+        tokenizer_vocab_size: ids below it are tokens; the matrix rows beyond were never trained.
         eos_token_ids: tokens that end a generation, the main one first.
         pad_token_id: the padding token, if there is one.
     """
 
-    live_vocab_size: int
+    tokenizer_vocab_size: int
     eos_token_ids: tuple[int, ...] = ()
     pad_token_id: int | None = None
 

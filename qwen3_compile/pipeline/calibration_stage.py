@@ -46,7 +46,7 @@ def calibration_record(
     wanted: Collection[str],
     checkpoint: Checkpoint,
     source: Mapping[str, Any],
-    live_vocab: int,
+    tokenizer_vocab: int,
     folder: Path,
     cache: Cache,
     progress: Progress,
@@ -63,7 +63,7 @@ def calibration_record(
         wanted: names of the scales, at least one.
         checkpoint: the weights.
         source: their identity, from `source_record`.
-        live_vocab: token ids below this were trained.
+        tokenizer_vocab: token ids below this were trained.
         folder: holds the tokenizer's files, if there are any.
         cache: may hold the same measurement.
         progress: told how it goes.
@@ -89,7 +89,7 @@ def calibration_record(
     if len(stored) == len(wanted):
         progress.end(f"{len(wanted)} scales of the checkpoint")
         return {"scales": stored, "stored": len(stored), "tokens": 0, "texts": None}
-    sequences = _sequences(spec, folder, live_vocab)
+    sequences = _sequences(spec, folder, tokenizer_vocab)
     texts = hashlib.sha256(json.dumps([ids.tolist() for ids in sequences]).encode()).hexdigest()
     tokens = sum(ids.size for ids in sequences)
     progress.note(f"running {tokens} tokens through the model, layer by layer")
@@ -114,7 +114,7 @@ def _recorded(locked: Manifest, wanted: Collection[str]) -> dict[str, Any]:
     return dict(record)
 
 
-def _sequences(spec: Spec, folder: Path, live_vocab: int) -> Sequence[NDArray[np.int64]]:
+def _sequences(spec: Spec, folder: Path, tokenizer_vocab: int) -> Sequence[NDArray[np.int64]]:
     from qwen3_compile.calibrate import collect
     from qwen3_runtime.text import ChatTemplate, Tokenizer
 
@@ -124,7 +124,7 @@ def _sequences(spec: Spec, folder: Path, live_vocab: int) -> Sequence[NDArray[np
         tokenizer,
         ChatTemplate.open(folder, tokenizer.named_tokens) if tokenizer is not None and chats else None,
         prompts=spec.precision.calibration_prompts,
-        live_vocab=live_vocab,
+        tokenizer_vocab=tokenizer_vocab,
         max_context=spec.limits.max_context,
     )
     if not sequences:

@@ -14,8 +14,8 @@ from qwen3_compile.checkpoint.shards import INDEX, SINGLE
 from qwen3_compile.contents import CACHE_BYTES
 from qwen3_compile.spec import FolderSource, HubSource, parse_source
 from qwen3_compile.spec.size import parameter_counts, weight_bytes
+from qwen3_compile.targets import target_of
 from qwen3_runtime.backends.cores import physical_cores
-from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -85,10 +85,10 @@ def estimate(spec: Spec, *, threads: int | None = None, cached: bool = True, hub
     architecture, has_head = spec.graph_architecture(), spec.model.task != "embedding"
     threads = threads or physical_cores()
     source, download, text = _source(spec, hub_cache)
-    scale_bits = 16 if spec.target.backend == "ort-cpu" else 32
-    weights = weight_bytes(architecture, spec.graph_precision(), has_head=has_head, scale_bits=scale_bits)
+    target = target_of(spec.target)
+    weights = weight_bytes(architecture, spec.graph_precision(), has_head=has_head, scale_bits=target.scale_bits)
     weights += _tables(spec)
-    copies = 2 if spec.target.backend in TENSORRT else 1  # a plan holds the weights again
+    copies = 2 if target.has_plan else 1  # a plan holds the weights again
     engine, kept = copies * weights + text, copies * weights if cached else 0
     parameters = parameter_counts(architecture, has_head=has_head)[0]
     return Estimate(

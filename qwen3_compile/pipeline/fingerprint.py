@@ -11,8 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qwen3_runtime.manifest import TENSORRT
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -20,11 +18,6 @@ _OURS = ("qwen3_compile", "qwen3_graphs", "qwen3_plugins", "qwen3_runtime")
 
 # Recorded in every manifest: whatever can change an engine's bytes or what they compute.
 TOOLS = ("qwen3-compile", "ml-dtypes", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "tokenizers", "torch")
-
-
-def tools_of(backend: str) -> tuple[str, ...]:
-    """The distributions whose versions an engine of a backend records: TensorRT's own beside the rest."""
-    return (*TOOLS, backend) if backend in TENSORRT else TOOLS
 
 
 def tool_versions(names: Iterable[str] = TOOLS) -> dict[str, str]:

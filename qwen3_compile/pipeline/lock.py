@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.errors import LockError
+from qwen3_compile.spec.versions import upgraded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +46,7 @@ def check_spec(locked: Manifest, resolved: Mapping[str, Any]) -> None:
     Raises:
         LockError: naming the first key that differs.
     """
-    difference = _first_difference("", locked.spec, resolved)
+    difference = _first_difference("", upgraded(locked.spec)[0], resolved)
     if difference:
         raise LockError(f"the spec is not the engine's: {difference}; leave the spec out to build the engine's own")
 

@@ -11,19 +11,19 @@ from qwen3_compile.engine.failed import forget_failed, keep_failed
 from qwen3_compile.engine.files import file_entry
 from qwen3_compile.engine.manifest import manifest_document, source_record, write_manifest
 from qwen3_compile.engine.publish import prepare_target, publication
-from qwen3_compile.errors import AccuracyError, UnsupportedError
+from qwen3_compile.errors import AccuracyError
 from qwen3_compile.pipeline import stages
 from qwen3_compile.pipeline.cache import Cache
 from qwen3_compile.pipeline.calibration_stage import RECORD, calibration_record, wanted_scales
-from qwen3_compile.pipeline.fingerprint import tool_versions, tools_of
+from qwen3_compile.pipeline.fingerprint import TOOLS, tool_versions
 from qwen3_compile.pipeline.lock import MEASURED, check_outcome, check_source, check_spec, check_tools, pinned_source
 from qwen3_compile.pipeline.plan_stage import PLAN, engine_plan, plan_notes
 from qwen3_compile.pipeline.progress import Progress, Silent
 from qwen3_compile.pipeline.rope_scaling import scaling_note, with_own_scaling
 from qwen3_compile.pipeline.suggestions import suggestions
 from qwen3_compile.pipeline.text_assets import TextAssets, checked_text
+from qwen3_compile.targets import target_of
 from qwen3_runtime.backends.cores import physical_cores
-from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,11 +88,10 @@ def build(
     cache = Cache(cache_dir)
     cache.open()
     threads = threads or physical_cores()
-    tools = tool_versions(tools_of(spec.target.backend))
+    target = target_of(spec.target)
+    tools = tool_versions((*TOOLS, *target.tools))
     prepare_target(out_dir, force=force)
-    if validate:
-        _require_operators(spec)
-    capabilities = _require_tensorrt(spec)
+    capabilities = target.require(spec, validate=validate)
     if locked is not None:
         check_tools(locked, tools)
         check_spec(locked, _as_locked(spec, locked))
@@ -109,14 +108,22 @@ def build(
     progress.end("; ".join([f"{source['uri']}, {size:.1f} MB", *found, *text.notes]))
 
     semantic = stages.semantic_graph(spec, cache, progress)
-    multiplied = _multiplied_inputs(spec, checkpoint)
+    multiplied = pre_scaled(checkpoint) if target.keeps_pre_scales(spec) else ()
     lowered = stages.lowered_graph(spec, semantic, progress, pre_scaled=multiplied)
     with publication(out_dir, force=force) as folder:
         files = text.write(folder)
         scales: dict[str, float] = {}
         if wanted := wanted_scales(lowered):
             source[RECORD] = calibration_record(
-                spec, wanted, checkpoint, source, text.tokens.live_vocab_size, folder, cache, progress, locked=locked
+                spec,
+                wanted,
+                checkpoint,
+                source,
+                text.tokens.tokenizer_vocab_size,
+                folder,
+                cache,
+                progress,
+                locked=locked,
             )
             scales = source[RECORD]["scales"]
         stages.packed_weights(
@@ -175,9 +182,8 @@ def build(
 
 def expected_stages(spec: Spec, *, validate: bool) -> list[str]:
     """The stages of a build, in order; each begins even where its result is in the cache."""
-    is_tensorrt = spec.target.backend in TENSORRT
-    calibrates = is_tensorrt and spec.precision.activation_quantization != "none"
-    optional = {"calibrate": calibrates, "plan": is_tensorrt, "validate": validate}
+    target = target_of(spec.target)
+    optional = {"calibrate": target.calibrates(spec), "plan": target.has_plan, "validate": validate}
     order = ("checkpoint", "trace", "lower", "calibrate", "pack", "plan", "validate")
     return [stage for stage in order if optional.get(stage, True)]
 
@@ -199,53 +205,6 @@ def _as_locked(spec: Spec, locked: Manifest) -> dict[str, Any]:
     """The spec, with the scaling of RoPE that the engine took from its checkpoint where the spec leaves it to that."""
     resolved = spec.resolved()
     return resolved if spec.rope_scaling else resolved | {"rope_scaling": locked.spec.get("rope_scaling")}
-
-
-def _multiplied_inputs(spec: Spec, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Matrices whose pre-scales (AWQ) stay apart in the graph: with TensorRT, where inputs are not rounded as well."""
-    precise = spec.precision.activation_quantization == "none"
-    return pre_scaled(checkpoint) if spec.target.backend in TENSORRT and precise else ()
-
-
-def _require_operators(spec: Spec) -> None:
-    """Refuse at once, not after minutes of packing, what could not be validated here.
-
-    Raises:
-        UnsupportedError: the engine needs operators that were not built on this machine, or a GPU.
-    """
-    from qwen3_plugins.ort import library_path, why_missing
-
-    if spec.target.backend == "ort-cpu" and library_path() is None:
-        raise UnsupportedError(why_missing())
-    if (spec.target.backend, spec.target.provider) == ("ort", "cuda"):
-        _require_cuda()
-
-
-def _require_cuda() -> None:
-    """Refuse to validate on another provider what is for CUDA: its arithmetic would not be that of the engine."""
-    from qwen3_runtime.backends.session import require_provider
-    from qwen3_runtime.errors import EngineError
-
-    try:
-        require_provider("CUDAExecutionProvider")
-    except EngineError as error:
-        raise UnsupportedError(
-            f"validation runs the engine: {error}; with --no-validate it is built here, marked as not verified, and "
-            "`qwen3-compile validate` measures it there"
-        ) from error
-
-
-def _require_tensorrt(spec: Spec) -> list[str] | None:
-    """Refuse at once what TensorRT could not build here; returns the architectures of the plan, None without one.
-
-    Raises:
-        UnsupportedError: its module or, for the full TensorRT, the GPU is missing.
-    """
-    if spec.target.backend not in TENSORRT:
-        return None
-    from qwen3_compile.tensorrt.availability import require_library
-
-    return require_library(spec.target.backend, spec.target.compute_capabilities or [])
 
 
 def _kept(out_dir: Path, folder: Path) -> str:

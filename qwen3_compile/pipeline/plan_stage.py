@@ -48,7 +48,7 @@ def engine_plan(
     """
     from qwen3_compile.tensorrt import PlanRequest, build_plan, profiles_of
 
-    plugins = "plugin" in (spec.target.attention, spec.target.moe)
+    plugins = spec.target.plugins != "none"
     request = PlanRequest(spec.target.backend, tuple(capabilities), profiles_of(spec), plugins)
     inputs = {
         "files": {name: files[name].sha256 for name in ("model.onnx", "weights.bin")},

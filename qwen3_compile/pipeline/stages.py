@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from qwen3_compile.engine.files import check_space, file_entry
 from qwen3_compile.engine.manifest import output_of
 from qwen3_compile.errors import UnsupportedError
 from qwen3_compile.pipeline.fingerprint import code_fingerprint, digest, tool_versions
+from qwen3_compile.targets import target_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -79,15 +80,14 @@ def lowered_graph(spec: Spec, semantic: ir.Model, progress: Progress, *, pre_sca
         UnsupportedError: the target cannot compute the model in this precision.
     """
     from qwen3_graphs.errors import LoweringError
-    from qwen3_graphs.lower import lower
 
     progress.begin("lower")
+    target = target_of(spec.target)
     try:
-        precision = replace(spec.graph_precision(), pre_scaled=pre_scaled)
-        lowered = lower(semantic, spec.target.backend, precision, spec.graph_limits(), spec.graph_plugins())
+        lowered = target.lower(semantic, spec, pre_scaled=pre_scaled)
     except LoweringError as error:
         raise UnsupportedError(str(error)) from error
-    progress.end(f"{lowered.model.graph.num_nodes()} operators for {spec.target.backend}")
+    progress.end(f"{lowered.model.graph.num_nodes()} operators for {target.name}")
     return lowered
 
 
@@ -234,9 +234,7 @@ def measured_accuracy(
 
 def _operator_library(spec: Spec) -> str | None:
     """SHA-256 of the library that computes the engine; None where onnxruntime alone does."""
-    from qwen3_plugins.ort import library_path
-
-    path = library_path() if spec.target.backend == "ort-cpu" else None
+    path = target_of(spec.target).library()
     return file_entry(path).sha256 if path else None
 
 

@@ -46,7 +46,7 @@ def made_spec(identity: Identity, *, source: str | None = None) -> str:
 
 def _lines(identity: Identity, source: str) -> Iterator[str]:
     yield _HEAD.format(name=spec_name(identity.name), task_from=f"the task is read from {identity.task_from}")
-    yield from ("schema_version: 1", f"name: {_scalar(spec_name(identity.name))}", "model:")
+    yield from ("schema_version: 2", f"name: {_scalar(spec_name(identity.name))}", "model:")
     yield f"  source: {_scalar(source)}"
     also = "; a reranker's files say the same: write reranker if it is one" if identity.task == "chat" else ""
     yield _noted(f"  task: {identity.task}", "files", f"{identity.task_from}{also}")
@@ -55,7 +55,7 @@ def _lines(identity: Identity, source: str) -> Iterator[str]:
         yield _noted(f"    {key}: {json.dumps(value)}", "config")
     yield from _scaling(identity)
     yield from _precision(identity)
-    yield from ("target:", _noted("  backend: ort-cpu", "default"))
+    yield from ("target:", _noted("  backend: ort", "default"))
     yield from _limits(identity)
     yield from _chat(identity)
     yield from _accuracy(identity)

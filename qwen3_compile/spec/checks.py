@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qwen3_compile.spec.cuda_checks import cuda_problems
+from qwen3_compile.problem import Problem
 from qwen3_compile.spec.defaults import ABSENT
-from qwen3_compile.spec.problems import Problem
 from qwen3_compile.spec.schema import INTEGER, RopeScaling
 from qwen3_compile.spec.source import HubSource, SyntheticSource, parse_source
-from qwen3_compile.spec.support import SUPPORT, TENSORRT, heads_in_words
-from qwen3_compile.spec.tensorrt_checks import tensorrt_problems
+from qwen3_compile.targets.checks import target_problems
 from qwen3_runtime.request import ANSWER_RESERVE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from qwen3_compile.spec.schema import Chat, Spec
 
@@ -23,11 +21,8 @@ STOP_SENTENCE_TOKENS = 24  # what the runtime feeds when the thinking budget is 
 
 def cross_problems(spec: Spec) -> list[Problem]:
     """Return every way in which the keys of a spec, each valid alone, do not hold together."""
-    model, execution = (
-        (_model, _heads, _experts, _dense_layers),
-        (_precision, _support, _head_dim, cuda_problems, tensorrt_problems),
-    )
-    checks = (*model, *execution, _rope_scaling, _context, _step, _chat, _accuracy)
+    model = (_model, _heads, _experts, _dense_layers)
+    checks = (*model, _precision, target_problems, _rope_scaling, _context, _step, _chat, _accuracy)
     return [problem for check in checks for problem in check(spec)]
 
 
@@ -51,17 +46,6 @@ def _heads(spec: Spec) -> Iterator[Problem]:
         yield _at(
             "head_dim", f"expected an even number (rotary embedding pairs dimensions), found {architecture.head_dim}"
         )
-
-
-def _head_dim(spec: Spec) -> Iterator[Problem]:
-    accepted, width = SUPPORT.get((spec.target.backend, spec.target.provider)), spec.model.architecture.head_dim
-    if accepted is None or spec.target.attention == "plugin" or width % 2:
-        return  # reported by the checks of targets, plugins and heads
-    allowed = accepted.head_dims_with(spec.precision.kv_cache)
-    if width not in allowed:
-        others = [backend for (backend, _), other in SUPPORT.items() if width in other.head_dims]
-        hint = f" (which backend {' or '.join(dict.fromkeys(others))} does)" if others else ""
-        yield _at("head_dim", f"backend {spec.target.backend} computes {heads_in_words(allowed)}, found {width}{hint}")
 
 
 def _experts(spec: Spec) -> Iterator[Problem]:
@@ -107,96 +91,6 @@ def _precision(spec: Spec) -> Iterator[Problem]:
     if fours and precision.group_size == "channel":
         found = f"int4 ({', '.join(fours)}) needs 32, 64 or 128, found 'channel'"
         yield Problem(("precision", "group_size"), found)
-    if spec.target.backend in TENSORRT:
-        return  # `tensorrt_checks` has rules of its own for what inputs are rounded to
-    if precision.activation_quantization == "int8" and INTEGER.isdisjoint({precision.weights, precision.lm_head}):
-        yield Problem(
-            ("precision", "activation_quantization"),
-            f"only int8 and int4 matrices round their inputs, found 'int8' for {precision.weights}: leave it out",
-        )
-    yield from _whole_panels(spec)
-
-
-def _whole_panels(spec: Spec) -> Iterator[Problem]:
-    """Queries and keys are one matrix in the engine, of which 16 rows share the scale of an fp8 block."""
-    architecture, precision = spec.model.architecture, spec.precision
-    if precision.weights != "fp8" or precision.fp8_scales != "block":
-        return
-    rows = architecture.num_key_value_heads * architecture.head_dim
-    if rows % 16:
-        yield Problem(
-            ("precision", "fp8_scales"),
-            f"block needs num_key_value_heads * head_dim ({rows}) to be a multiple of 16: take channel",
-        )
-
-
-def _support(spec: Spec) -> Iterator[Problem]:
-    backend, provider = spec.target.backend, spec.target.provider
-    accepted = SUPPORT.get((backend, provider))
-    if accepted is None:
-        pairs = ", ".join(f"{known} on {where}" for known, where in SUPPORT)
-        yield Problem(("target",), f"no backend {backend} on {provider} yet; there are: {pairs}")
-        return
-    for key in ("weights", "lm_head", "embedding", "activations", "kv_cache"):
-        yield from _accepted(spec, key, getattr(accepted, key))
-    if spec.precision.group_size is not None:
-        yield from _accepted(spec, "group_size", accepted.group_sizes)
-    if spec.precision.fp8_scales is not None and accepted.fp8_scales:  # else fp8 itself is refused
-        yield from _accepted(spec, "fp8_scales", accepted.fp8_scales)
-    yield from _accepted(spec, "activation_quantization", accepted.activation_quantization)
-    if accepted.rounded_int8_experts:
-        yield from _rounded_int8_experts(spec)
-    if accepted.whole_expert_groups:
-        yield from _whole_expert_groups(spec)
-    if accepted.even_int4_outputs:
-        yield from _even_int4_outputs(spec)
-
-
-def _accepted(spec: Spec, key: str, allowed: Sequence[int | str]) -> Iterator[Problem]:
-    found, target = getattr(spec.precision, key), spec.target
-    if found in allowed:
-        return
-    field = "group_sizes" if key == "group_size" else key
-    others = [
-        backend
-        for (backend, provider), other in SUPPORT.items()
-        if provider == target.provider and found in getattr(other, field)
-    ]
-    hint = f" (which backend {' or '.join(others)} does)" if others else ""
-    kinds = " or ".join(map(str, allowed))
-    yield Problem(
-        ("precision", key), f"backend {target.backend} on {target.provider} computes {kinds}, found {found!r}{hint}"
-    )
-
-
-def _rounded_int8_experts(spec: Spec) -> Iterator[Problem]:
-    experts, rounding = spec.model.architecture.num_experts, spec.precision.activation_quantization
-    if experts and spec.precision.weights == "int8" and rounding == "none":
-        yield Problem(
-            ("precision", "activation_quantization"),
-            f"backend {spec.target.backend} always rounds the inputs of int8 experts: take int8, or int4 weights",
-        )
-
-
-def _whole_expert_groups(spec: Spec) -> Iterator[Problem]:
-    architecture, group = spec.model.architecture, spec.precision.group_size
-    if not architecture.num_experts or spec.precision.weights not in INTEGER or not isinstance(group, int):
-        return
-    for name in ("hidden_size", "moe_intermediate_size"):
-        if (size := getattr(architecture, name)) % group:
-            yield Problem(
-                ("precision", "group_size"),
-                f"backend {spec.target.backend} needs a divisor of {name} ({size}) for its experts, found {group}",
-            )
-
-
-def _even_int4_outputs(spec: Spec) -> Iterator[Problem]:
-    vocabulary = spec.model.architecture.vocab_size
-    if spec.model.task != "embedding" and spec.precision.lm_head == "int4" and vocabulary % 2:
-        yield Problem(
-            ("precision", "lm_head"),
-            f"backend {spec.target.backend} needs an even vocab_size for int4, found {vocabulary}: take int8",
-        )
 
 
 def _rope_scaling(spec: Spec) -> Iterator[Problem]:

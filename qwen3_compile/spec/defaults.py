@@ -5,11 +5,11 @@ Nothing here judges: values of a wrong type pass through untouched, and the sche
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
-from qwen3_compile.spec.support import RTX_CAPABILITIES, TENSORRT, has_formats
+from qwen3_compile.targets import TARGETS, Target, default_target, find_target
+from qwen3_compile.targets.formats import INTEGERS
 
-BACKEND: Final = "ort-cpu"  # of a spec without one
 SAMPLING = {  # Qwen's model cards
     "thinking": {"temperature": 0.6, "top_p": 0.95},
     "non_thinking": {"temperature": 0.7, "top_p": 0.8},
@@ -28,17 +28,17 @@ def fill_defaults(data: object) -> object:
     filled = dict(data)
     task = _get(data, "model", "task") or "chat"
     tied = _get(data, "model", "architecture", "tie_word_embeddings") is True
-    backend = _get(data, "target", "backend") or BACKEND
+    section = data.get("target")
+    if section is None:
+        section = {}
+    given = section if isinstance(section, dict) else {}
+    target, given = _target(given)
     if isinstance(precision := data.get("precision"), dict):
-        on_gpu = backend in TENSORRT or _get(data, "target", "provider") == "cuda"
-        filled["precision"] = _precision(precision, tied=tied, backend=backend, on_gpu=on_gpu)
+        filled["precision"] = _precision(precision, target, tied=tied)
     if isinstance(limits := data.get("limits"), dict):
         filled["limits"] = _limits(limits)
-    target = data.get("target")
-    if target is None:
-        target = {}
-    if isinstance(target, dict):
-        filled["target"] = _target({"backend": backend} | target, filled)
+    if isinstance(section, dict):
+        filled["target"] = target.fill(given, filled)
     if task in ("chat", "completion"):
         chat = data.get("chat")
         if chat is None:
@@ -48,51 +48,32 @@ def fill_defaults(data: object) -> object:
     return filled
 
 
-def _precision(section: dict[str, Any], *, tied: bool, backend: object, on_gpu: bool) -> dict[str, Any]:
+def _target(section: dict[str, Any]) -> tuple[Target, dict[str, Any]]:
+    """The target that a section means, as far as it means one, and the section with the keys that name it."""
+    backend = section.get("backend") or TARGETS[0].backend
+    first = default_target(backend, section.get("provider"))
+    filled = {"backend": backend, "provider": first.provider} | section
+    if filled.get("plugins") is None:
+        filled["plugins"] = first.plugins[0]
+    return find_target(backend, filled["provider"], filled["plugins"]) or first, filled
+
+
+def _precision(section: dict[str, Any], target: Target, *, tied: bool) -> dict[str, Any]:
     if "weights" not in section:
         return section
     weights = section["weights"]
-    activations = section.get("activations", "fp16" if on_gpu else "fp32")
-    cache = "fp16" if backend == "ort-cpu" else activations
-    filled = {"lm_head": weights, "activations": activations, "kv_cache": cache} | section
-    filled.setdefault("embedding", activations if backend in TENSORRT else filled["lm_head"] if tied else weights)
+    activations = section.get("activations", target.activations)
+    filled = {"lm_head": weights, "activations": activations, "kv_cache": target.kv_cache or activations} | section
+    embedding = target.embedding(activations=activations, lm_head=filled["lm_head"], weights=weights, tied=tied)
+    filled.setdefault("embedding", embedding)
     kinds = [filled[key] for key in ("weights", "lm_head", "embedding")]
-    integer = [kind in ("int8", "int4") for kind in kinds]
     if filled.get("group_size") is None:
-        tensorrt_size = 128 if "int4" in kinds else "channel"
-        size = tensorrt_size if backend in TENSORRT else 32
-        filled["group_size"] = size if any(integer) else None
+        has_groups = any(kind in INTEGERS for kind in kinds)
+        filled["group_size"] = target.group_size(kinds) if has_groups else None
     if filled.get("fp8_scales") is None:
-        scales = "channel" if backend in TENSORRT else "block"
-        filled["fp8_scales"] = scales if "fp8" in kinds else None
+        filled["fp8_scales"] = target.fp8_scales if "fp8" in kinds else None
     if filled.get("activation_quantization") is None:
-        rounded = any(integer[:2]) and not on_gpu and backend != "onnx"
-        filled["activation_quantization"] = "int8" if rounded else "none"
-    return filled
-
-
-def _target(section: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
-    """Fill in the target; `spec` gives the other sections, already filled."""
-    tensorrt = section["backend"] in TENSORRT
-    filled = {"provider": "cuda" if tensorrt else "cpu"} | section
-    if not tensorrt:
-        return filled
-    if filled.get("compute_capabilities") is None:
-        precision = spec.get("precision")
-        kinds = list(precision.values()) if isinstance(precision, dict) else []
-        every = RTX_CAPABILITIES if filled["backend"] == "tensorrt-rtx" else ()
-        filled["compute_capabilities"] = [capability for capability in every if has_formats(capability, kinds)]
-    if filled.get("attention") is None:
-        filled["attention"] = "native"
-    if filled.get("moe") is None and _get(spec, "model", "architecture", "num_experts"):
-        filled["moe"] = "native"
-    if isinstance(profiles := filled.get("profiles") or {}, dict):
-        sizes = {
-            "prefill_batch": 1,
-            "prefill_tokens": _get(spec, "limits", "max_step_tokens"),
-            "decode_batch": _get(spec, "limits", "max_batch") or MAX_BATCH,
-        }
-        filled["profiles"] = sizes | profiles
+        filled["activation_quantization"] = "int8" if target.quantizes_activations(kinds[:2]) else "none"
     return filled
 
 

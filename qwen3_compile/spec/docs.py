@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic_core import PydanticUndefined
 
+from qwen3_compile.problem import dotted
 from qwen3_compile.spec.json_schema import json_schema
-from qwen3_compile.spec.problems import all_keys, dotted, section_at
+from qwen3_compile.spec.problems import all_keys, section_at
 from qwen3_compile.spec.schema import Spec
-from qwen3_compile.spec.support import FIRST_CAPABILITY, SUPPORT, Accepted, heads_in_words
+from qwen3_compile.targets import TARGETS
+from qwen3_compile.targets.formats import Formats, heads_in_words
+from qwen3_plugins.tensorrt.bindings.capabilities import FIRST_WITH_FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
-    from qwen3_compile.spec.document import KeyPath
+    from qwen3_compile.problem import KeyPath
 
 _HEAD = """\
 # The spec
@@ -107,29 +110,37 @@ def _support() -> Iterator[str]:
     yield "## What each target accepts\n"
     matrices = ("weights", "lm_head", "embedding", "group_sizes", "fp8_scales")
     keys = (*matrices, "activations", "activation_quantization", "kv_cache")
-    yield f"| backend | provider | {' | '.join(keys)} | head_dim |"
-    yield "|---" * (3 + len(keys)) + "|"
-    for (backend, provider), accepted in SUPPORT.items():
-        formats = (getattr(accepted, key) for key in keys)
+    yield f"| target | {' | '.join(keys)} | head_dim |"
+    yield "|---" * (2 + len(keys)) + "|"
+    for target in TARGETS:
+        formats = (getattr(target.formats, key) for key in keys)
         yield (
-            f"| `{backend}` | `{provider}` | "
+            f"| {target.name} | "
             + " | ".join(", ".join(map(str, kinds)) or "null" for kinds in formats)
-            + f" | {_heads(accepted)} |"
+            + f" | {_heads(target.formats)} |"
         )
+    yield ""
+    for target in TARGETS:
+        section = f"backend: {target.backend}, provider: {target.provider}"
+        yield f"- {target.name}: `{{{section}, plugins: {' or '.join(target.plugins)}}}`. {_sentence(target.summary)}"
     yield from _capabilities()
 
 
-def _heads(accepted: Accepted) -> str:
-    narrow = accepted.head_dims_fp16_cache
-    return heads_in_words(accepted.head_dims) + (f"; with an fp16 cache {heads_in_words(narrow)}" if narrow else "")
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def _heads(formats: Formats) -> str:
+    narrow = formats.head_dims_fp16_cache
+    return heads_in_words(formats.head_dims) + (f"; with an fp16 cache {heads_in_words(narrow)}" if narrow else "")
 
 
 def _capabilities() -> Iterator[str]:
-    yield "\n## Architectures of NVIDIA\n"
-    for (backend, _), accepted in SUPPORT.items():
-        if accepted.capabilities:
-            yield f"- `{backend}`: {', '.join(accepted.capabilities)}"
-    formats = ", ".join(f"{kind} needs {first} or newer" for kind, first in FIRST_CAPABILITY.items())
+    yield "\n## NVIDIA architectures\n"
+    for target in TARGETS:
+        if target.formats.capabilities:
+            yield f"- `{target.name}`: {', '.join(target.formats.capabilities)}"
+    formats = ", ".join(f"{kind} needs {first} or newer" for kind, first in FIRST_WITH_FORMAT.items())
     yield f"\nOf the number formats {formats}.\n"
 
 

@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from qwen3_compile.problem import KeyPath
+
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
 
-KeyPath: TypeAlias = tuple[str | int, ...]
 Plain: TypeAlias = "str | int | float | bool | list[Plain] | dict[str, Plain] | None"
 
 

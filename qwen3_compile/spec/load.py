@@ -11,12 +11,15 @@ from pydantic import ValidationError
 
 from qwen3_compile.errors import SpecError
 from qwen3_compile.spec.checks import cross_problems
-from qwen3_compile.spec.document import KeyPath, Plain, parse_document, read_text
-from qwen3_compile.spec.problems import Problem, schema_problems, show
+from qwen3_compile.spec.document import Plain, parse_document, read_text
+from qwen3_compile.spec.problems import schema_problems, show
 from qwen3_compile.spec.schema import Spec
+from qwen3_compile.spec.versions import upgraded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from qwen3_compile.problem import KeyPath, Problem
 
 Overrides: TypeAlias = Mapping[str, Any] | Sequence[str]
 
@@ -97,13 +100,14 @@ def spec_from_mapping(values: Mapping[str, Any], *, where: str, base_dir: Path) 
 def _validate(value: Plain, origins: dict[KeyPath, str], where: str, base_dir: Path) -> Spec:
     if not isinstance(value, dict):
         raise SpecError(f"{where}: expected a mapping of keys, found {show(value)}")
+    value, notes = upgraded(value)
     try:
         spec = Spec.model_validate(value)
     except ValidationError as error:
         raise _error(schema_problems(error, Spec, value), origins, where) from None
     if problems := cross_problems(spec):
         raise _error(problems, origins, where)
-    spec._base_dir = base_dir
+    spec._base_dir, spec._notes = base_dir, tuple(f"{where}: {note}" for note in notes)
     return spec
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, get_args
 
 from pydantic import BaseModel
+
+from qwen3_compile.problem import KeyPath, Problem, dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-    from qwen3_compile.spec.document import KeyPath, Plain
+    from qwen3_compile.spec.document import Plain
 
 _EXPECTED = {
     "int_type": "an integer",
@@ -39,23 +40,6 @@ _BOUND = {
 
 # So many problems are listed, and the rest counted: nobody reads thousands.
 _MOST = 20
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing wrong, at a key."""
-
-    path: KeyPath
-    message: str
-
-    def __str__(self) -> str:
-        key = dotted(self.path)
-        return f"{key}: {self.message}" if key else self.message
-
-
-def dotted(path: KeyPath) -> str:
-    """Write a path as people do: `limits.max_context`."""
-    return ".".join(map(str, path))
 
 
 def schema_problems(error: ValidationError, model: type[BaseModel], written: Plain) -> list[Problem]:

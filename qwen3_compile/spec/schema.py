@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -16,14 +17,14 @@ from pydantic import (
     model_validator,
 )
 
-from qwen3_compile.spec.defaults import BACKEND, MAX_BATCH, fill_defaults
+from qwen3_compile.spec.defaults import MAX_BATCH, fill_defaults
 from qwen3_compile.spec.source import normal_source
 from qwen3_graphs.architecture import Architecture as GraphArchitecture
 from qwen3_graphs.architecture import YarnScaling, layers_without_experts
 from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lowered import Limits as GraphLimits
-from qwen3_graphs.lowered import Plugins as GraphPlugins
 from qwen3_graphs.lowered import Precision as GraphPrecision
+from qwen3_runtime.manifest import PluginName
 from qwen3_runtime.sampling import MAX_TOP_K, RANGES
 
 WeightKind: TypeAlias = Literal["fp32", "fp16", "bf16", "fp8", "int8", "int4"]
@@ -32,9 +33,19 @@ Fp8Scale: TypeAlias = Literal["block", "channel", "tensor"]
 FloatKind: TypeAlias = Literal["fp32", "fp16", "bf16"]
 CacheKind: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
 Task: TypeAlias = Literal["chat", "completion", "embedding", "reranker"]
-Backend: TypeAlias = Literal["ort-cpu", "ort", "onnx", "tensorrt", "tensorrt-rtx"]
+Backend: TypeAlias = Literal["ort", "onnx", "tensorrt", "tensorrt-rtx"]
 Provider: TypeAlias = Literal["cpu", "cuda"]
-Kernels: TypeAlias = Literal["native", "plugin"]
+
+
+def _plugins(value: object) -> object:
+    """One message for the whole of a value that is a word or a list."""
+    names = get_args(PluginName)
+    if value in ("all", "none") or (isinstance(value, list) and value and all(name in names for name in value)):
+        return value
+    raise ValueError(f"expected all, none, or a list of {' and '.join(names)}")
+
+
+Plugins: TypeAlias = Annotated[Literal["all", "none"] | list[PluginName], BeforeValidator(_plugins)]
 Capability: TypeAlias = Annotated[str, Field(pattern=r"^[0-9]{1,2}\.[0-9]$")]
 Thinking: TypeAlias = Literal["hybrid", "always", "never"]
 
@@ -141,7 +152,7 @@ class Precision(Section):
         description="what the model reads while the scales of rounded inputs are measured (TensorRT); null: built-in "
         "texts of many kinds",
     )
-    kv_cache: CacheKind = _derived("stored keys and values", "fp16 for backend ort-cpu, else same as activations")
+    kv_cache: CacheKind = _derived("stored keys and values", "fp16 for ort with plugins, else same as activations")
 
 
 class Profiles(Section):
@@ -156,22 +167,19 @@ class Target(Section):
     """What the engine is compiled for."""
 
     backend: Backend = Field(
-        default=BACKEND,
-        description="`ort-cpu`: our own operators for ONNX Runtime; `ort`: operators inside ONNX Runtime; `onnx`: "
-        "standard operators only, for any ONNX tool; `tensorrt`: NVIDIA TensorRT, built on the GPU that runs it; "
-        "`tensorrt-rtx`: TensorRT for RTX, built without a GPU",
+        default="ort",
+        description="`ort`: ONNX Runtime; `onnx`: standard operators only, for any ONNX tool; `tensorrt`: NVIDIA "
+        "TensorRT, built on the GPU that runs it; `tensorrt-rtx`: TensorRT for RTX, built without a GPU",
     )
     provider: Provider = _derived("where it runs", "cuda for TensorRT, else cpu")
+    plugins: Plugins = _derived(
+        "whose operators run: `all`: ours, as plugins of the backend; `none`: the backend's own. TensorRT also takes a "
+        "list of `attention` (packed steps over a paged cache) and `moe`",
+        "all for ort on cpu, else none",
+    )
     compute_capabilities: list[Capability] | None = _derived(
         "NVIDIA architectures (`8.9`) that the engine is built for; empty: the GPU of the machine that builds",
         "for tensorrt-rtx those of 8.0, 8.6, 8.9 and 12.0 that have the number formats; empty for tensorrt; else null",
-    )
-    attention: Kernels | None = _derived(
-        "TensorRT: its own attention, or our plugin with a paged cache and packed steps",
-        "native for TensorRT, else null",
-    )
-    moe: Kernels | None = _derived(
-        "TensorRT: standard layers for the experts, or our plugin", "native for TensorRT and experts, else null"
     )
     profiles: Profiles | None = _derived("optimisation profiles of TensorRT", "all defaults for TensorRT, else null")
 
@@ -292,7 +300,7 @@ class Accuracy(Section):
 class Spec(Section):
     """One engine: a model, its number formats, its target, its limits and its accuracy contract."""
 
-    schema_version: Literal[1] = Field(description="version of this format")
+    schema_version: Literal[2] = Field(description="version of this format; 1 is read as well, with a warning")
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="name of the engine and of its folder")
     model: Model
     precision: Precision
@@ -303,6 +311,7 @@ class Spec(Section):
     accuracy: Accuracy = Accuracy()
 
     _base_dir: Path = PrivateAttr(default=Path())
+    _notes: tuple[str, ...] = PrivateAttr(default=())
 
     @model_validator(mode="before")
     @classmethod
@@ -313,6 +322,15 @@ class Spec(Section):
     def base_dir(self) -> Path:
         """The folder of the spec file, from which relative sources count."""
         return self._base_dir
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was read under an old name, and how to write it now."""
+        return self._notes
+
+    def has_plugin(self, name: PluginName) -> bool:
+        """Whether an operator is our plugin; attention's decides the interface of a step."""
+        return self.target.plugins == "all" or name in self.target.plugins
 
     def resolved(self) -> dict[str, Any]:
         """Return the whole spec, defaults filled in, as JSON-able values; reading it again gives an equal spec."""
@@ -348,10 +366,6 @@ class Spec(Section):
             kv_cache=precision.kv_cache,
             precise=precision.activation_quantization == "none",
         )
-
-    def graph_plugins(self) -> GraphPlugins:
-        """Return which operators are our TensorRT plugins, as the graphs package wants it."""
-        return GraphPlugins(attention=self.target.attention == "plugin", moe=self.target.moe == "plugin")
 
     def graph_limits(self) -> GraphLimits:
         """Return the limits as the graphs package wants them."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qwen3_graphs.lowered import Plugins
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -38,7 +40,7 @@ def profiles_of(spec: Spec) -> tuple[Profile, ...]:
     if chosen is None:
         raise ValueError(f"backend {spec.target.backend} has no profiles")
     most, tokens = limits.max_batch, limits.max_step_tokens
-    if spec.target.attention == "plugin":
+    if spec.has_plugin("attention"):
         return _packed(spec, chosen)
     prefill = {
         "B": (1, chosen.prefill_batch, most),
@@ -52,7 +54,7 @@ def profiles_of(spec: Spec) -> tuple[Profile, ...]:
 def _packed(spec: Spec, chosen: Profiles) -> tuple[Profile, ...]:
     """Of packed steps over a pool of cache blocks that holds every sequence at its longest."""
     most, tokens = spec.limits.max_batch, spec.limits.max_step_tokens
-    held = -(-spec.limits.max_context // spec.graph_plugins().block_size)
+    held = -(-spec.limits.max_context // Plugins.block_size)
 
     def profile(name: str, batch: int, step: Bounds, rows: int) -> Profile:
         pool = {"M": (1, held, held), "blocks": (1, most * held, most * held)}

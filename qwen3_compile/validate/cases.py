@@ -65,7 +65,7 @@ def collect(
     *,
     prompts: Sequence[str] | None,
     text: str | None,
-    live_vocab: int,
+    tokenizer_vocab: int,
     max_context: int,
 ) -> list[Case]:
     """Make the cases of one engine.
@@ -75,7 +75,7 @@ def collect(
         template: chat template of a chat model; `None` asks the bare text.
         prompts: replaces the built-in prompts.
         text: replaces the built-in text.
-        live_vocab: token ids below this were trained.
+        tokenizer_vocab: token ids below this were trained.
         max_context: the engine's limit in tokens, at least 2; cases are cut to it, less the tokens of a greedy
             continuation.
 
@@ -90,13 +90,15 @@ def collect(
             cases.append(Case(f"prompt {number}", "prompt", _ids(tokenizer.encode(rendered), room)))
     rng = np.random.default_rng(0)
     for length in RANDOM_LENGTHS:
-        ids = rng.integers(0, live_vocab, size=min(length, room))
+        ids = rng.integers(0, tokenizer_vocab, size=min(length, room))
         cases.append(Case(f"random {length}", "random", ids.astype(np.int64)))
     room = min(MAX_TEXT_TOKENS, max_context)
     if tokenizer is not None:
         cases.append(Case("text", "text", _ids(tokenizer.encode(text or TEXT), room)))
     else:
-        cases.append(Case("random text", "text", rng.integers(0, live_vocab, size=min(128, room)).astype(np.int64)))
+        cases.append(
+            Case("random text", "text", rng.integers(0, tokenizer_vocab, size=min(128, room)).astype(np.int64))
+        )
     return [case for case in cases if case.ids.size > 1]
 
 

@@ -46,7 +46,9 @@ def engine_continuations(engine: Engine, cases: Sequence[Case], wanted: int, tel
         tell(f"continuing {case.name} greedily")
         count = min(wanted, limits.max_context - case.ids.size)
         stops = frozenset(engine.manifest.eos_token_ids)
-        tokens = replay.greedy(engine.backend, case.ids, count, limits.live_vocab_size, limits.max_step_tokens, stops)
+        tokens = replay.greedy(
+            engine.backend, case.ids, count, limits.tokenizer_vocab_size, limits.max_step_tokens, stops
+        )
         continued.append((case, np.array(tokens, dtype=np.int64)))
     return continued
 
@@ -72,7 +74,7 @@ def compare_continuations(
         tokenizer: without one (synthetic weights) there are counts and no texts.
         tell: told what is being done.
     """
-    vocabulary, stops = manifest.io.live_vocab_size, frozenset(manifest.eos_token_ids)
+    vocabulary, stops = manifest.io.tokenizer_vocab_size, frozenset(manifest.eos_token_ids)
     agreed, others = [], []
     for (case, tokens), found in zip(continued, states, strict=True):
         first = case.ids.size - 1

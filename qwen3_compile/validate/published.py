@@ -11,7 +11,6 @@ from qwen3_compile.engine.recorded import recorded_spec
 from qwen3_compile.errors import CheckpointError, CompileError
 from qwen3_compile.validate.run import measure, write_report
 from qwen3_runtime.directory import read_engine_directory
-from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +49,7 @@ def revalidate(
         EngineError: a file is damaged, the weights and the plan among them.
     """
     manifest = read_engine_directory(engine, "full", strict=strict)
-    if plan and manifest.target.backend not in TENSORRT:
+    if plan and not manifest.target.has_plan:
         raise CompileError(f"{engine}: target {manifest.target.backend} has no plan: leave --plan out")
     spec = recorded_spec(manifest, engine)
     checkpoint = open_checkpoint(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qwen3_graphs.architecture import Architecture
-    from qwen3_runtime.manifest import Contract
+    from qwen3_runtime.manifest import ModelConfig
     from qwen3_runtime.step import Backend
 
 # Relative error of a key, two roundings of the cache included; a position that is off by one gives more than 0.1.
@@ -51,7 +51,7 @@ def far_positions(max_context: int) -> list[int]:
     return sorted({max_context // 2, max_context * 3 // 4, max(max_context - 2, 0), max_context - 1})
 
 
-def measure_rotation(backend: Backend, architecture: Architecture, contract: Contract) -> Rotation | None:
+def measure_rotation(backend: Backend, architecture: Architecture, contract: ModelConfig) -> Rotation | None:
     """Run one token at far positions and compare its keys.
 
     Args:
@@ -62,7 +62,7 @@ def measure_rotation(backend: Backend, architecture: Architecture, contract: Con
     Returns:
         None where the backend cannot show its keys.
     """
-    token = contract.live_vocab_size // 2
+    token = contract.tokenizer_vocab_size // 2
     start = _keys(backend, token, 0)
     if start is None:
         return None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qwen3_compile.machine import processor
+from qwen3_compile.targets import target_of
 from qwen3_compile.validate import replay
 from qwen3_compile.validate.cases import Case, collect
 from qwen3_compile.validate.continuations import compare_continuations, engine_continuations, greedy_tokens
@@ -26,7 +27,6 @@ from qwen3_compile.validate.report import (
 from qwen3_compile.validate.rotation import measure_rotation
 from qwen3_compile.validate.worst import Furthest
 from qwen3_runtime import Engine
-from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -85,7 +85,7 @@ def measure(
         Every distance that was measured. `AccuracyReport.check` holds it to the spec's limits.
     """
     tell = progress or (lambda _: None)
-    on_cpu = spec.target.backend in TENSORRT and not plan
+    on_cpu = target_of(spec.target).has_plan and not plan
     with Engine.open(
         engine_dir, threads=threads, max_sequences=spec.limits.max_batch, on_cpu=on_cpu, strict=strict
     ) as engine:
@@ -95,7 +95,7 @@ def measure(
             engine.template if io.task == "chat" else None,
             prompts=spec.accuracy.prompts,
             text=spec.accuracy.text,
-            live_vocab=io.live_vocab_size,
+            tokenizer_vocab=io.tokenizer_vocab_size,
             max_context=io.max_context,
         )
         continued = engine_continuations(engine, cases, greedy_tokens(spec), tell) if io.output == "logits" else []
@@ -107,7 +107,7 @@ def measure(
         measured, furthest = [], Furthest()
         for mode, numbers, rows in _runs(engine, cases):
             tell(f"comparing {mode}: {', '.join(cases[number].name for number in numbers)}")
-            measured += _compare(mode, numbers, rows, cases, hidden, reference, io.live_vocab_size, furthest)
+            measured += _compare(mode, numbers, rows, cases, hidden, reference, io.tokenizer_vocab_size, furthest)
         tokenizer = engine.tokenizer
         tell("running a token near the end of the context")
         rotation = measure_rotation(engine.backend, spec.graph_architecture(), io)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from qwen3_runtime.arguments import shown
 from qwen3_runtime.errors import DamagedEngineError, RequestError
-from qwen3_runtime.manifest import MAX_MANIFEST_BYTES, TENSORRT, FileEntry, Manifest, parse_manifest
+from qwen3_runtime.manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest, parse_manifest
 from qwen3_runtime.signatures import MAX_SIGNATURE_BYTES, SIGNATURES, Signature, check_signed, parse_signatures
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def read_engine_directory(
     if signed:
         check_signed(raw, read_signatures(root, strict=strict), trusted_keys, str(root))
     manifest = parse_manifest(raw, str(manifest_path))
-    for name in ("model.onnx", WEIGHTS, *((PLAN,) if manifest.target.backend in TENSORRT else ())):
+    for name in ("model.onnx", WEIGHTS, *((PLAN,) if manifest.target.has_plan else ())):
         if name not in manifest.files:
             raise DamagedEngineError(
                 f"{manifest_path}: files does not list {name}; the engine is incomplete, build it again"

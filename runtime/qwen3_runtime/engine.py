@@ -392,7 +392,7 @@ class Engine:
         now = self._clock()
         generation = Generation(
             plan,
-            self._sampler(sampling, self.manifest.io.live_vocab_size, plan.prompt),
+            self._sampler(sampling, self.manifest.io.tokenizer_vocab_size, plan.prompt),
             TokensOnly() if model.tokenizer is None else ReplyStream(model.tokenizer, plan.start, request.stop),
             ThinkingBudget(plan.budget, inside=plan.start is ThinkingStart.INSIDE),
             emit=handle.put,

@@ -11,7 +11,8 @@ from qwen3_runtime.errors import DamagedEngineError, UnsupportedEngineError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCHEMA_VERSION = 2  # 1: engines of ort-cpu whose head gave nothing but all logits
+SCHEMA_VERSION = 3
+READABLE_VERSIONS = (2, 3)  # this one and the one before
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_FILES = 64
 # Far above any released model, far below what would make the runtime's own arithmetic or allocations misbehave.
@@ -22,7 +23,7 @@ Task = Literal["chat", "completion", "embedding", "reranker"]
 Output = Literal["logits", "hidden"]
 Thinking = Literal["hybrid", "always", "never"]
 CacheType = Literal["float32", "float16", "bfloat16", "int8"]
-Kernels = Literal["native", "plugin"]
+PluginName = Literal["attention", "moe"]
 ActivationQuantization = Literal["none", "int8"]
 
 TENSORRT = ("tensorrt", "tensorrt-rtx")
@@ -34,30 +35,44 @@ class Target:
     """What the engine was lowered for: the runtime's backend and the provider that executes it.
 
     Attributes:
+        backend: `ort`, `onnx`, `tensorrt` or `tensorrt-rtx`.
+        provider: `cpu` or `cuda`.
+        plugins: which operators are our plugins: `all`, `none` or their names. The others are the backend's own.
         compute_capabilities: GPU architectures of a TensorRT plan, as `8.9`.
-        attention: of a TensorRT plan: its own, with the padded contract, or our plugin, with the packed one.
-        moe: of a TensorRT plan with experts: standard layers, or our plugin.
-        activation_quantization: of a graph in standard operators: whether ONNX Runtime rounds the inputs of quantised
-            matrices to int8.
+        activation_quantization: of a graph in standard operators: whether ONNX Runtime quantizes the activations
+            that quantized matrices are multiplied with to int8.
     """
 
     backend: str
     provider: str
+    plugins: Literal["all", "none"] | tuple[PluginName, ...] = "none"
     compute_capabilities: tuple[str, ...] = ()
-    attention: Kernels = "native"
-    moe: Kernels = "native"
     activation_quantization: ActivationQuantization = "none"
+
+    def has_plugin(self, name: PluginName) -> bool:
+        """Whether an operator is our plugin. Attention's decides the interface of a step: packed, else padded."""
+        return self.plugins == "all" or name in self.plugins
+
+    @property
+    def has_plugins(self) -> bool:
+        """Whether any operator is our plugin."""
+        return self.plugins != "none"
+
+    @property
+    def has_plan(self) -> bool:
+        """Whether the engine is a TensorRT plan, beside the graph that it was built from."""
+        return self.backend in TENSORRT
 
 
 @dataclass(frozen=True)
-class Contract:
+class ModelConfig:
     """The inputs and outputs of a step, in numbers.
 
     Attributes:
         task: what the model was trained for.
         output: `logits` [R, vocab_size], or `hidden` [R, hidden_size] for embedding models.
         vocab_size: columns of the logits.
-        live_vocab_size: columns that were trained; the rest is padding and never sampled.
+        tokenizer_vocab_size: columns that were trained; the rest is padding and never sampled.
         cache_dtype: element type of keys and values.
         max_context: tokens a sequence may hold, prompt and output together.
         max_batch: sequences a step may hold.
@@ -67,7 +82,7 @@ class Contract:
     task: Task
     output: Output
     vocab_size: int
-    live_vocab_size: int
+    tokenizer_vocab_size: int
     hidden_size: int
     layers: int
     kv_heads: int
@@ -105,7 +120,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """An engine's manifest, schema version 2. `spec`, `source` and `tools` are kept as read: records, not settings.
+    """An engine's manifest. `spec`, `source` and `tools` are kept as read: records, not settings.
 
     `verified` says whether the build compared the engine with PyTorch and its accuracy contract held.
     """
@@ -113,7 +128,7 @@ class Manifest:
     name: str
     verified: bool
     target: Target
-    io: Contract
+    io: ModelConfig
     chat: ChatDefaults | None
     eos_token_ids: tuple[int, ...]
     pad_token_id: int | None
@@ -124,7 +139,9 @@ class Manifest:
 
 
 def parse_manifest(raw: bytes, where: str = "manifest.json") -> Manifest:
-    """Read a manifest, refusing whatever schema version 2 does not define.
+    """Read a manifest, refusing whatever its schema version does not define.
+
+    Version 2 is read as the one before: it has other names for the target and for the tokenizer's vocabulary.
 
     Args:
         raw: the bytes of `manifest.json`.
@@ -142,21 +159,24 @@ def parse_manifest(raw: bytes, where: str = "manifest.json") -> Manifest:
         raise DamagedEngineError(f"{where}: not valid JSON ({error}); the engine is damaged, build it again") from None
     root = _Object(document, where)
     version = root.value("schema_version")
-    if type(version) is not int or version != SCHEMA_VERSION:  # JSON's true and 2.0 equal integers in Python
+    if type(version) is not int or version not in READABLE_VERSIONS:  # JSON's true and 2.0 equal integers in Python
         raise UnsupportedEngineError(
-            f"{where}: schema_version is {version!r}, this runtime reads {SCHEMA_VERSION}; "
+            f"{where}: schema_version is {version!r}, this runtime reads {' and '.join(map(str, READABLE_VERSIONS))}; "
             "rebuild the engine with a matching version of qwen3-compile"
         )
-    contract = _parse_contract(root.child("io"))
+    if version == 2:
+        root = _Object(_upgraded(root), where)
+        root.value("schema_version")  # it was read above
+    io = _parse_io(root.child("io"))
     chat = root.value("chat")
     manifest = Manifest(
         name=root.text("name"),
         verified=root.boolean("verified"),
         target=_parse_target(root.child("target")),
-        io=contract,
-        chat=None if chat is None else _parse_chat(root.child("chat"), contract),
-        eos_token_ids=root.token_ids("eos_token_ids", contract.vocab_size),
-        pad_token_id=root.integer("pad_token_id", 0, contract.vocab_size - 1, optional=True),
+        io=io,
+        chat=None if chat is None else _parse_chat(root.child("chat"), io),
+        eos_token_ids=root.token_ids("eos_token_ids", io.vocab_size),
+        pad_token_id=root.integer("pad_token_id", 0, io.vocab_size - 1, optional=True),
         files=_parse_files(root.child("files")),
         spec=root.record("spec"),
         source=root.record("source"),
@@ -169,34 +189,48 @@ def parse_manifest(raw: bytes, where: str = "manifest.json") -> Manifest:
 def _parse_target(target: _Object) -> Target:
     backend, provider = target.text("backend"), target.text("provider")
     # Other backends may have these fields too, with nothing in them.
-    kernels = {key: target.choice(key, get_args(Kernels)) for key in ("attention", "moe") if target.filled(key)}
     capabilities = target.texts("compute_capabilities") if target.filled("compute_capabilities") else ()
     if target.filled("profiles"):
         target.record("profiles")  # what the builder was asked for; the plan says what it has
-    if backend in TENSORRT and not capabilities:
+    quantization: str = "none"
+    if target.filled("activation_quantization"):
+        quantization = target.choice("activation_quantization", get_args(ActivationQuantization))
+    found = Target(
+        backend,
+        provider,
+        _parse_plugins(target),
+        capabilities,
+        cast("ActivationQuantization", quantization),
+    )
+    if found.has_plan and not capabilities:
         raise DamagedEngineError(
             f"{target.where}: compute_capabilities must name a GPU architecture; build the engine again"
         )
-    rounding: str = "none"
-    if target.filled("activation_quantization"):
-        rounding = target.choice("activation_quantization", get_args(ActivationQuantization))
     target.finish()
-    return Target(
-        backend,
-        provider,
-        capabilities,
-        **cast("dict[str, Kernels]", kernels),
-        activation_quantization=cast("ActivationQuantization", rounding),
-    )
+    return found
 
 
-def _parse_contract(io: _Object) -> Contract:
+def _parse_plugins(target: _Object) -> Literal["all", "none"] | tuple[PluginName, ...]:
+    if not isinstance(target.value("plugins"), list):
+        return cast('Literal["all", "none"]', target.choice("plugins", ("all", "none")))
+    names = target.texts("plugins")
+    if not names:
+        raise DamagedEngineError(f"{target.where}: plugins must name at least one, or be none")
+    for name in names:
+        if name not in get_args(PluginName):
+            raise DamagedEngineError(
+                f"{target.where}: plugins must be among {', '.join(get_args(PluginName))}, got {name!r}"
+            )
+    return cast("tuple[PluginName, ...]", names)
+
+
+def _parse_io(io: _Object) -> ModelConfig:
     vocab_size = io.count("vocab_size")
-    contract = Contract(
+    found = ModelConfig(
         task=cast("Task", io.choice("task", get_args(Task))),
         output=cast("Output", io.choice("output", get_args(Output))),
         vocab_size=vocab_size,
-        live_vocab_size=io.count("live_vocab_size", vocab_size),
+        tokenizer_vocab_size=io.count("tokenizer_vocab_size", vocab_size),
         hidden_size=io.count("hidden_size"),
         layers=io.count("layers", 4096),
         kv_heads=io.count("kv_heads", 4096),
@@ -207,10 +241,28 @@ def _parse_contract(io: _Object) -> Contract:
         max_step_tokens=io.count("max_step_tokens"),
     )
     io.finish()
-    return contract
+    return found
 
 
-def _parse_chat(chat: _Object, contract: Contract) -> ChatDefaults:
+def _upgraded(root: _Object) -> dict[str, Any]:
+    """The document of a manifest of version 2 under the names of version 3."""
+    target, io = root.record("target"), root.record("io")
+    values = dict(target)
+    kernels = {name: values.pop(name, None) for name in get_args(PluginName)}
+    for name, kind in kernels.items():
+        if kind not in (None, "native", "plugin"):
+            raise DamagedEngineError(f"{root.where}: target: {name} must be one of native, plugin, got {kind!r}")
+    plugins: str | list[str] = [name for name, kind in kernels.items() if kind == "plugin"] or "none"
+    if values.get("backend") == "ort-cpu":
+        values["backend"], plugins = "ort", "all"
+    return root.document | {
+        "schema_version": SCHEMA_VERSION,
+        "target": values | {"plugins": plugins},
+        "io": {"tokenizer_vocab_size" if key == "live_vocab_size" else key: value for key, value in io.items()},
+    }
+
+
+def _parse_chat(chat: _Object, io: ModelConfig) -> ChatDefaults:
     sampling = chat.child("sampling")
     defaults = ChatDefaults(
         thinking=cast("Thinking", chat.choice("thinking", get_args(Thinking))),
@@ -218,8 +270,8 @@ def _parse_chat(chat: _Object, contract: Contract) -> ChatDefaults:
         max_tokens=chat.count("max_tokens"),
         sampling={mode: sampling.numbers(mode) for mode in ("thinking", "non_thinking") if sampling.has(mode)},
     )
-    if contract.output != "logits" and contract.task == "chat":
-        raise DamagedEngineError(f"{chat.where}: a chat engine must output logits, this one gives {contract.output!r}")
+    if io.output != "logits" and io.task == "chat":
+        raise DamagedEngineError(f"{chat.where}: a chat engine must output logits, this one gives {io.output!r}")
     sampling.finish()
     chat.finish()
     return defaults
@@ -269,32 +321,32 @@ class _Object:
         if not isinstance(document, dict):
             raise DamagedEngineError(f"{where}: expected an object, got {_kind(document)}")
         self.where = where
-        self._document: dict[str, Any] = document
+        self.document: dict[str, Any] = document
         self._unread = set(document)
 
     def keys(self) -> list[str]:
-        return list(self._document)
+        return list(self.document)
 
     def has(self, key: str) -> bool:
-        return key in self._document
+        return key in self.document
 
     def filled(self, key: str) -> bool:
         """Whether an optional field is there and not null."""
         return self.has(key) and self.value(key) is not None
 
     def value(self, key: str) -> Any:  # noqa: ANN401 - any JSON value
-        if key not in self._document:
+        if key not in self.document:
             raise DamagedEngineError(
                 f"{self.where}: the field {key!r} is missing; the engine is damaged, build it again"
             )
         self._unread.discard(key)
-        return self._document[key]
+        return self.document[key]
 
     def child(self, key: str) -> _Object:
         return _Object(self.value(key), f"{self.where}: {key}")
 
     def record(self, key: str) -> dict[str, Any]:
-        return self.child(key)._document
+        return self.child(key).document
 
     def text(self, key: str) -> str:
         value = self.value(key)

@@ -14,7 +14,7 @@ from qwen3_runtime.text import ChatTemplate, Tokenizer
 from qwen3_runtime.text.tokenizer import CONFIG, TOKENIZER
 
 if TYPE_CHECKING:
-    from qwen3_runtime.manifest import Contract, Manifest
+    from qwen3_runtime.manifest import Manifest, ModelConfig
     from qwen3_runtime.sampling import SamplerName
 
 
@@ -48,7 +48,7 @@ def checked_threads(threads: object) -> int | None:
     return None if threads is None else integer("threads", threads, 1, most, expected=expected)
 
 
-def checked_limits(limits: Contract, max_sequences: object, max_context: object) -> tuple[int, int]:
+def checked_limits(limits: ModelConfig, max_sequences: object, max_context: object) -> tuple[int, int]:
     """Sequences of a step and tokens of a sequence, within what the engine was built for.
 
     Raises:

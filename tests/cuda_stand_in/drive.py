@@ -23,7 +23,7 @@ def drive(path: Path) -> str:
         for counts in STEPS:
             tokens = sum(counts.values())
             step = Step(
-                input_ids=np.arange(tokens) % io.live_vocab_size,
+                input_ids=np.arange(tokens) % io.tokenizer_vocab_size,
                 query_start=np.cumsum([0, *counts.values()]).astype(np.int32),
                 context_len=np.array([held[block] for block in counts], np.int32),
                 block_table=np.array(list(counts), np.int32)[:, None],

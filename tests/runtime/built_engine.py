@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from target_sections import SECTIONS
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM, Qwen3Model, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
@@ -36,7 +37,7 @@ EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 
 GREEDY = Sampling(temperature=0)
 
 SPEC = """
-schema_version: 1
+schema_version: 2
 name: tiny
 model:
   source: {source}
@@ -45,7 +46,7 @@ model:
   architecture:
 {architecture}
 precision: {{weights: {weights}, kv_cache: {cache}}}
-target: {{backend: {backend}}}
+target: {target}
 limits: {{max_context: {context}, max_batch: 4, max_step_tokens: 24}}
 accuracy: {{}}
 """
@@ -71,7 +72,7 @@ def save_checkpoint(folder: Path, sizes: dict[str, Any], *, moe: bool, task: str
 def build_engine(
     folder: Path,
     *,
-    backend: str,
+    target: str,
     cache: str,
     moe: bool = False,
     task: str = "completion",
@@ -87,7 +88,7 @@ def build_engine(
         task=task,
         architecture="\n".join(f"    {key}: {str(value).lower()}" for key, value in architecture.items()),
         cache=cache,
-        backend=backend,
+        target=json.dumps(SECTIONS[target]),
         context=sizes["max_position_embeddings"],
         weights=weights,
     )
@@ -98,7 +99,7 @@ def build_engine(
 
 def build_half_engine(folder: Path, *, moe: bool = False) -> tuple[Path, PreTrainedModel]:
     """An engine of target `tensorrt-rtx` in float16, and the reference with the same, rounded, weights."""
-    path, model = build_engine(folder, backend="tensorrt-rtx", weights="fp16", cache="fp16", moe=moe)
+    path, model = build_engine(folder, target="tensorrt-rtx", weights="fp16", cache="fp16", moe=moe)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.half())

@@ -13,7 +13,7 @@ import numpy as np
 
 from qwen3_runtime.admission import Model
 from qwen3_runtime.engine import Engine
-from qwen3_runtime.manifest import ChatDefaults, Contract, Manifest, Target
+from qwen3_runtime.manifest import ChatDefaults, Manifest, ModelConfig, Target
 from qwen3_runtime.step import CacheGeometry, Output, Top
 
 if TYPE_CHECKING:
@@ -127,12 +127,12 @@ def make_manifest(
     eos: tuple[int, ...] = (IM_END, END_OF_TEXT),
     **contract: Any,
 ) -> Manifest:
-    sizes: dict[str, Any] = {"vocab_size": VOCAB, "live_vocab_size": LIVE, "hidden_size": 8, **contract}
+    sizes: dict[str, Any] = {"vocab_size": VOCAB, "tokenizer_vocab_size": LIVE, "hidden_size": 8, **contract}
     chat = ChatDefaults(thinking, budget, max_tokens, {}) if task == "chat" else None  # type: ignore[arg-type]
     return Manifest(
         name="scripted",
         target=Target("ort", "cpu"),
-        io=Contract(
+        io=ModelConfig(
             task=task,  # type: ignore[arg-type]
             output=output,  # type: ignore[arg-type]
             layers=1,

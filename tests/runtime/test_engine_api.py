@@ -344,7 +344,7 @@ def test_relevance_is_a_probability_at_any_distance(difference: float) -> None:
 def test_text_that_the_model_has_no_embedding_for_is_refused(tokenizer: Tokenizer, template: ChatTemplate) -> None:
     """Some released checkpoints have fewer embedding rows than their tokenizer has ids."""
     backend = ScriptedBackend(lambda _: 5, vocab=151_660)
-    engine = make_engine(backend, tokenizer, template, vocab_size=151_660, live_vocab_size=151_660)
+    engine = make_engine(backend, tokenizer, template, vocab_size=151_660, tokenizer_vocab_size=151_660)
     with pytest.raises(RequestError, match=r"token id 151667 is not below the vocabulary's 151660"):
         engine.chat(QUESTION, thinking=False)
     assert backend.steps == []

@@ -196,17 +196,18 @@ def test_more_than_the_engine_was_built_for_is_refused(engine_dir: Path, options
 
 def test_another_target_is_named(engine_dir: Path) -> None:
     document = json.loads((engine_dir / "manifest.json").read_text())
-    document["target"] = {"backend": "openvino", "provider": "npu"}
+    document["target"] = {"backend": "openvino", "provider": "npu", "plugins": "all"}
     del document["files"]["tokenizer.json"]
     (engine_dir / "tokenizer.json").unlink()
     (engine_dir / "manifest.json").write_text(json.dumps(document))
-    with pytest.raises(EngineError, match="target 'openvino'; this runtime executes ort-cpu, ort, onnx, t"):
+    with pytest.raises(EngineError, match="target 'openvino' with plugins 'all'; this runtime executes ort, onnx, t"):
         Engine.open(engine_dir)
 
 
 def test_a_tensorrt_engine_needs_its_plan_whose_bytes_are_hashed_like_weights(engine_dir: Path) -> None:
     document = json.loads((engine_dir / "manifest.json").read_text())
-    document["target"] = {"backend": "tensorrt-rtx", "provider": "cuda", "compute_capabilities": ["8.9"]}
+    gpu = {"backend": "tensorrt-rtx", "provider": "cuda", "compute_capabilities": ["8.9"]}
+    document["target"] = gpu | {"plugins": "none"}
     (engine_dir / "manifest.json").write_text(json.dumps(document))
     with pytest.raises(EngineError, match=r"files does not list model\.plan"):
         read_engine_directory(engine_dir)

@@ -44,7 +44,7 @@ def family(root: type[EngineError] = EngineError) -> set[type[EngineError]]:
 
 def open_engine(backend: ScriptedBackend | None = None, **limits: Any) -> Engine:
     backend = backend or ScriptedBackend(lambda _: 5, vocab=WORDS)
-    sizes = {"vocab_size": WORDS, "live_vocab_size": WORDS, "task": "completion", "eos": ()}
+    sizes = {"vocab_size": WORDS, "tokenizer_vocab_size": WORDS, "task": "completion", "eos": ()}
     return make_engine(backend, None, None, **{**sizes, **limits})
 
 

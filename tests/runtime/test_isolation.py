@@ -16,7 +16,7 @@ POISON = 63
 
 def open_engine(backend: ScriptedBackend, **limits: int):
     return make_engine(
-        backend, None, None, vocab_size=WORDS, live_vocab_size=WORDS, task="completion", eos=(), **limits
+        backend, None, None, vocab_size=WORDS, tokenizer_vocab_size=WORDS, task="completion", eos=(), **limits
     )
 
 

@@ -30,7 +30,7 @@ SAMPLINGS = [
 @pytest.fixture(scope="module")
 def engine_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("engine")
-    return build_engine(folder, backend="ort-cpu", cache="fp16", sizes={**SIZES, "vocab_size": WORDS})[0]
+    return build_engine(folder, target="ort-plugins", cache="fp16", sizes={**SIZES, "vocab_size": WORDS})[0]
 
 
 def step(top_k: int, prompt: list[int]) -> Step:

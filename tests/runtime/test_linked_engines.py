@@ -60,10 +60,10 @@ def with_strangers(engine: Path, place: Path) -> Path:
 LAYOUTS = (in_hub_cache, in_config_map, in_store, with_strangers)
 
 
-@pytest.fixture(scope="module", params=["ort-cpu", "ort"])
+@pytest.fixture(scope="module", params=["ort-plugins", "ort"])
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    cache = {"ort-cpu": "fp16", "ort": "fp32"}[request.param]
-    return build_engine(tmp_path_factory.mktemp(request.param), backend=request.param, cache=cache)[0]
+    cache = {"ort-plugins": "fp16", "ort": "fp32"}[request.param]
+    return build_engine(tmp_path_factory.mktemp(request.param), target=request.param, cache=cache)[0]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -15,18 +15,18 @@ from qwen3_runtime.manifest import MAX_FILES, MAX_MANIFEST_BYTES, parse_manifest
 
 HASH = "0123456789abcdef" * 4
 GOOD: dict[str, Any] = {
-    "schema_version": 2,
+    "schema_version": 3,
     "name": "qwen3-0.6b",
     "verified": True,
     "spec": {"anything": [1, 2]},
     "source": {"uri": "hf://Qwen/Qwen3-0.6B", "revision": None, "files": []},
     "tools": {"onnxruntime": "1.31.1"},
-    "target": {"backend": "ort", "provider": "cpu"},
+    "target": {"backend": "ort", "provider": "cpu", "plugins": "none"},
     "io": {
         "task": "chat",
         "output": "logits",
         "vocab_size": 151936,
-        "live_vocab_size": 151669,
+        "tokenizer_vocab_size": 151669,
         "hidden_size": 1024,
         "layers": 28,
         "kv_heads": 8,
@@ -109,8 +109,8 @@ def test_an_unknown_field_is_named(place: str) -> None:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("schema_version", 1, "schema_version is 1, this runtime reads 2; rebuild"),
-        ("schema_version", 3, "schema_version is 3, this runtime reads 2; rebuild"),
+        ("schema_version", 1, "schema_version is 1, this runtime reads 2 and 3; rebuild"),
+        ("schema_version", 4, "schema_version is 4, this runtime reads 2 and 3; rebuild"),
         ("schema_version", True, "schema_version is True"),
         ("schema_version", "1", "schema_version is '1'"),
         ("name", "", "name must be a non-empty string"),
@@ -125,7 +125,7 @@ def test_an_unknown_field_is_named(place: str) -> None:
         ("io/layers", -1, "layers must be an integer from 1"),
         ("io/layers", True, "layers must be an integer from 1"),
         ("io/layers", 10**9, "layers must be an integer from 1 to 4096"),
-        ("io/live_vocab_size", 151937, "live_vocab_size must be an integer from 1 to 151936"),
+        ("io/tokenizer_vocab_size", 151937, "tokenizer_vocab_size must be an integer from 1 to 151936"),
         ("io/max_context", 2**40, "max_context must be an integer"),
         ("io/cache_dtype", "float64", "cache_dtype must be one of"),
         ("chat/thinking", "sometimes", "thinking must be one of hybrid, always, never"),
@@ -186,16 +186,50 @@ TENSORRT = {
     "backend": "tensorrt-rtx",
     "provider": "cuda",
     "compute_capabilities": ["8.9", "12.0"],
-    "attention": "plugin",
+    "plugins": ["attention"],
     "profiles": {"prefill_batch": 1},
 }
 
 
-def test_a_tensorrt_target_says_for_which_gpus_and_with_which_kernels() -> None:
+def test_a_tensorrt_target_says_for_which_gpus_and_with_which_plugins() -> None:
     target = parse_manifest(changed("target", TENSORRT)).target
-    assert (target.compute_capabilities, target.attention, target.moe) == (("8.9", "12.0"), "plugin", "native")
-    for key in ("compute_capabilities", "attention", "moe", "profiles"):  # other targets may have them as null
-        assert parse_manifest(changed(f"target/{key}", None)).target.attention == "native"
+    assert target.compute_capabilities == ("8.9", "12.0")
+    assert (target.has_plan, target.has_plugins) == (True, True)
+    assert (target.has_plugin("attention"), target.has_plugin("moe")) == (True, False)
+    for key in ("compute_capabilities", "profiles"):  # other targets may have them as null
+        assert not parse_manifest(changed(f"target/{key}", None)).target.has_plan
+
+
+def before(**target: object) -> bytes:
+    """The good manifest as version 2 has it."""
+    document = copy.deepcopy(GOOD) | {"schema_version": 2, "target": {"provider": "cpu"} | target}
+    document["io"]["live_vocab_size"] = document["io"].pop("tokenizer_vocab_size")
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("target", "backend", "plugins"),
+    [
+        ({"backend": "ort-cpu"}, "ort", "all"),
+        ({"backend": "ort"}, "ort", "none"),
+        ({"backend": "onnx", "activation_quantization": "int8"}, "onnx", "none"),
+        ({"backend": "tensorrt-rtx", "attention": "native"}, "tensorrt-rtx", "none"),
+        ({"backend": "tensorrt-rtx", "attention": "plugin", "moe": "native"}, "tensorrt-rtx", ("attention",)),
+        ({"backend": "tensorrt", "attention": "plugin", "moe": "plugin"}, "tensorrt", ("attention", "moe")),
+    ],
+)
+def test_the_version_before_is_read(target: dict[str, object], backend: str, plugins: object) -> None:
+    gpu = {"provider": "cuda", "compute_capabilities": ["8.9"]} if "tensorrt" in backend else {}
+    manifest = parse_manifest(before(**target, **gpu))
+    assert (manifest.target.backend, manifest.target.plugins) == (backend, plugins)
+    assert manifest.io.tokenizer_vocab_size == GOOD["io"]["tokenizer_vocab_size"]
+
+
+def test_a_manifest_of_the_version_before_has_no_names_of_this_one() -> None:
+    with pytest.raises(EngineError, match="unknown field 'live_vocab_size'"):
+        parse_manifest(changed("io/live_vocab_size", 5))
+    with pytest.raises(EngineError, match="target: attention must be one of native, plugin, got 'fused'"):
+        parse_manifest(before(backend="tensorrt", attention="fused"))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +237,10 @@ def test_a_tensorrt_target_says_for_which_gpus_and_with_which_kernels() -> None:
     [
         ({"compute_capabilities": []}, "compute_capabilities must name a GPU architecture"),
         ({"compute_capabilities": [89]}, "compute_capabilities must be a list of strings"),
-        ({"attention": "fused"}, "attention must be one of native, plugin"),
+        ({"plugins": "some"}, "plugins must be one of all, none"),
+        ({"plugins": ["fused"]}, "plugins must be among attention, moe, got 'fused'"),
+        ({"plugins": [1]}, "plugins must be a list of strings"),
+        ({"plugins": []}, "plugins must name at least one"),
         ({"profiles": 3}, "expected an object"),
         ({"streams": 2}, "unknown field 'streams'"),
     ],

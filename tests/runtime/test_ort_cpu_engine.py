@@ -1,4 +1,4 @@
-"""An engine of target `ort-cpu` says what transformers says, however its steps are packed and its blocks lie."""
+"""Our operators for ONNX Runtime say what transformers says, however steps are packed and blocks lie."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ TOLERANCE = {"float16": 2e-2, "int8": 0.25}
 @pytest.fixture(scope="module", params=KINDS)
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp(request.param)
-    return build_engine(folder, backend="ort-cpu", sizes=LONG, **KINDS[request.param])  # type: ignore[arg-type]
+    return build_engine(folder, target="ort-plugins", sizes=LONG, **KINDS[request.param])  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("int4")
-    return build_engine(folder, backend="ort-cpu", cache="fp16", weights="int4", moe=True, sizes=LONG)[0]
+    return build_engine(folder, target="ort-plugins", cache="fp16", weights="int4", moe=True, sizes=LONG)[0]
 
 
 def test_logits_of_any_schedule_are_the_references(built: tuple[Path, PreTrainedModel]) -> None:
@@ -232,7 +232,7 @@ def test_without_the_library_opening_and_building_offer_another_target(
     from qwen3_compile.spec import load_spec
 
     monkeypatch.setattr(qwen3_plugins.ort, "library_path", lambda: None)
-    remedy = r"libqwen3_ort.so is missing .*qwen3_plugins.ort.compile.*--set target.backend=ort$"
+    remedy = r"libqwen3_ort.so is missing .*qwen3_plugins.ort.compile.*--set target.plugins=none$"
     with pytest.raises(EngineError, match=remedy):
         Engine.open(quantised)
     with pytest.raises(UnsupportedError, match=remedy):
@@ -256,7 +256,7 @@ def test_embeddings_are_the_references_last_hidden_state(tmp_path: Path) -> None
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     sizes = {**LONG, "vocab_size": 448, "tie_word_embeddings": True}
     path, model = build_engine(
-        tmp_path, backend="ort-cpu", cache="fp16", task="embedding", sizes=sizes, tokenizer=folder
+        tmp_path, target="ort-plugins", cache="fp16", task="embedding", sizes=sizes, tokenizer=folder
     )
     texts = ["What is 37+45?", "Hello!", "a rather longer text than the two before, 12+34+56"]
     with Engine.open(path, threads=1, max_sequences=2) as engine:

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 KINDS = {
-    "ort": {"backend": "ort", "cache": "fp32"},
-    "ort-fp16-cache": {"backend": "ort", "cache": "fp16"},
-    "ort-moe": {"backend": "ort", "cache": "fp32", "moe": True},
-    "onnx": {"backend": "onnx", "cache": "fp32"},
+    "ort": {"target": "ort", "cache": "fp32"},
+    "ort-fp16-cache": {"target": "ort", "cache": "fp16"},
+    "ort-moe": {"target": "ort", "cache": "fp32", "moe": True},
+    "onnx": {"target": "onnx", "cache": "fp32"},
 }
 
 
@@ -148,18 +148,18 @@ def test_a_backend_that_was_closed_says_so(built: tuple[Path, PreTrainedModel]) 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_engine(tmp_path_factory.mktemp("plain"), backend="ort", cache="fp32")[0]
+    return build_engine(tmp_path_factory.mktemp("plain"), target="ort", cache="fp32")[0]
 
 
 TINY_TOKENIZER = Path(__file__).resolve().parents[2] / "examples" / "tiny" / "tokenizer"
 
 
-@pytest.mark.parametrize("backend", ["ort", "onnx"])
-def test_embeddings_are_the_references_last_hidden_state(tmp_path: Path, backend: str) -> None:
+@pytest.mark.parametrize("target", ["ort", "onnx"])
+def test_embeddings_are_the_references_last_hidden_state(tmp_path: Path, target: str) -> None:
     folder = embedding_tokenizer(TINY_TOKENIZER, tmp_path / "tokenizer")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     sizes = {**SIZES, "vocab_size": 448, "tie_word_embeddings": True}
-    path, model = build_engine(tmp_path, backend=backend, cache="fp32", task="embedding", sizes=sizes, tokenizer=folder)
+    path, model = build_engine(tmp_path, target=target, cache="fp32", task="embedding", sizes=sizes, tokenizer=folder)
     texts = ["What is 37+45?", "Hello!", "a rather longer text than the two before, 12+34+56"]
     with Engine.open(path, threads=1, max_sequences=2) as engine:
         found = engine.embed(texts)

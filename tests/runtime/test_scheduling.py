@@ -23,7 +23,7 @@ def guess(tokens: list[int]) -> np.ndarray:
 
 
 def open_engine(backend: ScriptedBackend, **limits: int):
-    sizes = {"vocab_size": WORDS, "live_vocab_size": WORDS, "task": "completion", "eos": (EOS,)}
+    sizes = {"vocab_size": WORDS, "tokenizer_vocab_size": WORDS, "task": "completion", "eos": (EOS,)}
     return make_engine(backend, None, None, **{**sizes, **limits})
 
 
@@ -182,5 +182,5 @@ def test_logits_that_were_never_trained_are_not_sampled() -> None:
         return row
 
     stage = ScriptedBackend(logits=tempting, vocab=WORDS, live=30)
-    engine = open_engine(stage, live_vocab_size=30, max_context=256)
+    engine = open_engine(stage, tokenizer_vocab_size=30, max_context=256)
     assert max(engine.generate([make_request(1, 5, 60)])[0].tokens) < 30

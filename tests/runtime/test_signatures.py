@@ -49,7 +49,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_engine(tmp_path_factory.mktemp("signed"), backend="ort", cache="fp32")[0]
+    return build_engine(tmp_path_factory.mktemp("signed"), target="ort", cache="fp32")[0]
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_changed_manifest_is_refused_before_it_is_parsed(engine: Path, keys: d
 def test_the_signature_of_another_engine_does_not_count(
     engine: Path, keys: dict[str, tuple[Path, Path]], tmp_path: Path
 ) -> None:
-    other, _ = build_engine(tmp_path / "other", backend="ort", cache="fp32", weights="int8")
+    other, _ = build_engine(tmp_path / "other", target="ort", cache="fp32", weights="int8")
     sign(other, keys["ours"][0])
     shutil.copyfile(other / "manifest.sig", engine / "manifest.sig")
     with pytest.raises(EngineError, match="is not what was signed"):
@@ -148,7 +148,8 @@ def test_weights_are_hashed_when_a_signature_is_asked_for(engine: Path, keys: di
 
 def test_a_plan_is_hashed_whatever_is_asked_for(engine: Path, keys: dict[str, tuple[Path, Path]]) -> None:
     document = json.loads((engine / "manifest.json").read_text())
-    document["target"] = {"backend": "tensorrt-rtx", "provider": "cuda", "compute_capabilities": ["8.9"]}
+    gpu = {"backend": "tensorrt-rtx", "provider": "cuda", "compute_capabilities": ["8.9"]}
+    document["target"] = gpu | {"plugins": "none"}
     document["files"]["model.plan"] = {"size": 4, "sha256": hashlib.sha256(b"plan").hexdigest()}
     (engine / "manifest.json").write_text(json.dumps(document))
     (engine / "model.plan").write_bytes(b"plan")

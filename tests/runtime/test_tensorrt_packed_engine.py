@@ -103,7 +103,7 @@ def built(
 ) -> tuple[Path, PreTrainedModel, EagerPlan]:
     native, reference = tensorrt_engine
     path = with_changed_manifest(
-        native, tmp_path_factory.mktemp("packed") / "engine", "target", {"attention": "plugin"}
+        native, tmp_path_factory.mktemp("packed") / "engine", "target", {"plugins": ["attention"]}
     )
     model = Qwen3(Architecture(**SIZES, rope_theta=1e4), CONTEXT)
     model.load_state_dict(reference.state_dict())

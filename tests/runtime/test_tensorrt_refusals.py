@@ -228,7 +228,9 @@ def test_a_step_larger_than_the_plan_is_refused(engine: Path, trt: HostTensorRt)
 
 
 def test_other_engines_have_no_graph_to_run_instead(engine: Path, tmp_path: Path) -> None:
-    other = with_changed_manifest(engine, tmp_path / "engine", "target", {"backend": "ort", "provider": "cuda"})
+    other = with_changed_manifest(
+        engine, tmp_path / "engine", "target", {"backend": "ort", "provider": "cuda", "plugins": "none"}
+    )
     assert refusal(other, on_cpu=True) == (
         "on_cpu: only TensorRT engines have a graph to run instead, this engine is for ort"
     )

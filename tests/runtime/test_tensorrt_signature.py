@@ -22,13 +22,13 @@ from qwen3_runtime.backends.tensorrt.signature import (
     padded_slots,
     read_profiles,
 )
-from qwen3_runtime.manifest import Contract
+from qwen3_runtime.manifest import ModelConfig
 
-CONTRACT = Contract(
+CONTRACT = ModelConfig(
     task="chat",
     output="logits",
     vocab_size=100,
-    live_vocab_size=99,
+    tokenizer_vocab_size=99,
     hidden_size=64,
     layers=2,
     kv_heads=2,

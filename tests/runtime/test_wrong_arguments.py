@@ -123,7 +123,7 @@ def test_what_is_asked(engine: Engine, tokenizer: Tokenizer) -> None:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_engine(tmp_path_factory.mktemp("wrong"), backend="ort-cpu", cache="fp16")[0]
+    return build_engine(tmp_path_factory.mktemp("wrong"), target="ort-plugins", cache="fp16")[0]
 
 
 def test_arguments_of_open(built: Path) -> None:
@@ -146,10 +146,10 @@ def test_threads_are_at_most_the_processors_of_the_machine(built: Path) -> None:
             Engine.open(built, threads=threads)
 
 
-@pytest.mark.parametrize("backend", ["ort-cpu", "ort", "onnx"])
-def test_a_manifest_that_promises_more_positions_than_the_graph_has_is_refused(tmp_path: Path, backend: str) -> None:
-    cache = "fp16" if backend == "ort-cpu" else "fp32"
-    path, _ = build_engine(tmp_path / "built", backend=backend, cache=cache)
+@pytest.mark.parametrize("target", ["ort-plugins", "ort", "onnx"])
+def test_a_manifest_that_promises_more_positions_than_the_graph_has_is_refused(tmp_path: Path, target: str) -> None:
+    cache = "fp16" if target == "ort-plugins" else "fp32"
+    path, _ = build_engine(tmp_path / "built", target=target, cache=cache)
     for context, refused in ((CONTEXT, False), (CONTEXT + 1, True), (1 << 20, True)):
         edited = with_changed_manifest(path, tmp_path / str(context), "io", {"max_context": context})
         if not refused:

@@ -23,5 +23,5 @@ def why_missing() -> str:
     reason = note.read_text(encoding="utf-8").strip() if note.is_file() else "it has not been built"
     return (
         f"the operator library {LIBRARY_NAME} is missing ({reason}): run `python -m qwen3_plugins.ort.compile`,"
-        " or build engines with --set target.backend=ort"
+        " or build engines with --set target.plugins=none"
     )

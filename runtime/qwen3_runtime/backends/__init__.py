@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from qwen3_runtime.backends.positions import check_positions
 from qwen3_runtime.errors import RequestError, UnsupportedEngineError
-from qwen3_runtime.manifest import TENSORRT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,33 +39,33 @@ def open_backend(
         DamagedEngineError: the graph or the plan differs from the manifest.
         RequestError: `on_cpu` for an engine without a plan.
     """
-    backend = manifest.target.backend
-    if on_cpu and backend not in TENSORRT:
+    target = manifest.target
+    if on_cpu and not target.has_plan:
         raise RequestError.at(
-            "on_cpu", f"only TensorRT engines have a graph to run instead, this engine is for {backend}"
+            "on_cpu", f"only TensorRT engines have a graph to run instead, this engine is for {target.backend}"
         )
     check_positions(engine_dir / "model.onnx", manifest.io.max_context)
-    if backend in TENSORRT and not on_cpu:
+    if target.has_plan and not on_cpu:
         from qwen3_runtime.backends.tensorrt import open_tensorrt
 
         return open_tensorrt(engine_dir, manifest, max_sequences=max_sequences, max_context=max_context)
-    if backend in TENSORRT and manifest.target.attention == "plugin":
+    if target.has_plan and target.has_plugin("attention"):
         from qwen3_runtime.backends.ort_packed import OrtPackedBackend
 
         return OrtPackedBackend(
             engine_dir, manifest, threads=threads, max_sequences=max_sequences, max_context=max_context
         )
-    if backend in ("ort", "onnx", *TENSORRT):
-        from qwen3_runtime.backends.ort import OrtBackend
-
-        return OrtBackend(engine_dir, manifest, threads=threads, max_sequences=max_sequences, max_context=max_context)
-    if backend == "ort-cpu":
+    if target.backend == "ort" and target.plugins == "all":
         from qwen3_runtime.backends.ort_cpu import OrtCpuBackend
 
         return OrtCpuBackend(
             engine_dir, manifest, threads=threads, max_sequences=max_sequences, max_context=max_context
         )
+    if target.has_plan or (target.backend in ("ort", "onnx") and target.plugins == "none"):
+        from qwen3_runtime.backends.ort import OrtBackend
+
+        return OrtBackend(engine_dir, manifest, threads=threads, max_sequences=max_sequences, max_context=max_context)
     raise UnsupportedEngineError(
-        f"the engine was built for target {backend!r}; this runtime executes ort-cpu, ort, onnx, tensorrt and "
-        "tensorrt-rtx"
+        f"the engine was built for target {target.backend!r} with plugins {target.plugins!r}; "
+        "this runtime executes ort, onnx, tensorrt and tensorrt-rtx"
     )

@@ -17,7 +17,6 @@ from qwen3_runtime.backends.session import (
     widened,
 )
 from qwen3_runtime.errors import EngineClosedError, StepFailedError, UnsupportedEngineError
-from qwen3_runtime.manifest import TENSORRT
 from qwen3_runtime.step import CacheGeometry, Output
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from qwen3_runtime.manifest import Contract, Manifest
+    from qwen3_runtime.manifest import Manifest, ModelConfig
     from qwen3_runtime.step import Step
 
 # Provider of a target: its name in ONNX Runtime and the device its cache lives on.
@@ -59,7 +58,7 @@ class OrtBackend:
         self._output = contract.output
         self._width = contract.vocab_size if contract.output == "logits" else contract.hidden_size
         # The graph that a TensorRT plan was made from: batches of ids, and caches as long as it was built for.
-        self._batched = manifest.target.backend in TENSORRT
+        self._batched = manifest.target.has_plan
         if self._batched:
             max_context = contract.max_context
         provider = "cpu" if self._batched else manifest.target.provider
@@ -156,7 +155,7 @@ class OrtBackend:
         return binding
 
 
-def _check_session(session: Any, contract: Contract) -> None:  # noqa: ANN401 - onnxruntime has no types
+def _check_session(session: Any, contract: ModelConfig) -> None:  # noqa: ANN401 - onnxruntime has no types
     """Hold the graph to the manifest."""
     _, cache_type, _ = CACHE_TYPES[contract.cache_dtype]
     step = {"input_ids": "tensor(int64)", "query_len": "tensor(int32)", "context_len": "tensor(int32)"}

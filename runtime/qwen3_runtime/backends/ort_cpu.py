@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from qwen3_runtime.manifest import Contract, Manifest
+    from qwen3_runtime.manifest import Manifest, ModelConfig
     from qwen3_runtime.step import Step
 
 BLOCK_SIZE = 64
@@ -82,7 +82,7 @@ class OrtCpuBackend:
         self._inputs: dict[str, NDArray[Any]] = {}
         self._results: dict[str, NDArray[Any]] = {}
         if self._has_head:
-            self._feed("live_vocab", np.array(contract.live_vocab_size, np.int32))
+            self._feed("live_vocab", np.array(contract.tokenizer_vocab_size, np.int32))
         self._closed = False
 
     @property
@@ -164,7 +164,7 @@ def _library() -> Path:
     return path
 
 
-def _check_session(session: Any, contract: Contract) -> None:  # noqa: ANN401 - onnxruntime has no types
+def _check_session(session: Any, contract: ModelConfig) -> None:  # noqa: ANN401 - onnxruntime has no types
     """Hold the graph to the manifest."""
     inputs = {name: kind for name, (kind, _) in PACKED_INPUTS.items()}
     outputs: dict[str, str] = {contract.output: "tensor(float)"}
@@ -182,7 +182,7 @@ def _check_session(session: Any, contract: Contract) -> None:  # noqa: ANN401 - 
     check_signature(session, inputs, outputs, widths)
 
 
-def _allocate(contract: Contract, blocks: int) -> dict[str, NDArray[Any]]:
+def _allocate(contract: ModelConfig, blocks: int) -> dict[str, NDArray[Any]]:
     """The caches by the name of the graph's input; mapped lazily: a page is used when a token is written to it."""
     rows = (blocks, 2, contract.kv_heads, BLOCK_SIZE)
     arrays: dict[str, NDArray[Any]] = {}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from qwen3_runtime.manifest import Contract, Manifest
+    from qwen3_runtime.manifest import Manifest, ModelConfig
     from qwen3_runtime.step import Step
 
 
@@ -107,7 +107,7 @@ class OrtPackedBackend:
         self._cache.clear()
 
 
-def _check_session(session: Any, contract: Contract) -> None:  # noqa: ANN401 - onnxruntime has no types
+def _check_session(session: Any, contract: ModelConfig) -> None:  # noqa: ANN401 - onnxruntime has no types
     """Hold the graph to the manifest."""
     kind = CACHE_TYPES[contract.cache_dtype][1]
     caches = [str(layer) for layer in range(contract.layers)]

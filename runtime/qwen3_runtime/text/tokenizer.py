@@ -21,8 +21,6 @@ class Tokenizer:
     """A byte-level BPE tokenizer as released: `tokenizer.json` with `tokenizer_config.json`.
 
     Attributes:
-        live_vocab_size: one more than the highest id that the tokenizer knows, added tokens included. Rows of
-            the model's logits from here on were never trained and must not be sampled.
         special_ids: ids that `decode(..., skip_special_tokens=True)` leaves out. The think and tool-call tags
             of Qwen3 are not among them.
         named_tokens: the roles that the configuration names (`eos_token`, `pad_token`, ...) and their text.
@@ -38,7 +36,6 @@ class Tokenizer:
         self._backend = backend
         self._bytes: dict[int, bytes] = {}
         added = backend.get_added_tokens_decoder()
-        self.live_vocab_size: int = max(backend.get_vocab_size(with_added_tokens=True), max(added, default=-1) + 1)
         self.special_ids: frozenset[int] = frozenset(index for index, token in added.items() if token.special)
         self.named_tokens: dict[str, str] = _named_tokens(config)
 

@@ -20,7 +20,7 @@ PROGRAM = """#!/bin/sh
 [ "$1" != build ] || {{ echo "$*" >>commands; mkdir -p build; exec cp -r {engine} build/tiny-dense; }}
 exec {python} -c 'import sys; from qwen3_compile.cli import main; sys.exit(main())' "$@"
 """
-INTERPRETER = '#!/bin/sh\n[ -z "$TARGET" ] || { echo "$TARGET"; exit; }\nexec %s "$@"\n'
+INTERPRETER = '#!/bin/sh\n[ -z "$PLUGINS" ] || { echo "$PLUGINS"; exit; }\nexec %s "$@"\n'
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def project(engine: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def demo(project: Path, *arguments: str, target: str = "") -> str:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TARGET": target}
+def demo(project: Path, *arguments: str, plugins: str = "") -> str:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PLUGINS": plugins}
     command = [str(project / "scripts/demo"), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -67,10 +67,10 @@ def test_it_asks_the_question_of_its_own_without_one(project: Path) -> None:
 
 
 def test_without_our_operators_it_says_so_and_builds_for_those_of_onnx_runtime(project: Path) -> None:
-    said = demo(project, target="ort")
+    said = demo(project, plugins="none")
     assert "no C++ compiler" in said
-    assert (project / "commands").read_text().count("target.backend=ort ") == 1
-    assert "build specs/qwen3-0.6b.yaml --set target.backend=ort " in said
+    assert (project / "commands").read_text().count("target.plugins=none ") == 1
+    assert "build specs/qwen3-0.6b.yaml --set target.plugins=none " in said
 
 
 def test_the_commands_that_it_ends_with_work(project: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from qwen3_compile.cli import main
 from qwen3_compile.cli.doctor import diagnose, verdict
 
-TOPICS = ("onnxruntime", "torch", "onnx", "ort-cpu operators", "tensorrt", "tensorrt-rtx", "NVIDIA GPU")
+TOPICS = ("onnxruntime", "torch", "onnx", "operators", "CUDA provider", "tensorrt", "tensorrt-rtx", "NVIDIA GPU")
 
 
 @pytest.mark.parametrize(
@@ -17,15 +17,19 @@ TOPICS = ("onnxruntime", "torch", "onnx", "ort-cpu operators", "tensorrt", "tens
     [
         ("", "nothing", "nothing"),
         ("onnxruntime", "nothing", "ort, onnx"),
-        ("onnxruntime, ort-cpu operators", "nothing", "ort-cpu, ort, onnx"),
-        ("onnxruntime, torch, onnx", "ort, onnx", "ort, onnx"),
+        ("onnxruntime, operators", "nothing", "ort with plugins, ort, onnx"),
+        ("onnxruntime, torch, onnx", "ort, ort on cuda, onnx", "ort, onnx"),
         (
-            "onnxruntime, torch, onnx, ort-cpu operators, tensorrt-rtx",
-            "ort-cpu, ort, onnx, tensorrt-rtx",
-            "ort-cpu, ort, onnx",
+            "onnxruntime, torch, onnx, operators, tensorrt-rtx",
+            "ort with plugins, ort, ort on cuda, onnx, tensorrt-rtx",
+            "ort with plugins, ort, onnx",
         ),
         ("tensorrt-rtx, NVIDIA GPU", "nothing", "tensorrt-rtx"),
-        (", ".join(TOPICS), "ort-cpu, ort, onnx, tensorrt-rtx, tensorrt", "ort-cpu, ort, onnx, tensorrt-rtx, tensorrt"),
+        (
+            ", ".join(TOPICS),
+            "ort with plugins, ort, ort on cuda, onnx, tensorrt, tensorrt-rtx",
+            "ort with plugins, ort, ort on cuda, onnx, tensorrt, tensorrt-rtx",
+        ),
     ],
 )
 def test_the_verdict_follows_from_the_findings(there, builds, runs):
@@ -37,8 +41,8 @@ def test_the_verdict_follows_from_the_findings(there, builds, runs):
 def test_the_verdict_ends_the_output_and_the_exit_code_stays(capsys):
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2].startswith("ok  can build for     ort-cpu, ort, onnx")
-    assert lines[-1].startswith("ok  can run           ort-cpu, ort, onnx")
+    assert lines[-2].startswith("ok  can build for     ort with plugins, ort, ort on cuda, onnx")
+    assert lines[-1].startswith("ok  can run           ort with plugins, ort, onnx")
     assert main(["doctor", "--json"]) == 0
     assert [finding["topic"] for finding in json.loads(capsys.readouterr().out)[-2:]] == ["can build for", "can run"]
 

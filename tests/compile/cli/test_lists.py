@@ -52,7 +52,7 @@ def test_ls_shows_engines_newest_first_and_warns_of_damaged_ones(run, folders, e
         "name", "target", "weights", "size", "verified", "built", "path",
     ]  # fmt: skip
     size = f"{sum(path.stat().st_size for path in engine.iterdir() if path.name != 'manifest.json') / 1e6:.3g} MB"
-    assert cells[0][:5] == ["tiny-dense", "ort-cpu", "int4", size, "yes"]
+    assert cells[0][:5] == ["tiny-dense", "ort with plugins", "int4", size, "yes"]
     assert [row[-1] for row in cells] == ["build/mine", str(folders / "kept" / "tiny-dense-0123456789ab")]
     assert cells[1][-2].endswith("days ago")
     assert err.startswith("warning: build/damaged/manifest.json: ")

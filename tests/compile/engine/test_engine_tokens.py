@@ -31,7 +31,7 @@ def test_without_a_tokenizer_every_row_is_live():
 
 
 def test_added_tokens_count_and_padding_rows_do_not(tmp_path):
-    assert read_tokens(write(tmp_path), 64).live_vocab_size == len(VOCABULARY) + 2
+    assert read_tokens(write(tmp_path), 64).tokenizer_vocab_size == len(VOCABULARY) + 2
 
 
 @pytest.mark.parametrize(("stated", "expected"), [([4, 3], (4, 3, 0)), (4, (4, 0)), ([4, 0], (4, 0)), ([], (0,))])
@@ -47,7 +47,7 @@ def test_tokenizer_config_is_asked_when_generation_config_is_silent(tmp_path, fo
 
 
 def test_special_tokens_behind_the_matrix_are_not_live(tmp_path):
-    assert read_tokens(write(tmp_path), 4).live_vocab_size == 4
+    assert read_tokens(write(tmp_path), 4).tokenizer_vocab_size == 4
 
 
 @pytest.mark.parametrize("vocab_size", [1, 2])

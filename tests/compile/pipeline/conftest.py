@@ -67,7 +67,7 @@ def spec_text(source, kind="dense", **sections):
     architecture = {**DIMENSIONS, "tie_word_embeddings": kind == "dense"} | (EXPERTS if kind == "moe" else {})
     return json.dumps(
         {
-            "schema_version": 1,
+            "schema_version": 2,
             "name": f"tiny-{kind}",
             "model": {"source": str(source), "task": "chat", "architecture": architecture},
             "precision": {"weights": "int8", "group_size": 32},

@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from target_sections import SECTIONS
 from transformers import Qwen3ForCausalLM
 
 from qwen3_compile.errors import AccuracyError, CheckpointError, UnsupportedError
@@ -22,7 +23,7 @@ from qwen3_runtime.text import Tokenizer
 # expert at one of them) of the error's norm, relative to that of the logits.
 TOLERANCE = {
     "ort": {"fp32": 1e-5, "int8": 0.08, "int4": 0.6},
-    "ort-cpu": {"fp32": 1e-3, "int8": 0.08, "int4": 0.6},  # keys and values in float16
+    "ort-plugins": {"fp32": 1e-3, "int8": 0.08, "int4": 0.6},  # keys and values in float16
 }
 
 
@@ -66,29 +67,28 @@ def reference_logits(folder, ids):
         return model(torch.tensor([ids])).logits[0].numpy()
 
 
-@pytest.mark.parametrize("backend", ["ort-cpu", "ort"])
+@pytest.mark.parametrize("target", ["ort-plugins", "ort"])
 @pytest.mark.parametrize("kind", ["dense", "moe"])
 @pytest.mark.parametrize("weights", ["fp32", "int8", "int4"])
-def test_an_engine_computes_what_transformers_does(make, checkpoints, kind, weights, backend):
-    target = {"backend": backend}
-    info, _ = make(kind, precision={"weights": weights}, target=target, options={"validate": False})
+def test_an_engine_computes_what_transformers_does(make, checkpoints, kind, weights, target):
+    info, _ = make(kind, precision={"weights": weights}, target=SECTIONS[target], options={"validate": False})
     ids = np.random.default_rng(0).integers(0, 261, 20).tolist()
     expected = reference_logits(checkpoints / kind, ids)
     error = np.linalg.norm(engine_logits(info.path, ids) - expected, axis=1) / np.linalg.norm(expected, axis=1)
-    assert np.median(error) < TOLERANCE[backend][weights]
+    assert np.median(error) < TOLERANCE[target][weights]
 
 
 @pytest.mark.parametrize(
-    ("backend", "kind", "logit_error"),
+    ("target", "kind", "logit_error"),
     # Keys and values in float16 are enough to turn a close call of a random router.
-    [("ort", "dense", 2e-3), ("ort", "moe", 2e-3), ("ort-cpu", "dense", 2e-2)],
+    [("ort", "dense", 2e-3), ("ort", "moe", 2e-3), ("ort-plugins", "dense", 2e-2)],
 )
-def test_a_built_engine_is_verified_and_opens(make, backend, kind, logit_error):
+def test_a_built_engine_is_verified_and_opens(make, target, kind, logit_error):
     accuracy = {"max_kl": 1e-5, "max_logit_error": logit_error}
-    info, record = make(kind, precision={"weights": "fp32"}, target={"backend": backend}, accuracy=accuracy)
+    info, record = make(kind, precision={"weights": "fp32"}, target=SECTIONS[target], accuracy=accuracy)
     manifest = read_engine_directory(info.path, verify="full")
     assert manifest.verified
-    assert manifest.io.live_vocab_size == 261
+    assert manifest.io.tokenizer_vocab_size == 261
     assert manifest.eos_token_ids == (258, 256)
     assert manifest.pad_token_id == 256
     assert manifest.chat.thinking_budget == 8
@@ -163,7 +163,7 @@ def test_a_precision_that_the_target_lacks_is_refused(make, monkeypatch):
 def test_synthetic_weights_need_no_files(make):
     info, _ = make("moe", source="synthetic://5", options={"validate": False})
     manifest = read_engine_directory(info.path, verify="full")
-    assert manifest.io.live_vocab_size == 272
+    assert manifest.io.tokenizer_vocab_size == 272
     assert manifest.eos_token_ids == ()
     assert set(manifest.files) == {"model.onnx", "weights.bin"}
 

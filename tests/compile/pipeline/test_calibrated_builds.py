@@ -72,7 +72,7 @@ def test_scales_of_every_projection_are_measured_on_the_built_in_texts(calibrate
     folder = checkpoint.paths[0].parent
     tokenizer = Tokenizer.open(folder)
     template = ChatTemplate.open(folder, tokenizer.named_tokens)
-    texts = collect(tokenizer, template, prompts=None, live_vocab=LIVE, max_context=256)
+    texts = collect(tokenizer, template, prompts=None, tokenizer_vocab=LIVE, max_context=256)
     expected = measure(checkpoint, checkpoint.architecture, texts, rounding)
     experts = "mlp" if kind == "dense" else "mlp.experts"
     names = [f"self_attn.{name}" for name in ATTENTION] + [f"{experts}.{name}" for name in MLP]

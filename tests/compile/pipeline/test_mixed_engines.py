@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from target_sections import SECTIONS
 
 from qwen3_runtime import Engine
 
@@ -41,10 +42,10 @@ def model_section(spec_of, mixed):
     return section | {"architecture": section["architecture"] | EXPERTS | LAYERS}
 
 
-@pytest.mark.parametrize("backend", ["ort-cpu", "ort", "onnx"])
-def test_an_engine_computes_what_transformers_does(make, mixed, model_section, backend):
+@pytest.mark.parametrize("target", ["ort-plugins", "ort", "onnx"])
+def test_an_engine_computes_what_transformers_does(make, mixed, model_section, target):
     folder, expected = mixed
-    sections = {"precision": {"weights": "fp32"}, "target": {"backend": backend}, "accuracy": {"max_kl": 1e-5}}
+    sections = {"precision": {"weights": "fp32"}, "target": SECTIONS[target], "accuracy": {"max_kl": 1e-5}}
     info, _ = make("moe", source=folder, model=model_section, **sections)
     with Engine.open(info.path) as engine:
         found = engine.complete(PROMPT, max_tokens=8, temperature=0.0).tokens
@@ -52,7 +53,7 @@ def test_an_engine_computes_what_transformers_does(make, mixed, model_section, b
     assert list(found) == expected[: len(found)]
 
 
-@pytest.mark.parametrize("target", [{}, {"moe": "plugin"}])
+@pytest.mark.parametrize("target", [{}, {"plugins": ["moe"]}])
 def test_tensorrt_plans_it(make, mixed, model_section, target):
     precision = {"weights": "int4", "group_size": 32, "lm_head": "fp16"}
     target = {"backend": "tensorrt-rtx", "compute_capabilities": ["8.9"]} | target

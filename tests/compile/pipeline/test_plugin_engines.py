@@ -13,7 +13,7 @@ from qwen3_runtime import Engine
 from qwen3_runtime.directory import read_engine_directory
 
 ROOT = Path(__file__).parents[3]
-PLUGINS = ["target.backend=tensorrt-rtx", "target.attention=plugin", "target.compute_capabilities=['8.9']"]
+PLUGINS = ["target.backend=tensorrt-rtx", "target.plugins=[attention]", "target.compute_capabilities=['8.9']"]
 # Little to compare on keeps the test short.
 SHORT = ["accuracy.prompts=['What is this?']", "accuracy.text=One text of a line."]
 HALF = [f"precision.{key}=fp16" for key in ("weights", "lm_head", "embedding")]
@@ -21,7 +21,7 @@ HALF = [f"precision.{key}=fp16" for key in ("weights", "lm_head", "embedding")]
 
 @pytest.fixture(scope="module")
 def spec():
-    chosen = [*PLUGINS, *SHORT, *HALF, "precision.group_size=null", "target.moe=plugin"]
+    chosen = [*PLUGINS, *SHORT, *HALF, "precision.group_size=null", "target.plugins=all"]
     return load_spec(ROOT / "specs" / "tiny-moe.yaml", chosen)
 
 
@@ -41,7 +41,7 @@ def test_the_plan_is_made_of_plugins_and_the_graph_holds_the_contract(built):
 
 def test_the_engine_says_how_it_was_made_and_answers_on_the_cpu(built):
     target = read_engine_directory(built.path, "full").target
-    assert (target.attention, target.moe, target.compute_capabilities) == ("plugin", "plugin", ("8.9",))
+    assert (target.plugins, target.compute_capabilities) == ("all", ("8.9",))
     with Engine.open(built.path, on_cpu=True) as engine:
         assert engine.manifest.verified
 

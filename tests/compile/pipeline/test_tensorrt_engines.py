@@ -182,8 +182,7 @@ def test_inspect_shows_architectures_plan_and_what_was_measured(make, capsys):
         "backend": "tensorrt-rtx",
         "provider": "cuda",
         "compute_capabilities": ["8.0", "8.6", "8.9", "12.0"],
-        "attention": "native",
-        "moe": "native",
+        "plugins": "none",
     }
     assert found["files"]["model.plan"] == info.plan.size
     assert found["accuracy_of"] == info.accuracy.executed

@@ -100,7 +100,7 @@ def test_declared_tokens_reach_the_runtime_and_a_locked_build(make, checkpoints,
     configure(folder, added_tokens_decoder=known | {"261": {"content": "<new>", **flags}})
     info, _ = make(source=folder, options={"validate": False})
     manifest = read_engine_directory(info.path, verify="full")
-    assert manifest.io.live_vocab_size == 262
+    assert manifest.io.tokenizer_vocab_size == 262
     assert RuntimeTokenizer.open(info.path).encode("a <new>") == [64, 261]
     again, _ = make(source=folder, out="again", options={"validate": False, "locked": manifest})
     assert (again.path / "tokenizer.json").read_bytes() == (info.path / "tokenizer.json").read_bytes()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from test_spec_rules import MOE, error, spec
 
-CUDA = ("target.backend=ort", "target.provider=cuda")
+CUDA = ("target.plugins=none", "target.provider=cuda")
 WIDE = [*MOE, "model.architecture.moe_intermediate_size=128", "precision.group_size=128"]
 
 

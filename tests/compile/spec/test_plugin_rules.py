@@ -3,37 +3,44 @@
 import pytest
 from test_spec_rules import MOE, error, spec
 
-from qwen3_compile.spec.support import SUPPORT
-from qwen3_compile.spec.tensorrt_checks import PLUGIN_CAPABILITIES
+from qwen3_compile.targets.tensorrt import TENSORRT, TENSORRT_RTX
+from qwen3_compile.targets.tensorrt.capabilities import PLUGINS
 from qwen3_graphs.lowered import Plugins
 from qwen3_plugins.tensorrt.kernels.attention import AttentionShape, attention_kernels
 
 RTX = "target.backend=tensorrt-rtx"
 HALF, CAPABILITIES = ["precision.weights=fp16"], "target.compute_capabilities"
-PLUGIN_EXPERTS = [*MOE, "target.moe=plugin"]
+PLUGIN_EXPERTS = [*MOE, "target.plugins=[moe]"]
+
+
+def plugins(*overrides):
+    return TENSORRT_RTX.graph_plugins(spec(*overrides))
 
 
 def test_plugins_reach_the_graphs_package():
-    assert spec(RTX).graph_plugins() == Plugins()
-    asked = spec(RTX, *PLUGIN_EXPERTS, "precision.group_size=32").graph_plugins()
+    assert plugins(RTX) == Plugins()
+    asked = plugins(RTX, *PLUGIN_EXPERTS, "precision.group_size=32")
     assert (asked.attention, asked.moe) == (False, True)
-    asked = spec(RTX, "model.architecture.head_dim=64", "target.attention=plugin").graph_plugins()
+    asked = plugins(RTX, "model.architecture.head_dim=64", "target.plugins=[attention]")
     assert (asked.attention, asked.moe) == (True, False)
 
 
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["target.attention=plugin"], "target.attention: the plugin has kernels for a head_dim of 64 or 128, found 32"),
         (
-            [*HALF, "model.architecture.head_dim=64", "target.attention=plugin", f"{CAPABILITIES}=['8.9', '7.5']"],
-            f"{CAPABILITIES}: the plugins have kernels for {', '.join(PLUGIN_CAPABILITIES)}, found 7.5",
+            ["target.plugins=[attention]"],
+            "target.plugins: the attention plugin has kernels for a head_dim of 64 or 128, found 32",
+        ),
+        (
+            [*HALF, "model.architecture.head_dim=64", "target.plugins=[attention]", f"{CAPABILITIES}=['8.9', '7.5']"],
+            f"{CAPABILITIES}: the plugins have kernels for {', '.join(PLUGINS)}, found 7.5",
         ),
         ([*PLUGIN_EXPERTS, "precision.weights=int8", "precision.group_size=channel"], "found weights int8"),
         ([*PLUGIN_EXPERTS, "precision.group_size=64"], "in groups of 32 or 128, found 64"),
         (
             [*PLUGIN_EXPERTS, "precision.weights=fp8", "precision.activation_quantization=fp8"],
-            "experts of the plugin keep their inputs, found 'fp8'",
+            "the moe plugin quantizes no activations, found 'fp8'",
         ),
     ],
 )
@@ -43,10 +50,10 @@ def test_what_the_plugins_do_not_compute_is_refused(overrides, words):
 
 def test_the_spec_knows_the_kernels_architectures():
     shape = AttentionShape(2, 1, 64, 16, 1e-6, "fp16")
-    for capability in SUPPORT["tensorrt", "cuda"].capabilities:
+    for capability in TENSORRT.formats.capabilities:
         try:
             attention_kernels(shape, int(capability.replace(".", "")))
         except ValueError:
-            assert capability not in PLUGIN_CAPABILITIES
+            assert capability not in PLUGINS
         else:
-            assert capability in PLUGIN_CAPABILITIES
+            assert capability in PLUGINS

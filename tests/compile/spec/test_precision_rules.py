@@ -46,27 +46,27 @@ def test_a_standard_graph_rounds_no_inputs_unless_it_is_asked_for():
         (
             ["precision.weights=fp8", "precision.activation_quantization=int8"],
             "precision.activation_quantization",
-            "only int8 and int4 matrices round their inputs, found 'int8' for fp8",
+            "only activations of int8 and int4 matrices are quantized, found 'int8' for fp8",
         ),
         (
             ["target.backend=onnx", "precision.activation_quantization=fp8"],
             "precision.activation_quantization",
-            "backend onnx on cpu computes none or int8, found 'fp8'",
+            "onnx computes none or int8, found 'fp8'",
         ),
         (
-            [*MOE, "target.backend=ort", "precision.weights=int8", "precision.activation_quantization=none"],
+            [*MOE, "target.plugins=none", "precision.weights=int8", "precision.activation_quantization=none"],
             "precision.activation_quantization",
-            "always rounds the inputs of int8 experts",
+            "always quantizes the activations of int8 experts",
         ),
         (
-            ["target.backend=ort", "precision.weights=int8", "precision.group_size=channel"],
+            ["target.plugins=none", "precision.weights=int8", "precision.group_size=channel"],
             "precision.group_size",
-            "backend ort on cpu computes 32 or 64 or 128, found 'channel' (which backend ort-cpu or onnx does)",
+            "ort computes 32 or 64 or 128, found 'channel' (which ort with plugins or onnx does)",
         ),
         (
             ["target.backend=onnx", "precision.lm_head=fp8", "precision.embedding=int4"],
             "precision.lm_head",
-            "found 'fp8' (which backend ort-cpu does)",
+            "found 'fp8' (which ort with plugins does)",
         ),
     ],
 )

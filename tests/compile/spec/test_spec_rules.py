@@ -10,18 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from qwen3_compile import targets
 from qwen3_compile.errors import SpecError
 from qwen3_compile.spec import Spec, parse_spec, spec_from_mapping
 from qwen3_compile.spec.problems import all_keys
 from qwen3_compile.spec.schema import Backend
-from qwen3_compile.spec.support import SUPPORT
 from qwen3_graphs.architecture import Architecture, YarnScaling
 from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lower import TARGETS
 from qwen3_graphs.lowered import Limits, Precision
 
 MINIMAL = """\
-schema_version: 1
+schema_version: 2
 name: tiny
 model:
   source: ../checkpoint
@@ -78,7 +78,8 @@ def test_fills_every_default():
         "kv_cache": "fp16",
     }
     assert {key: value for key, value in resolved["target"].items() if value is not None} == {
-        "backend": "ort-cpu",
+        "backend": "ort",
+        "plugins": "all",
         "provider": "cpu",
     }
     assert resolved["limits"] == {"max_context": 2048, "max_batch": 4, "max_step_tokens": 512}
@@ -92,9 +93,11 @@ def test_fills_every_default():
     assert set(resolved["accuracy"].values()) == {None}
 
 
-@pytest.mark.parametrize(("backend", "cache"), [("ort-cpu", "fp16"), ("ort", "fp32"), ("onnx", "fp32")])
-def test_the_cache_defaults_to_what_the_backend_computes(backend, cache):
-    assert spec(f"target.backend={backend}").precision.kv_cache == cache
+@pytest.mark.parametrize(
+    ("target", "cache"), [("backend=ort", "fp16"), ("plugins=none", "fp32"), ("backend=onnx", "fp32")]
+)
+def test_the_cache_defaults_to_what_the_target_computes(target, cache):
+    assert spec(f"target.{target}").precision.kv_cache == cache
 
 
 def test_large_contexts_get_the_reports_budget_and_output_length():
@@ -183,7 +186,7 @@ def test_lists_every_error_with_its_line():
         ("name: tiny", "name: ../x", ":2: name: expected a name that matches"),
         ("max_context: 2048", "max_context: 1", ":20: limits.max_context: expected at least 2, found 1"),
         ("name: tiny", "name: 3", ":2: name: expected a string, found 3"),
-        ("schema_version: 1", "schema_version: 2", ":1: schema_version: expected 1, found 2"),
+        ("schema_version: 2", "schema_version: 3", ":1: schema_version: expected 2, found 3"),
         ("precision:\n  weights: int4", "precision: int4", ":17: precision: expected a mapping of keys, found 'int4'"),
         ("source: ../checkpoint", "source: s3://x", ":4: model.source: expected a path, hf://"),
         (
@@ -224,16 +227,16 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
             "only int8 and int4 have groups",
         ),
         (
-            [*MOE, "target.backend=ort", "model.architecture.hidden_size=80"],
+            [*MOE, "target.plugins=none", "model.architecture.hidden_size=80"],
             "precision.group_size",
             "a divisor of hidden_size (80)",
         ),
         (
-            [*MOE, "target.backend=ort", "precision.group_size=128"],
+            [*MOE, "target.plugins=none", "precision.group_size=128"],
             "precision.group_size",
             "a divisor of moe_intermediate_size (64)",
         ),
-        (["precision.kv_cache=fp32"], "precision.kv_cache", "backend ort-cpu on cpu computes fp16 or int8"),
+        (["precision.kv_cache=fp32"], "precision.kv_cache", "ort with plugins computes fp16 or int8"),
         (["target.backend=onnx", "model.architecture.vocab_size=999"], "precision.lm_head", "an even vocab_size"),
         (
             ["model.architecture.num_key_value_heads=3"],
@@ -258,12 +261,12 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
         ([*MOE, "model.architecture.mlp_only_layers=[0, 1]"], "model.architecture.num_experts", "no layer has experts"),
         ([*MOE, "model.architecture.decoder_sparse_step=3"], "model.architecture.num_experts", "no layer has experts"),
         (
-            ["target.backend=ort", "model.architecture.head_dim=24"],
+            ["target.plugins=none", "model.architecture.head_dim=24"],
             "model.architecture.head_dim",
-            "backend ort computes multiples of 16 from 16 to 4096, found 24 (which backend ort-cpu or onnx or tensorrt",
+            "ort computes multiples of 16 from 16 to 4096, found 24 (which ort with plugins or onnx or tensorrt",
         ),
         (
-            ["target.backend=ort", "precision.kv_cache=fp16", "model.architecture.head_dim=12"],
+            ["target.plugins=none", "precision.kv_cache=fp16", "model.architecture.head_dim=12"],
             "model.architecture.head_dim",
             "multiples of 8 from 8 to 4096, found 12",
         ),
@@ -280,7 +283,7 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
         (
             ["target={backend: ort, provider: cuda}", "precision.weights=fp16", "model.architecture.head_dim=40"],
             "model.architecture.head_dim",
-            "backend ort computes multiples of 16",
+            "ort on cuda computes multiples of 16",
         ),
         (["limits.max_context=4097"], "limits.max_context", "at most max_position_embeddings (4096)"),
         (["limits.max_context=4097", YARN], "limits.max_context", "(4096), found 4097"),
@@ -318,11 +321,15 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
         (["chat.thinking=never", "chat.sampling.thinking={}"], "chat.sampling.thinking", "leave it out"),
         (["chat.thinking=always", "chat.sampling.non_thinking={}"], "chat.sampling.non_thinking", "leave it out"),
         (["chat.sampling.thinking=null"], "chat.sampling.thinking", "required with chat.thinking 'hybrid'"),
-        (["target.provider=cuda"], "target", "no backend ort-cpu on cuda yet; there are: ort-cpu on cpu, ort on cpu"),
         (
-            ["target.backend=ort", "precision.activations=bf16", "precision.kv_cache=fp32"],
+            ["target={provider: cuda, plugins: all}"],
+            "target",
+            "found ort on cuda with plugins all; there are: ort on cpu with plugins all",
+        ),
+        (
+            ["target.plugins=none", "precision.activations=bf16", "precision.kv_cache=fp32"],
             "precision.activations",
-            "backend ort on cpu computes fp32, found 'bf16'",
+            "ort computes fp32, found 'bf16'",
         ),
         (["target.backend=tflite"], "target.backend", "or 'tensorrt-rtx', found 'tflite'"),
     ],
@@ -338,7 +345,8 @@ def test_a_last_group_may_be_partial_outside_experts():
 
 
 def test_the_schema_the_table_of_targets_and_the_lowerings_name_the_same_backends():
-    assert {backend for backend, _ in SUPPORT} == set(get_args(Backend)) == set(TARGETS)
+    assert {target.backend for target in targets.TARGETS} == set(get_args(Backend))
+    assert {target.lowering for target in targets.TARGETS} | {"tensorrt-rtx"} == set(TARGETS)
 
 
 def test_yarn_reaches_beyond_the_trained_context():

@@ -5,7 +5,8 @@ from itertools import pairwise
 import pytest
 from test_spec_rules import MOE, error, errors, spec
 
-from qwen3_compile.spec.support import SUPPORT, has_formats
+from qwen3_compile.targets import default_target
+from qwen3_compile.targets.tensorrt.capabilities import has_formats
 from qwen3_graphs.formats import WeightFormat
 
 RTX, FULL = "target.backend=tensorrt-rtx", "target.backend=tensorrt"
@@ -18,8 +19,7 @@ def test_a_backend_is_enough_to_ask_for():
         "backend": "tensorrt-rtx",
         "provider": "cuda",
         "compute_capabilities": ["8.0", "8.6", "8.9", "12.0"],
-        "attention": "native",
-        "moe": None,
+        "plugins": "none",
         "profiles": {"prefill_batch": 1, "prefill_tokens": 512, "decode_batch": 4},
     }
     precision = spec(RTX).precision
@@ -29,10 +29,6 @@ def test_a_backend_is_enough_to_ask_for():
 def test_profiles_follow_the_limits_and_can_be_set():
     profiles = spec(RTX, "limits.max_batch=8", "limits.max_step_tokens=64", "target.profiles.decode_batch=2")
     assert profiles.target.profiles.model_dump() == {"prefill_batch": 1, "prefill_tokens": 64, "decode_batch": 2}
-
-
-def test_a_mixture_has_native_experts_unless_it_says_otherwise():
-    assert spec(RTX, *MOE, "precision.group_size=32").target.moe == "native"
 
 
 @pytest.mark.parametrize(
@@ -73,8 +69,8 @@ def test_formats_reach_the_graphs_package(precision, weights, precise):
     ("overrides", "key", "words"),
     [
         # Architectures.
-        ([f"{CAPABILITIES}=['9.0']"], CAPABILITIES, "found '9.0' (which backend tensorrt has)"),
-        ([f"{CAPABILITIES}=['10.0']"], CAPABILITIES, "found '10.0' (which backend tensorrt has)"),
+        ([f"{CAPABILITIES}=['9.0']"], CAPABILITIES, "found '9.0' (which tensorrt has)"),
+        ([f"{CAPABILITIES}=['10.0']"], CAPABILITIES, "found '10.0' (which tensorrt has)"),
         ([f"{CAPABILITIES}=['7.0']"], CAPABILITIES, "builds for 7.5, 8.0, 8.6, 8.9, 12.0, 12.1, found '7.0'"),
         ([f"{CAPABILITIES}=['8.9', '8.9']"], CAPABILITIES, "8.9 is named twice"),
         ([f"{CAPABILITIES}=[]"], CAPABILITIES, "at least one"),
@@ -105,7 +101,7 @@ def test_formats_reach_the_graphs_package(precision, weights, precise):
             [
                 "precision.weights=fp16",
                 "model.architecture.head_dim=64",
-                "target.attention=plugin",
+                "target.plugins=[attention]",
                 f"{CAPABILITIES}=['7.5']",
             ],
             CAPABILITIES,
@@ -128,23 +124,27 @@ def test_formats_reach_the_graphs_package(precision, weights, precise):
         (
             ["precision.activation_quantization=int8"],
             "precision.activation_quantization",
-            "int8 inputs need int8 weights",
+            "int8 activations need int8 weights",
         ),
-        (["precision.activation_quantization=fp8"], "precision.activation_quantization", "fp8 inputs need fp8 weights"),
+        (
+            ["precision.activation_quantization=fp8"],
+            "precision.activation_quantization",
+            "fp8 activations need fp8 weights",
+        ),
         (
             ['precision.calibration_prompts=["Hello"]'],
             "precision.calibration_prompts",
-            "only scales of rounded inputs are measured",
+            "only scales of quantized activations are measured",
         ),
         (
             ["precision.lm_head=int8"],
             "precision.group_size",
-            "int8 (lm_head) has one scale a row with TensorRT, found groups of 128: take another format for lm_head",
+            "int8 (lm_head) is per-channel with TensorRT, found groups of 128: take another format for lm_head",
         ),
         (
             ["precision.weights=fp8", "precision.lm_head=int8", "precision.activation_quantization=fp8"],
             "precision.lm_head",
-            "with fp8 inputs expected fp8 or fp16, found 'int8'",
+            "with fp8 activations expected fp8 or fp16, found 'int8'",
         ),
         # Shapes.
         (
@@ -163,26 +163,26 @@ def test_formats_reach_the_graphs_package(precision, weights, precise):
         ),
         (["precision.group_size=128", *MOE], "precision.group_size", "moe_intermediate_size (64)"),
         # Kernels and profiles.
-        (["target.moe=plugin"], "target.moe", "a dense model has no experts"),
-        (["target.attention=plugin"], "target.attention", "kernels for a head_dim of 64 or 128, found 32"),
+        (["target.plugins=[moe]"], "target.plugins", "a dense model has no experts"),
+        (["target.plugins=[attention]"], "target.plugins", "kernels for a head_dim of 64 or 128, found 32"),
         (
-            [*MOE, "target.moe=plugin", "precision.weights=int8"],
-            "target.moe",
+            [*MOE, "target.plugins=[moe]", "precision.weights=int8"],
+            "target.plugins",
             "fp16, bf16, fp8 and int4, found weights",
         ),
         (
-            [*MOE, "target.moe=plugin", "precision.group_size=64"],
+            [*MOE, "target.plugins=[moe]", "precision.group_size=64"],
             "precision.group_size",
             "kernels for int4 in groups of 32 or 128, found 64",
         ),
         (
-            [*MOE, "target.moe=plugin", "precision.weights=fp8", "precision.activation_quantization=fp8"],
+            [*MOE, "target.plugins=[moe]", "precision.weights=fp8", "precision.activation_quantization=fp8"],
             "precision.activation_quantization",
-            "experts of the plugin keep their inputs, found 'fp8'",
+            "the moe plugin quantizes no activations, found 'fp8'",
         ),
         (["target.profiles.decode_batch=5"], "target.profiles.decode_batch", "at most limits.max_batch (4), found 5"),
         (["target.profiles.prefill_tokens=513"], "target.profiles.prefill_tokens", "at most limits.max_step_tokens"),
-        (["target.provider=cpu"], "target", "no backend tensorrt-rtx on cpu"),
+        (["target.provider=cpu"], "target", "found tensorrt-rtx on cpu with plugins none"),
     ],
 )
 def test_what_cannot_be_built_is_refused_by_name(overrides, key, words):
@@ -194,7 +194,7 @@ def test_what_cannot_be_built_is_refused_by_name(overrides, key, words):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["precision.group_size=32"], "group_size: backend tensorrt on cuda computes 64 or 128 or channel, found 32"),
+        (["precision.group_size=32"], "group_size: tensorrt computes 64 or 128 or channel, found 32"),
         (
             [f"{CAPABILITIES}=['8.0', '9.0']"],
             "builds for one GPU, that of the machine, found 2",
@@ -206,14 +206,15 @@ def test_the_full_tensorrt_has_limits_of_its_own(overrides, words):
 
 
 def test_what_only_tensorrt_is_asked_is_refused_elsewhere():
-    lines = errors(f"{CAPABILITIES}=['8.9']", "target.attention=plugin", "target.profiles={}")
-    assert [line.split(": ")[0].split()[-1] for line in lines] == [CAPABILITIES, "target.attention", "target.profiles"]
-    assert all("only tensorrt and tensorrt-rtx have it, found backend ort-cpu: leave it out" in line for line in lines)
+    lines = errors(f"{CAPABILITIES}=['8.9']", "target.profiles={}")
+    assert [line.split(": ")[0].split()[-1] for line in lines] == [CAPABILITIES, "target.profiles"]
+    assert all("only TensorRT has a use for it, found backend ort: leave it out" in line for line in lines)
+    assert "found ort on cpu with plugins attention" in error("target.plugins=[attention]")
 
 
 @pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
 def test_a_newer_architecture_never_has_fewer_formats(backend):
-    named = SUPPORT[backend, "cuda"].capabilities
+    named = default_target(backend).formats.capabilities
     held = [{kind for kind in ("fp16", "bf16", "int8", "int4", "fp8") if has_formats(one, [kind])} for one in named]
     assert all(older <= newer for older, newer in pairwise(held))
     assert held[0] == {"fp16", "int8"}

@@ -27,7 +27,7 @@ from built_engine import SIZES, build_engine, rewrite
 
 CONTEXT = 8192
 LONG = {**SIZES, "max_position_embeddings": CONTEXT}
-CACHES = [("ort-cpu", "fp16"), ("ort-cpu", "int8"), ("ort", "fp32"), ("ort", "fp16"), ("onnx", "fp32")]
+CACHES = [("ort-plugins", "fp16"), ("ort-plugins", "int8"), ("ort", "fp32"), ("ort", "fp16"), ("onnx", "fp32")]
 ARCHITECTURE = Architecture(8, 8, 8, 1, 1, 1, 128, 131_072, 1e6, tie_word_embeddings=True)
 
 
@@ -44,8 +44,8 @@ def verdict_on(rotation):
 
 @pytest.fixture(scope="module", params=CACHES, ids="-".join)
 def engine(request, tmp_path_factory):
-    backend, cache = request.param
-    return build_engine(tmp_path_factory.mktemp(backend), backend=backend, cache=cache, sizes=LONG)[0]
+    target, cache = request.param
+    return build_engine(tmp_path_factory.mktemp(target), target=target, cache=cache, sizes=LONG)[0]
 
 
 def test_an_engine_turns_far_keys_as_the_eager_model(engine):

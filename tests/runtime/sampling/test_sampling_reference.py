@@ -61,7 +61,7 @@ def test_an_engine_runs_with_either_sampler():
     said = []
     for name in ("fast", "reference"):
         backend = ScriptedBackend(logits=logits, vocab=WORDS, live=WORDS)
-        sizes = {"vocab_size": WORDS, "live_vocab_size": WORDS, "task": "completion", "eos": ()}
+        sizes = {"vocab_size": WORDS, "tokenizer_vocab_size": WORDS, "task": "completion", "eos": ()}
         engine = make_engine(backend, None, None, sampler=name, **sizes)
         request = Request(prompt=[1, 2], max_tokens=30, temperature=0.9, top_k=20, presence_penalty=0.5, seed=3)
         said.append(engine.generate([request])[0].tokens)

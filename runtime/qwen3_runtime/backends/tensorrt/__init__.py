@@ -41,12 +41,12 @@ def open_tensorrt(
     """
     target = manifest.target
     with refusals_as(UnsupportedEngineError):
-        trt, cuda = import_bindings(target.backend, plugins="plugin" in (target.attention, target.moe))
+        trt, cuda = import_bindings(target.backend, plugins=target.has_plugins)
         device = Device(cuda)
         try:
             _check_capability(device, target.compute_capabilities)
             plan = Plan(trt, device, engine_dir / PLAN, built_with=manifest.tools.get(target.backend))
-            if target.attention == "plugin":
+            if target.has_plugin("attention"):
                 return PackedBackend(
                     device,
                     plan,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qwen3_plugins.tensorrt.bindings.device import Device
     from qwen3_runtime.backends.tensorrt.opened_plan import Plan
     from qwen3_runtime.backends.tensorrt.plan_runner import PlanRunner
-    from qwen3_runtime.manifest import Contract
+    from qwen3_runtime.manifest import ModelConfig
     from qwen3_runtime.step import Step
 
 
@@ -43,7 +43,14 @@ class PackedBackend(PlanBackend):
     """
 
     def __init__(
-        self, device: Device, plan: Plan, model: Contract, *, max_sequences: int, max_context: int, graphs: bool = True
+        self,
+        device: Device,
+        plan: Plan,
+        model: ModelConfig,
+        *,
+        max_sequences: int,
+        max_context: int,
+        graphs: bool = True,
     ) -> None:
         super().__init__(device, plan, model, packed_slots(model), graphs=graphs)
         block = self._tensors["kv.0"].shape[3]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qwen3_runtime.backends.padding import PaddedCall
     from qwen3_runtime.backends.tensorrt.opened_plan import Plan
     from qwen3_runtime.backends.tensorrt.plan_runner import PlanRunner
-    from qwen3_runtime.manifest import Contract
+    from qwen3_runtime.manifest import ModelConfig
     from qwen3_runtime.step import Step
 
 
@@ -43,7 +43,9 @@ class PaddedBackend(PlanBackend):
         BindingsError: the cache does not fit into the GPU's memory.
     """
 
-    def __init__(self, device: Device, plan: Plan, model: Contract, *, max_sequences: int, graphs: bool = True) -> None:
+    def __init__(
+        self, device: Device, plan: Plan, model: ModelConfig, *, max_sequences: int, graphs: bool = True
+    ) -> None:
         slots = padded_slots(model)
         super().__init__(device, plan, model, slots, graphs=graphs)
         check_aliases(slots, self._tensors)

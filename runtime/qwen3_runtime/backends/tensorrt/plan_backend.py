@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qwen3_plugins.tensorrt.bindings.device import Device
     from qwen3_runtime.backends.tensorrt.opened_plan import Plan
     from qwen3_runtime.backends.tensorrt.signature import Profile, Slot
-    from qwen3_runtime.manifest import Contract
+    from qwen3_runtime.manifest import ModelConfig
     from qwen3_runtime.step import CacheGeometry, Step
 
 
@@ -41,7 +41,9 @@ class PlanBackend:
 
     _geometry: CacheGeometry
 
-    def __init__(self, device: Device, plan: Plan, model: Contract, slots: Mapping[str, Slot], *, graphs: bool) -> None:
+    def __init__(
+        self, device: Device, plan: Plan, model: ModelConfig, slots: Mapping[str, Slot], *, graphs: bool
+    ) -> None:
         self._device, self._plan = device, plan
         self._tensors = plan.tensors()
         check_signature(slots, self._tensors)

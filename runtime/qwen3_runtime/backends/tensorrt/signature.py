@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from qwen3_runtime.backends.tensorrt.opened_plan import Tensor
-    from qwen3_runtime.manifest import Contract
+    from qwen3_runtime.manifest import ModelConfig
 
 # A dimension is a size, or the name of one that steps choose.
 Dimension = int | str
@@ -41,7 +41,7 @@ class Profile:
         return all(low <= sizes[name] <= high for name, (low, high) in self.bounds.items() if name in sizes)
 
 
-def padded_slots(contract: Contract) -> dict[str, Slot]:
+def padded_slots(contract: ModelConfig) -> dict[str, Slot]:
     """The padded contract: B sequences of S tokens, R rows, caches of `max_context` tokens."""
     cache = ("batch", contract.kv_heads, contract.max_context, contract.head_dim)
     slots = {
@@ -57,7 +57,7 @@ def padded_slots(contract: Contract) -> dict[str, Slot]:
     return slots
 
 
-def packed_slots(contract: Contract) -> dict[str, Slot]:
+def packed_slots(contract: ModelConfig) -> dict[str, Slot]:
     """The packed contract: T tokens of B sequences, R rows, a pool of cache blocks."""
     cache = ("blocks", 2, contract.kv_heads, "block", contract.head_dim)
     slots = {
@@ -74,17 +74,17 @@ def packed_slots(contract: Contract) -> dict[str, Slot]:
     return slots
 
 
-def cache_parts(contract: Contract) -> list[str]:
+def cache_parts(contract: ModelConfig) -> list[str]:
     """Names of the caches of the padded contract: `0.key`, `0.value`, `1.key` and so on."""
     return [f"{layer}.{part}" for layer in range(contract.layers) for part in ("key", "value")]
 
 
-def width(contract: Contract) -> int:
+def width(contract: ModelConfig) -> int:
     """Columns of the output."""
     return contract.vocab_size if contract.output == "logits" else contract.hidden_size
 
 
-def cache_type(contract: Contract) -> str:
+def cache_type(contract: ModelConfig) -> str:
     """TensorRT's name of the cache's element type.
 
     Raises:
@@ -97,7 +97,7 @@ def cache_type(contract: Contract) -> str:
     return _CACHE_TYPES[contract.cache_dtype]
 
 
-def element_bytes(contract: Contract) -> int:
+def element_bytes(contract: ModelConfig) -> int:
     """Bytes of an element of the cache."""
     return 4 if contract.cache_dtype == "float32" else 2
 

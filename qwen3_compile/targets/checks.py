@@ -1,0 +1,109 @@
+"""What every target is asked of a spec: whether there is one, and whether it has the number formats and shapes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qwen3_compile.problem import Problem
+from qwen3_compile.targets import TARGETS, find_target
+from qwen3_compile.targets.formats import INTEGERS, heads_in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from qwen3_compile.spec.schema import Spec
+    from qwen3_compile.targets import Target
+
+
+def target_problems(spec: Spec) -> Iterator[Problem]:
+    """Yield what the target of a spec cannot do."""
+    section = spec.target
+    target = find_target(section.backend, section.provider, section.plugins)
+    if target is None:
+        known = "; ".join(
+            f"{each.backend} on {each.provider} with plugins {' or '.join(each.plugins)}" for each in TARGETS
+        )
+        found = f"{section.backend} on {section.provider} with plugins {_shown(section.plugins)}"
+        yield Problem(("target",), f"found {found}; there are: {known}")
+        return
+    yield from _formats(spec, target)
+    yield from _head_dim(spec, target)
+    yield from target.problems(spec)
+
+
+def _shown(plugins: str | Sequence[str]) -> str:
+    return plugins if isinstance(plugins, str) else ", ".join(plugins)
+
+
+def _formats(spec: Spec, target: Target) -> Iterator[Problem]:
+    formats = target.formats
+    for key in ("weights", "lm_head", "embedding", "activations", "kv_cache"):
+        yield from _accepted(spec, target, key, getattr(formats, key))
+    if spec.precision.group_size is not None:
+        yield from _accepted(spec, target, "group_size", formats.group_sizes)
+    if spec.precision.fp8_scales is not None and formats.fp8_scales:  # else fp8 itself is refused
+        yield from _accepted(spec, target, "fp8_scales", formats.fp8_scales)
+    yield from _accepted(spec, target, "activation_quantization", formats.activation_quantization)
+    if formats.quantized_int8_experts:
+        yield from _quantized_int8_experts(spec, target)
+    if formats.whole_expert_groups:
+        yield from _whole_expert_groups(spec, target)
+    if formats.even_int4_outputs:
+        yield from _even_int4_outputs(spec, target)
+
+
+def _accepted(spec: Spec, target: Target, key: str, allowed: Sequence[int | str]) -> Iterator[Problem]:
+    found = getattr(spec.precision, key)
+    if found in allowed:
+        return
+    field = "group_sizes" if key == "group_size" else key
+    others = [
+        other.name for other in TARGETS if other.provider == target.provider and found in getattr(other.formats, field)
+    ]
+    hint = f" (which {' or '.join(others)} does)" if others else ""
+    kinds = " or ".join(map(str, allowed))
+    yield Problem(("precision", key), f"{target.name} computes {kinds}, found {found!r}{hint}")
+
+
+def _head_dim(spec: Spec, target: Target) -> Iterator[Problem]:
+    width = spec.model.architecture.head_dim
+    if width % 2 or (target.has_plan and spec.has_plugin("attention")):
+        return  # reported by the checks of the model and of the plugins
+    allowed = target.formats.head_dims_with(spec.precision.kv_cache)
+    if width not in allowed:
+        others = [other.name for other in TARGETS if width in other.formats.head_dims]
+        hint = f" (which {' or '.join(others)} does)" if others else ""
+        yield Problem(
+            ("model", "architecture", "head_dim"),
+            f"{target.name} computes {heads_in_words(allowed)}, found {width}{hint}",
+        )
+
+
+def _quantized_int8_experts(spec: Spec, target: Target) -> Iterator[Problem]:
+    experts, kind = spec.model.architecture.num_experts, spec.precision.activation_quantization
+    if experts and spec.precision.weights == "int8" and kind == "none":
+        yield Problem(
+            ("precision", "activation_quantization"),
+            f"{target.name} always quantizes the activations of int8 experts: take int8, or int4 weights",
+        )
+
+
+def _whole_expert_groups(spec: Spec, target: Target) -> Iterator[Problem]:
+    architecture, group = spec.model.architecture, spec.precision.group_size
+    if not architecture.num_experts or spec.precision.weights not in INTEGERS or not isinstance(group, int):
+        return
+    for name in ("hidden_size", "moe_intermediate_size"):
+        if (size := getattr(architecture, name)) % group:
+            yield Problem(
+                ("precision", "group_size"),
+                f"{target.name} needs a divisor of {name} ({size}) for its experts, found {group}",
+            )
+
+
+def _even_int4_outputs(spec: Spec, target: Target) -> Iterator[Problem]:
+    vocabulary = spec.model.architecture.vocab_size
+    if spec.model.task != "embedding" and spec.precision.lm_head == "int4" and vocabulary % 2:
+        yield Problem(
+            ("precision", "lm_head"),
+            f"{target.name} needs an even vocab_size for int4, found {vocabulary}: take int8",
+        )
