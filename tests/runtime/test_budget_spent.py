@@ -107,6 +107,53 @@ def test_the_token_that_gives_way_to_the_stop_sentence_is_not_penalised(
     assert done.tokens[3 + SENTENCE_TOKENS :][:2] == (600, 601)
 
 
+def test_no_penalty_counts_the_stop_sentence(tokenizer: Tokenizer, template: ChatTemplate) -> None:
+    of_the_sentence = tokenizer.encode(STOP_SENTENCE)[3]
+
+    def logits(tokens: list[int]) -> np.ndarray:
+        turn = turn_of(tokens)
+        row = background(VOCAB)
+        if THINK_END in turn:
+            row[of_the_sentence], row[600] = 10, 9
+        else:
+            row[FILLER if turn else THINK] = 100
+        return row
+
+    engine = make_engine(ScriptedBackend(logits=logits), tokenizer, template)
+    done = engine.chat(
+        QUESTION,
+        thinking_budget=3,
+        max_tokens=70,
+        temperature=0,
+        presence_penalty=2,
+        frequency_penalty=2,
+        repetition_penalty=1.5,
+    )
+    assert done.tokens[4 + SENTENCE_TOKENS] == of_the_sentence
+    assert done.tokens[5 + SENTENCE_TOKENS] == 600  # now it was sampled, and counts
+
+
+def test_a_budget_that_was_spent_without_a_cut_bars_the_opening_tag_too(
+    tokenizer: Tokenizer, template: ChatTemplate, say: Callable[[str], list[int]]
+) -> None:
+    second = say("42")[0]
+
+    def logits(tokens: list[int]) -> np.ndarray:
+        turn = turn_of(tokens)
+        row = background(VOCAB)
+        if len(turn) < 6:
+            row[[THINK, FILLER, FILLER, FILLER, FILLER, THINK_END][len(turn)]] = 100
+        else:
+            row[THINK], row[second] = 200, 100
+        return row
+
+    engine = make_engine(ScriptedBackend(logits=logits), tokenizer, template)
+    done = engine.chat(QUESTION, thinking_budget=4, max_tokens=80)
+    assert (done.usage.reasoning_tokens, done.usage.forced_tokens, done.budget_hit) == (4, 0, False)
+    assert done.tokens.count(THINK) == 1
+    assert set(done.tokens[6:]) == {second}
+
+
 def test_each_token_takes_the_random_number_of_its_turn_the_one_thrown_away_too(
     tokenizer: Tokenizer, template: ChatTemplate
 ) -> None:

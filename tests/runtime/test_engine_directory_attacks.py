@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from test_manifest import GOOD
 
-from qwen3_runtime import Engine, EngineError
+from qwen3_runtime import DamagedEngineError, Engine, EngineError, directory
 from qwen3_runtime.directory import read_engine_directory
 
 if TYPE_CHECKING:
@@ -91,6 +91,24 @@ def test_files_that_are_not_its_own_regular_files_are_refused(
         Engine.open(engine_dir)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.onnx"])
+def test_a_link_that_takes_the_place_of_a_file_after_it_was_checked_is_not_followed(
+    engine_dir: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = directory._regular_file
+
+    def replaced_afterwards(path: Path, *, strict: bool) -> os.stat_result:
+        status = checked(path, strict=strict)
+        if path.name == name and not path.is_symlink():
+            attack_with_symlink(engine_dir, name)
+        return status
+
+    monkeypatch.setattr(directory, "_regular_file", replaced_afterwards)
+    with pytest.raises(DamagedEngineError, match=rf"{name}: cannot be read"):
+        read_engine_directory(engine_dir)
+    read_engine_directory(engine_dir, strict=False)
 
 
 @pytest.mark.parametrize("name", CONTENTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def guess(tokens: list[int]) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 2, WORDS).astype(np.float32)
 
 
-def open_engine(backend: ScriptedBackend, **limits: int):
+def open_engine(backend: ScriptedBackend, **limits: Any):
     sizes = {"vocab_size": WORDS, "tokenizer_vocab_size": WORDS, "task": "completion", "eos": (EOS,)}
     return make_engine(backend, None, None, **{**sizes, **limits})
 
@@ -99,6 +100,27 @@ def test_a_preempted_sequence_comes_back_before_those_that_came_later() -> None:
     done = engine.generate(requests)
     assert [one.tokens for one in done] == [without_end(request) for request in requests]
     assert done[1].timings.total < (done[2].timings.time_to_first_token or 0)
+
+
+def test_the_sequence_that_was_admitted_last_is_the_one_that_yields() -> None:
+    """Though it is the shorter one, and the one that asks for a block is the other."""
+    stage = backend(6, 4)
+    engine = open_engine(stage, max_sequences=2, max_context=24, eos=(), clock=lambda: len(stage.steps))
+    first, second = engine.generate([make_request(1, 9, 15), make_request(2, 5, 15)])
+    assert len(first.tokens) == len(second.tokens) == 15
+    assert first.timings.total == 15  # a token a step, from the first step on
+    assert second.timings.total > 15
+
+
+def test_a_batch_holds_no_more_sequences_than_a_step_has_tokens() -> None:
+    """Every running sequence advances in every step: the third starts when one of the first two has ended."""
+    stage = backend(8, 16)
+    engine = open_engine(
+        stage, max_sequences=4, max_step_tokens=2, max_context=32, eos=(), clock=lambda: len(stage.steps)
+    )
+    done = engine.generate([make_request(seed, 1, 6) for seed in range(4)])
+    assert [one.timings.queued for one in done] == [0, 0, 6, 6]
+    assert [one.timings.total for one in done] == [6, 6, 12, 12]
 
 
 def test_sequences_beyond_the_cache_wait_and_are_served_in_order() -> None:

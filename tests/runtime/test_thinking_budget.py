@@ -337,6 +337,24 @@ def test_output_never_grows_past_max_tokens(tokenizer: Tokenizer, template: Chat
     assert (done.finish_reason, done.usage.forced_tokens) == ("length", 0)
 
 
+@pytest.mark.parametrize(("left", "forced"), [(0, 0), (1, SENTENCE_TOKENS)])
+def test_a_late_cut_needs_room_for_the_sentence_and_a_token_of_the_answer(
+    tokenizer: Tokenizer, template: ChatTemplate, left: int, forced: int
+) -> None:
+    """Where the sentence fills the room exactly, the turn ends before it, and not one token behind it."""
+    opening = [THINK, THINK_END, *[FILLER] * 80, THINK]
+    reasoned = len(opening) + 10
+
+    def script(turn: list[int]) -> int:
+        return opening[len(turn)] if len(turn) < len(opening) else FILLER
+
+    engine = make_engine(ScriptedBackend(in_turn(script)), tokenizer, template)
+    most = reasoned + SENTENCE_TOKENS + left
+    done = engine.chat(QUESTION, thinking_budget=10, max_tokens=most)
+    assert (done.finish_reason, done.usage.reasoning_tokens, done.usage.forced_tokens) == ("length", 10, forced)
+    assert done.usage.completion_tokens == (most if forced else reasoned)
+
+
 def test_the_same_seed_gives_the_same_tokens_up_to_the_cut(tokenizer: Tokenizer, template: ChatTemplate) -> None:
     def logits(tokens: list[int]) -> np.ndarray:
         row = background(VOCAB)
