@@ -1,0 +1,86 @@
+"""`scripts/mutate` finds the lines that no test holds, and leaves the tree alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SOURCE = '''"""A toy."""
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    LIMIT: int = 3
+
+
+def first(path: str, low: int = 2) -> int:
+    """The text 1 and the type are left alone."""
+    if low < 1 or not path:
+        raise ValueError(f"below {1 + 1}")
+    print(path)
+    return min(low, os.O_RDONLY | os.O_CLOEXEC)
+'''
+MUTANTS = {
+    ("def first(path: str, low: int = 2) -> int:", "def first(path: str, low: int = 3) -> int:"),
+    ("def first(path: str, low: int = 2) -> int:", "def first(path: str, low: int = 1) -> int:"),
+    ("if low < 1 or not path:", "if low < 1 and not path:"),
+    ("if low < 1 or not path:", "if low <= 1 or not path:"),
+    ("if low < 1 or not path:", "if low < 2 or not path:"),
+    ("if low < 1 or not path:", "if low < 0 or not path:"),
+    ("if low < 1 or not path:", "if low < 1 or (path):"),
+    ('raise ValueError(f"below {1 + 1}")', "pass"),
+    ("print(path)", "pass"),
+    ("return min(low, os.O_RDONLY | os.O_CLOEXEC)", "return None"),
+    ("return min(low, os.O_RDONLY | os.O_CLOEXEC)", "return max(low, os.O_RDONLY | os.O_CLOEXEC)"),
+    ("return min(low, os.O_RDONLY | os.O_CLOEXEC)", "return low"),
+    ("return min(low, os.O_RDONLY | os.O_CLOEXEC)", "return os.O_RDONLY | os.O_CLOEXEC"),
+    ("return min(low, os.O_RDONLY | os.O_CLOEXEC)", "return min(low, os.O_RDONLY)"),
+    ("return min(low, os.O_RDONLY | os.O_CLOEXEC)", "return min(low, os.O_CLOEXEC)"),
+}
+TESTS = """from toy import first
+def test_first(): assert first("x", 5) == 5
+"""
+
+
+@pytest.fixture
+def mutate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The script, for a tree of one file."""
+    loader = SourceFileLoader("mutate", str(Path(__file__).parents[1] / "scripts/mutate"))
+    spec = spec_from_loader("mutate", loader)
+    assert spec is not None
+    script = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "mutate", script)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # beside a script without .py
+    loader.exec_module(script)
+    (tmp_path / "toy.py").write_text(SOURCE)
+    (tmp_path / "test_toy.py").write_text(TESTS)
+    subprocess.run(["git", "-C", tmp_path, "init", "-q"], check=True)
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    monkeypatch.setattr(script, "HEAVY", ())
+    monkeypatch.setattr(script, "AREAS", {"toy.py": ["test_toy.py"]})
+    return script
+
+
+def test_a_mutant_changes_one_place_and_neither_texts_nor_types(mutate: Any) -> None:
+    found = {tuple(mutant.place.split(": ", 1)[1].split("  ->  ")) for mutant in mutate.Mutator("toy.py").found}
+    assert found == MUTANTS
+
+
+def test_survivors_are_printed_with_their_place_and_the_tree_stays(
+    mutate: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["mutate", "toy.py"])
+    assert mutate.main() == 0
+    said = capfd.readouterr().out
+    assert "toy.py:14: return min(low, os.O_RDONLY | os.O_CLOEXEC)  ->  return low\n" in said
+    assert "toy.py:13: print(path)  ->  pass\n" in said
+    assert "->  return None" not in said
+    assert "->  if low < 1 or (path):" not in said
+    assert said.splitlines()[-1].split() == ["all", "15", "5", "10"]
+    assert (tmp_path / "toy.py").read_text() == SOURCE
