@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from released import TokenizerUnavailableError, released_tokenizer
 
 if TYPE_CHECKING:
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 # Tests import onnxruntime themselves; it would write below HOME and call its maker.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 
 # A shell starts what it puts in the background with Ctrl-C ignored; tests that interrupt a build would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

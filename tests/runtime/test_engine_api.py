@@ -132,7 +132,7 @@ def test_a_cancelled_thread_releases_the_one_that_waits(tokenizer: Tokenizer, te
     while not backend.steps:
         pass
     handle.cancel()
-    waiter.join(20)
+    waiter.join(120)
     assert not waiter.is_alive()
     assert handle.result().finish_reason == "cancelled"
 
@@ -251,7 +251,7 @@ def test_many_threads_share_steps_and_get_their_own_answers(tokenizer: Tokenizer
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
     assert answers == {number: str(number) * 3 for number in range(100, 116)}
     assert max(len(step.context_len) for step in backend.steps) > 1
     assert engine._scheduler.pool.available == 4

@@ -136,16 +136,16 @@ def test_requests_beyond_those_that_may_wait_are_refused_until_one_has_ended() -
 def test_requests_that_arrive_during_a_step_count_with_those_in_it() -> None:
     backend = ScriptedBackend(lambda _: 5, vocab=WORDS)
     inside, go_on = threading.Event(), threading.Event()
-    backend.before_step = lambda: (inside.set(), go_on.wait(20))[1]
+    backend.before_step = lambda: (inside.set(), go_on.wait(120))[1]
     engine = open_engine(backend, max_sequences=1, max_waiting=1)
     runner = threading.Thread(target=lambda: engine.complete([1], max_tokens=1))
     runner.start()
-    assert inside.wait(20)
+    assert inside.wait(120)
     waiting = engine.submit(Request(prompt=[1], max_tokens=1))
     with pytest.raises(OverloadedError):
         engine.submit(Request(prompt=[1], max_tokens=1))
     go_on.set()
-    runner.join(20)
+    runner.join(120)
     assert waiting.result().finish_reason == "length"
 
 

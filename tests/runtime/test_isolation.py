@@ -73,10 +73,10 @@ def test_closing_cancels_every_request_that_threads_wait_for() -> None:
         threads = [threading.Thread(target=wait) for _ in range(3)]
         for thread in threads:
             thread.start()
-        running.wait(20)
+        running.wait(120)
         engine.close()
         for thread in threads:
-            thread.join(20)
+            thread.join(120)
         refused = [end for end in ends if "closed: open it again" in str(end)]  # came after the close
         assert ends.count("cancelled") + len(refused) == 3, ends
 

@@ -87,7 +87,10 @@ def test_decode_tokens_and_prompt_chunks_share_steps() -> None:
 
 
 def test_decode_tokens_go_before_the_chunks_of_a_prompt_that_came_earlier() -> None:
-    engine = open_engine(backend(2), max_sequences=2, max_step_tokens=8, max_context=256, eos=())
+    stage = backend(2)
+    engine = open_engine(
+        stage, max_sequences=2, max_step_tokens=8, max_context=256, eos=(), clock=lambda: len(stage.steps)
+    )
     long, short = engine.generate([make_request(4, 200, 1), make_request(3, 1, 9)])
     assert len(short.tokens) == 9
     assert short.timings.total < (long.timings.time_to_first_token or 0)
@@ -95,7 +98,8 @@ def test_decode_tokens_go_before_the_chunks_of_a_prompt_that_came_earlier() -> N
 
 def test_a_preempted_sequence_comes_back_before_those_that_came_later() -> None:
     """Six blocks of 4: two sequences of 8 tokens grow until the second has to yield; a third waits meanwhile."""
-    engine = open_engine(backend(6, 4), max_sequences=2, max_context=24, eos=())
+    stage = backend(6, 4)
+    engine = open_engine(stage, max_sequences=2, max_context=24, eos=(), clock=lambda: len(stage.steps))
     requests = [make_request(1, 8, 12), make_request(2, 8, 12), make_request(3, 8, 12)]
     done = engine.generate(requests)
     assert [one.tokens for one in done] == [without_end(request) for request in requests]

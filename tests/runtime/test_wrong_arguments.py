@@ -167,17 +167,17 @@ def test_a_fork_made_while_a_step_runs_is_told_so_and_does_not_hang() -> None:
 
     def wait() -> None:
         inside.set()
-        go_on.wait(20)
+        go_on.wait(120)
 
     engine = make_engine(backend, None, None, max_context=4096)
     backend.before_step = wait
     runner = threading.Thread(target=lambda: engine.complete([1], max_tokens=2))
     runner.start()
-    assert inside.wait(20)
+    assert inside.wait(120)
     with engine._driver._changed:  # as it may be held by another thread at the moment of the fork
         child = os.fork()
         if child == 0:
-            signal.alarm(20)
+            signal.alarm(120)
             code = 1
             try:
                 engine.complete([1], max_tokens=2)
@@ -187,6 +187,6 @@ def test_a_fork_made_while_a_step_runs_is_told_so_and_does_not_hang() -> None:
             os._exit(code if not backend.closed else 3)
     _, status = os.waitpid(child, 0)
     go_on.set()
-    runner.join(20)
+    runner.join(120)
     assert os.waitstatus_to_exitcode(status) == 0
     assert engine.complete([1], max_tokens=2).finish_reason == "length"

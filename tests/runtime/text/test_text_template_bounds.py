@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from contextlib import suppress
 
 import pytest
 import template_attacks
@@ -20,32 +19,24 @@ def attacked():
     """How each attack ended, by its name; those that took their process with them, or too long, are missing."""
     ended, left = {}, list(template_attacks.CODE)
     while left:
-        with suppress(subprocess.TimeoutExpired):
-            done = subprocess.run(
-                [sys.executable, template_attacks.__file__, *left],
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=False,
-            )
-            lines = [json.loads(line) for line in done.stdout.splitlines()]
-            ended |= {line["name"]: line for line in lines}
-            left = left[len(lines) + 1 :]
-            continue
-        pytest.fail(f"one of these never ends: {', '.join(left)}")
+        command = [sys.executable, template_attacks.__file__, *left]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        ended |= {line["name"]: line for line in lines}
+        left = left[len(lines) + 1 :]
     return ended
 
 
 @pytest.mark.parametrize("name", template_attacks.CODE)
 def test_an_attack_ends_soon_in_one_line_and_takes_little_memory(name, attacked):
-    assert name in attacked, "the process was killed"
+    assert name in attacked, f"the process was killed, perhaps after {template_attacks.MOST_SECONDS} seconds"
     outcome = attacked[name]
     assert outcome["ended"].startswith(
         ("RequestError: the chat template cannot", "DamagedEngineError: chat template default")
     )
     assert outcome["ended"].isprintable()
     assert len(outcome["ended"]) < 500
-    assert outcome["seconds"] < 6  # of processor time; a second or two when nothing else runs
+    assert outcome["work"] < 100  # in passes of a million steps: a busy machine slows both
     assert outcome["megabytes"] < 400
 
 
