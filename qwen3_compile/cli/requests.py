@@ -58,11 +58,15 @@ def generation_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default="default",
             metavar="N|none|default",
             callback=_budget_option,
-            help="Most tokens of thinking; 0 switches thinking off, none sets no budget [default: the engine's].",
+            help="Maximum number of thinking tokens; 0: do not think, none: no limit [default: the engine's].",
         ),
-        click.option("--max-tokens", type=click.IntRange(min=1), help="Most new tokens, thinking included."),
         click.option(
-            "--deadline", type=click.FloatRange(min=0, min_open=True), help="Most seconds for the whole answer."
+            "--max-tokens", type=click.IntRange(min=1), help="Maximum number of new tokens, including thinking."
+        ),
+        click.option(
+            "--deadline",
+            type=click.FloatRange(min=0, min_open=True),
+            help="Maximum number of seconds for the whole answer.",
         ),
         click.option("--stop", multiple=True, help="End the answer before this text (may be repeated)."),
         click.option(

@@ -1,4 +1,4 @@
-"""From a request to a plan: which prompt is fed, how thinking starts, and how much may follow."""
+"""From a request to a turn: which prompt is fed, how thinking starts, and how much may follow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_runtime.budget import STOP_SENTENCE, fit_budget
 from qwen3_runtime.errors import DamagedEngineError, RequestError
-from qwen3_runtime.generation import Plan
+from qwen3_runtime.generation import Turn
 from qwen3_runtime.sampling import NON_THINKING, THINKING, Sampling
 from qwen3_runtime.scheduler import check_prompt
 from qwen3_runtime.text.reasoning import CLOSE_TAG, OPEN_TAG, ThinkingStart, soft_switch, thinking_start
@@ -58,7 +58,7 @@ class Model:
         )
 
 
-def make_plan(request: Request, model: Model) -> Plan:
+def prepare_turn(request: Request, model: Model) -> Turn:
     """Check a request against a model, tokenise it and decide how thinking starts and ends.
 
     Raises:
@@ -86,7 +86,7 @@ def make_plan(request: Request, model: Model) -> Plan:
         stop_sentence=len(model.stop_sentence),
         reserve=request.answer_reserve,
     )
-    return Plan(
+    return Turn(
         prompt=tuple(prompt),
         start=start,
         budget=budget,

@@ -28,8 +28,8 @@ def integer(name: str, value: object, low: int, high: int | None = None, *, expe
     Args:
         name: of the argument.
         value: what was given.
-        low: the least that is accepted.
-        high: the most that is accepted; None for any.
+        low: the smallest accepted value.
+        high: the largest accepted value; None for any.
         expected: what the error says is expected.
 
     Raises:
@@ -53,8 +53,8 @@ def number(
     Args:
         name: of the argument.
         value: what was given.
-        low: the least that is accepted.
-        high: the most that is accepted.
+        low: the smallest accepted value.
+        high: the largest accepted value.
         above_low: refuse `low` itself.
         expected: what the error says is expected.
 
@@ -151,15 +151,15 @@ def names_unknown_options(cls: type[Class]) -> type[Class]:
     return cls
 
 
-def shown(value: object, most: int = 60) -> str:
-    """A found value on one line, shortly."""
-    if isinstance(value, str) and len(value) > most:
-        value = f"{value[:most]}..."
+def shown(value: object, max_characters: int = 60) -> str:
+    """A found value on one line, shortened."""
+    if isinstance(value, str) and len(value) > max_characters:
+        value = f"{value[:max_characters]}..."
     try:
         written = repr(value)
     except Exception:  # noqa: BLE001 - any object may come; an integer of 5,000 digits has no text either
         return kind(value)
-    written = written if len(written) <= most else f"{written[: most - 3]}..."
+    written = written if len(written) <= max_characters else f"{written[: max_characters - 3]}..."
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in written)
 
 

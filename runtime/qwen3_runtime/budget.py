@@ -40,7 +40,7 @@ class ThinkingBudget:
     """Counts the reasoning of one turn and says when it has to end.
 
     Args:
-        limit: tokens of reasoning; None for as many as the other caps allow.
+        limit: maximum number of tokens of reasoning; None for no limit but the other caps.
         inside: whether the prompt ends inside the reasoning.
 
     Attributes:
@@ -104,15 +104,15 @@ def fit_budget(budget: int | None, *, requested: bool, room: int, stop_sentence:
     """
     if budget is None:
         return None
-    most = room - stop_sentence - reserve
-    if budget <= most:
+    fitting = room - stop_sentence - reserve
+    if budget <= fitting:
         return budget
     if not requested:
-        return most if most >= 1 else None
+        return fitting if fitting >= 1 else None
     raise RequestError(
         f"thinking_budget {budget} + {stop_sentence} tokens of stop sentence + {reserve} reserved for the answer "
         f"= {budget + stop_sentence + reserve}, but only {room} tokens may follow the prompt; "
-        f"lower the budget{f' to {most}' if most >= 0 else ' (none fits)'}, raise max_tokens, shorten the prompt or "
-        "switch thinking off",
+        f"lower the budget{f' to {fitting}' if fitting >= 0 else ' (none fits)'}, raise max_tokens, shorten the prompt "
+        "or switch thinking off",
         field="thinking_budget",
     )

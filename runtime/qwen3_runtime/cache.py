@@ -42,7 +42,7 @@ class BlockTable:
     """The blocks of one sequence, in order.
 
     Attributes:
-        row: int32 [most blocks a sequence may have]; entries beyond `count` are -1.
+        row: int32 [M], M the maximum number of blocks of a sequence; entries beyond `count` are -1.
         count: blocks held.
     """
 

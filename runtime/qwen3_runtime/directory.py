@@ -99,10 +99,10 @@ def _is_asked_for(trusted_keys: object) -> bool:
     return trusted_keys != ()
 
 
-def _small_file(path: Path, most: int, what: str, *, strict: bool) -> bytes:
+def _small_file(path: Path, max_bytes: int, what: str, *, strict: bool) -> bytes:
     status = _regular_file(path, strict=strict)
-    if status.st_size > most:
-        raise DamagedEngineError(f"{path}: {status.st_size} bytes, more than the {most} {what} may have")
+    if status.st_size > max_bytes:
+        raise DamagedEngineError(f"{path}: {status.st_size} bytes, more than the {max_bytes} {what} may have")
     return b"".join(_chunks(path, strict=strict))
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qwen3_runtime.scheduler import Scheduler
-    from qwen3_runtime.sequence import Sequence
+    from qwen3_runtime.sequence import TokenSequence
 
 Result = TypeVar("Result")
 
@@ -34,12 +34,12 @@ class Driver:
         self._changed = threading.Condition()  # guards what follows
         self._max_in_flight = max_in_flight
         self._scheduled = 0  # sequences that the scheduler had when nobody drove it last
-        self._arrivals: deque[Sequence] = deque()
+        self._arrivals: deque[TokenSequence] = deque()
         self._driving = False
         self._closed = False
         self._process = os.getpid()
 
-    def queue(self, *sequences: Sequence) -> None:
+    def queue(self, *sequences: TokenSequence) -> None:
         """Hand sequences to the scheduler; they join at its next step. All of them are taken, or none.
 
         Raises:

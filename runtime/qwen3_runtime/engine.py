@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from qwen3_runtime import arguments
-from qwen3_runtime.admission import Model, check_ids, choose_sampling, make_plan
+from qwen3_runtime.admission import Model, check_ids, choose_sampling, prepare_turn
 from qwen3_runtime.backends import open_backend
 from qwen3_runtime.budget import ThinkingBudget
 from qwen3_runtime.directory import Verify, read_engine_directory
@@ -31,7 +31,7 @@ from qwen3_runtime.request import ANSWER_RESERVE, Request
 from qwen3_runtime.reranking import INSTRUCTION, relevance, rerank_prompt
 from qwen3_runtime.sampling import SAMPLERS
 from qwen3_runtime.scheduler import Scheduler, check_prompt
-from qwen3_runtime.sequence import Sequence as Running
+from qwen3_runtime.sequence import TokenSequence
 from qwen3_runtime.text import ChatTemplate, ReplyStream, Tokenizer
 from qwen3_runtime.text.reasoning import ThinkingStart
 
@@ -113,9 +113,9 @@ class Engine:
             path: the directory.
             threads: of the provider, at most one for each processor of the machine; by default one for each physical
                 core that this process may use.
-            max_sequences: sequences in a step, at most the engine's `max_batch`.
-            max_context: tokens a sequence may hold, at most the engine's own limit, which is the default. Cache
-                memory is reserved for `max_sequences * max_context` tokens and used as sequences grow.
+            max_sequences: maximum number of sequences in a step; the engine's `max_batch` at most.
+            max_context: maximum number of tokens of a sequence; the default is the engine's own limit, which it cannot
+                exceed. Cache memory is reserved for `max_sequences * max_context` tokens and used as sequences grow.
             max_waiting: requests that may wait while `max_sequences` others run; more are refused with
                 `OverloadedError`. By default any number may wait.
             verify: `fast` checks the SHA-256 of everything but the weights, `full` of the weights too. The default is
@@ -376,35 +376,35 @@ class Engine:
             check_ids(ids, self.manifest.io.vocab_size, field)
             check_prompt(len(ids), self.max_context, output=0, field=field)
         kept = [LastRow() for _ in prompts]
-        self._driver.queue(*map(Running, prompts, kept))
+        self._driver.queue(*map(TokenSequence, prompts, kept))
         return [self._driver.wait(row.poll) for row in kept]
 
-    def _prepare(self, request: Request) -> tuple[Handle, Running]:
+    def _prepare(self, request: Request) -> tuple[Handle, TokenSequence]:
         if not isinstance(request, Request):
             raise RequestError.at("request", f"expected a Request, found {arguments.kind(request)}")
         if self.manifest.io.output != "logits":
             problem = f"this engine is made for {self.manifest.io.task}: use embed()"
             raise RequestError(problem, field=request.source)
         model = self._model
-        plan = make_plan(request, model)
-        sampling = choose_sampling(request, model, plan.start)
+        turn = prepare_turn(request, model)
+        sampling = choose_sampling(request, model, turn.start)
         handle = Handle(self._driver)
         now = self._clock()
         generation = Generation(
-            plan,
-            self._sampler(sampling, self.manifest.io.tokenizer_vocab_size, plan.prompt),
-            TokensOnly() if model.tokenizer is None else ReplyStream(model.tokenizer, plan.start, request.stop),
-            ThinkingBudget(plan.budget, inside=plan.start is ThinkingStart.INSIDE),
+            turn,
+            self._sampler(sampling, self.manifest.io.tokenizer_vocab_size, turn.prompt),
+            TokensOnly() if model.tokenizer is None else ReplyStream(model.tokenizer, turn.start, request.stop),
+            ThinkingBudget(turn.budget, inside=turn.start is ThinkingStart.INSIDE),
             emit=handle.put,
             on_error=handle.put_error,
             submitted=now,
         )
         deadline = None if request.deadline is None else now + request.deadline
-        running = Running(generation.initial_tokens(), generation, deadline)
+        running = TokenSequence(generation.initial_tokens(), generation, deadline)
         handle.bind(running)
         return handle, running
 
-    def _iterate(self, handle: Handle, running: Running) -> Iterator[Event]:
+    def _iterate(self, handle: Handle, running: TokenSequence) -> Iterator[Event]:
         self._driver.queue(running)
         try:
             yield from handle

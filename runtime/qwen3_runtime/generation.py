@@ -51,8 +51,8 @@ class TokensOnly:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A request after its checks: everything that the decode loop goes by.
+class Turn:
+    """One turn of the model, after the checks of its request: everything that the decode loop goes by.
 
     Attributes:
         prompt: token ids, the stop sentence not included.
@@ -88,7 +88,7 @@ class Generation:
     The work of a token does not depend on how many came before it.
 
     Args:
-        plan: the checked request.
+        turn: what the request asks for, checked.
         sampler: chooses tokens; keeps what penalties need.
         reply: turns tokens into text.
         budget: counts the reasoning.
@@ -99,7 +99,7 @@ class Generation:
 
     def __init__(
         self,
-        plan: Plan,
+        turn: Turn,
         sampler: Sampler | ReferenceSampler,
         reply: Reply,
         budget: ThinkingBudget,
@@ -108,7 +108,7 @@ class Generation:
         on_error: Callable[[Exception], None],
         submitted: float,
     ) -> None:
-        self._plan = plan
+        self._turn = turn
         self._sampler = sampler
         self._reply = reply
         self._budget = budget
@@ -126,8 +126,8 @@ class Generation:
 
     def initial_tokens(self) -> list[int]:
         """The prompt, and the stop sentence behind it when reasoning is over before it began. Call once."""
-        forced = self._force_stop_sentence() if self._plan.cut_at_once else ()
-        return [*self._plan.prompt, *forced]
+        forced = self._force_stop_sentence() if self._turn.cut_at_once else ()
+        return [*self._turn.prompt, *forced]
 
     def started(self, now: float) -> None:
         """The first tokens are about to run; a second call, after a preemption, changes nothing."""
@@ -145,12 +145,12 @@ class Generation:
         self._last = now
         if self._first is None:
             self._first = now
-        if self._budget.cut_due and token != self._plan.close_id:
+        if self._budget.cut_due and token != self._turn.close_id:
             return self._cut(now)  # the token is as if never sampled, but for the random number that it took
         self._sampler.accept(token)  # no other than sampled tokens: no penalty should act on the stop sentence
         self._sampled += 1
         self._generated.append(token)
-        if token in self._plan.eos:
+        if token in self._turn.eos:
             return self._finish("stop", now)
         part, delta = self._reply.push(token)
         self._budget.observe(part, thinking=self._reply.thinking)
@@ -158,8 +158,8 @@ class Generation:
         self._show(delta)
         if self._reply.stopped_by is not None:
             return self._finish("stop_string", now)
-        if len(self._generated) >= self._plan.room:
-            return self._finish(self._plan.limit, now)
+        if len(self._generated) >= self._turn.room:
+            return self._finish(self._turn.limit, now)
         return (token,)
 
     def interrupt(self, reason: Interruption, now: float) -> None:
@@ -172,18 +172,18 @@ class Generation:
 
     def _sample(self, output: Output) -> int:
         # Where a cut is due, only the model's own choice tells whether it has finished.
-        if self._budget.spent and not self._budget.cut_due and self._plan.open_id is not None:
-            self._sampler.forbid(self._plan.open_id)
+        if self._budget.spent and not self._budget.cut_due and self._turn.open_id is not None:
+            self._sampler.forbid(self._turn.open_id)
         return self._sampler.sample(output.values, output.top)
 
     def _cut(self, now: float) -> tuple[int, ...]:
         """End the reasoning, which the model would go on with, or the turn where no room is left for that."""
-        if self._plan.room - len(self._generated) > len(self._plan.stop_sentence):
+        if self._turn.room - len(self._generated) > len(self._turn.stop_sentence):
             return self._force_stop_sentence()
-        return self._finish(self._plan.limit, now)
+        return self._finish(self._turn.limit, now)
 
     def _force_stop_sentence(self) -> tuple[int, ...]:
-        sentence = self._plan.stop_sentence
+        sentence = self._turn.stop_sentence
         self._generated.extend(sentence)
         self._budget.cut(len(sentence))
         for token in sentence:
@@ -202,7 +202,7 @@ class Generation:
     def _finish(self, reason: FinishReason, now: float) -> tuple[int, ...]:
         self._show(self._reply.flush())
         usage = Usage(
-            prompt_tokens=len(self._plan.prompt),
+            prompt_tokens=len(self._turn.prompt),
             reasoning_tokens=self._budget.reasoning_tokens,
             forced_tokens=self._budget.forced_tokens,
             answer_tokens=self._answer_tokens,
@@ -227,6 +227,6 @@ class Generation:
             queued=None if self._started is None else self._started - self._submitted,
             time_to_first_token=None if self._first is None else self._first - self._submitted,
             total=now - self._submitted,
-            prefill_tokens_per_second=len(self._plan.prompt) / prefill if prefill else None,
+            prefill_tokens_per_second=len(self._turn.prompt) / prefill if prefill else None,
             decode_tokens_per_second=(self._sampled - 1) / decode if decode else None,
         )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from qwen3_runtime.completion import Completion, Event
     from qwen3_runtime.driver import Driver
-    from qwen3_runtime.sequence import Sequence
+    from qwen3_runtime.sequence import TokenSequence
 
 
 class Handle:
@@ -24,7 +24,7 @@ class Handle:
         self._events: deque[Event] = deque()
         self._error: Exception | None = None
         self._completion: Completion | None = None
-        self._sequence: Sequence | None = None
+        self._sequence: TokenSequence | None = None
 
     def __repr__(self) -> str:
         if self._completion is not None:
@@ -33,7 +33,7 @@ class Handle:
             state = "in flight" if self._error is None else f"failed: {shown(str(self._error))}"
         return f"<Handle {state}, {len(self._events)} events to read>"
 
-    def bind(self, sequence: Sequence) -> None:
+    def bind(self, sequence: TokenSequence) -> None:
         """Name the sequence that `cancel` ends."""
         self._sequence = sequence
 

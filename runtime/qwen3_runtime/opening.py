@@ -43,9 +43,9 @@ def checked_threads(threads: object) -> int | None:
     Raises:
         RequestError: it is no integer, or out of range.
     """
-    most = os.cpu_count() or 1
-    expected = f"1 to {most}, the processors of this machine"
-    return None if threads is None else integer("threads", threads, 1, most, expected=expected)
+    processors = os.cpu_count() or 1
+    expected = f"1 to {processors}, the processors of this machine"
+    return None if threads is None else integer("threads", threads, 1, processors, expected=expected)
 
 
 def checked_limits(limits: ModelConfig, max_sequences: object, max_context: object) -> tuple[int, int]:
@@ -55,8 +55,8 @@ def checked_limits(limits: ModelConfig, max_sequences: object, max_context: obje
         RequestError: one is no integer, or out of range.
     """
     built = "which the engine was built for"
-    most = limits.max_batch
-    sequences = integer("max_sequences", max_sequences, 1, most, expected=f"1 to {most}, {built}")
+    batch = limits.max_batch
+    sequences = integer("max_sequences", max_sequences, 1, batch, expected=f"1 to {batch}, {built}")
     if max_context is None:
         return sequences, limits.max_context
     expected = f"1 to {limits.max_context}, {built}"

@@ -18,9 +18,9 @@ Budget: TypeAlias = int | Literal["default"] | None
 
 ANSWER_RESERVE = 32
 SAMPLING_FIELDS = tuple(field.name for field in fields(Sampling))
-_MOST = 2**31 - 1  # tokens: beyond any context
-_ANY = 1 << 62
-_LONGEST = 1e9  # seconds: thirty years, far within what a clock can add
+_MAX_TOKENS = 2**31 - 1  # beyond any context
+_MAX_TOKEN_ID = 1 << 62  # whether the model has an embedding for it is another question
+_MAX_DEADLINE_SECONDS = 1e9  # thirty years, far within what a clock can add
 _PLURAL = {"messages": "messages", "tools": "tools", "prompt": "token ids"}
 
 
@@ -37,10 +37,11 @@ class Request:
             message of the user.
         prompt: a raw prompt, fed as it is.
         tools: JSON schemas of functions, for the chat template.
-        thinking: whether to think; None for what the engine does by default. Hybrid models only can switch.
-        thinking_budget: tokens of reasoning; None for no budget, "default" for the engine's. 0 is the same as
-            thinking=False for hybrid models; a model that always thinks is told to answer at once.
-        max_tokens: cap of all tokens after the prompt, tags and stop sentence included; None for the engine's.
+        thinking: whether to think; None for the engine's default. Only hybrid models can switch.
+        thinking_budget: maximum number of tokens of reasoning; None for no budget, "default" for the engine's. 0 is the
+            same as thinking=False for hybrid models; a model that always thinks is told to answer at once.
+        max_tokens: maximum number of tokens after the prompt, including thinking, tags and the stop sentence; None for
+            the engine's default.
         stop: strings that end the answer, or one string; reasoning may mention them.
         deadline: seconds from submission after which the request ends with what it has.
         sampling: a whole `Sampling`, or a mapping of some of its fields. What is given neither here nor below is as
@@ -53,7 +54,7 @@ class Request:
         presence_penalty: -2 to 2, subtracted once from each token that was generated.
         frequency_penalty: -2 to 2, subtracted for each time that a token was generated.
         repetition_penalty: 0.01 to 100; above 1 makes tokens of prompt and generation less likely.
-        answer_reserve: tokens that a thinking budget has to leave for the think tag and the answer, at least 2.
+        answer_reserve: minimum number of tokens that a thinking budget leaves for the think tag and the answer, from 2.
 
     Raises:
         RequestError: a value of the wrong type or out of range, or one given twice.
@@ -114,30 +115,33 @@ class Request:
 
 
 def _checked(request: Request) -> dict[str, object]:
-    """The fields of a request that were not given as plain values, as such."""
+    """The fields of a request that have to be replaced: by plain values of Python's own types."""
     values: dict[str, object] = {
         "stop": checked_stops(request.stop),
         "answer_reserve": integer(
-            "answer_reserve", request.answer_reserve, 2, _MOST, expected="a number of tokens from 2"
+            "answer_reserve", request.answer_reserve, 2, _MAX_TOKENS, expected="a number of tokens from 2"
         ),
     }
     if request.prompt is not None and not isinstance(request.prompt, str):
-        ids = items("prompt", request.prompt, "text or token ids")
-        # Whether the model has an embedding for them is another question.
         values["prompt"] = tuple(
-            integer(f"prompt[{index}]", token, -_ANY, _ANY, expected="a token id") for index, token in enumerate(ids)
+            integer(f"prompt[{index}]", token, -_MAX_TOKEN_ID, _MAX_TOKEN_ID, expected="a token id")
+            for index, token in enumerate(items("prompt", request.prompt, "text or token ids"))
         )
     if request.thinking is not None:
         values["thinking"] = switch("thinking", request.thinking, expected="True, False or None")
     budget = request.thinking_budget
     if budget is not None and not (isinstance(budget, str) and budget == "default"):
         expected = "a number of tokens from 0, None or 'default'"
-        values["thinking_budget"] = integer("thinking_budget", budget, 0, _MOST, expected=expected)
+        values["thinking_budget"] = integer("thinking_budget", budget, 0, _MAX_TOKENS, expected=expected)
     if request.max_tokens is not None:
-        values["max_tokens"] = integer("max_tokens", request.max_tokens, 1, _MOST, expected="a number of tokens from 1")
+        values["max_tokens"] = integer(
+            "max_tokens", request.max_tokens, 1, _MAX_TOKENS, expected="a number of tokens from 1"
+        )
     if request.deadline is not None:
-        expected = f"seconds above 0, up to {_LONGEST:g}"
-        values["deadline"] = number("deadline", request.deadline, 0, _LONGEST, above_low=True, expected=expected)
+        expected = f"seconds above 0, up to {_MAX_DEADLINE_SECONDS:g}"
+        values["deadline"] = number(
+            "deadline", request.deadline, 0, _MAX_DEADLINE_SECONDS, above_low=True, expected=expected
+        )
     return values | _checked_sampling(request)
 
 

@@ -16,22 +16,22 @@ from qwen3_runtime.step import Step
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qwen3_runtime.sequence import Interruption, Sequence
+    from qwen3_runtime.sequence import Interruption, TokenSequence
     from qwen3_runtime.step import Backend
 
 
 class Scheduler:
     """Drives sequences through a backend. Not thread-safe: one thread at a time may call it.
 
-    A sequence is admitted when the batch has a seat and the cache has blocks for all its tokens and one more.
+    A sequence is admitted when the batch has a free slot and the cache has blocks for all its tokens and one more.
     When a running sequence finds no block to grow into, the sequence admitted last gives its blocks back and
     waits at the head of the queue; its tokens are kept and are computed again when there is room.
 
     Args:
         backend: executes the steps.
-        max_batch: sequences a step may hold.
-        max_step_tokens: new tokens a step may hold; longer prompts are fed in chunks.
-        max_context: tokens a sequence may hold.
+        max_batch: maximum number of sequences in a step.
+        max_step_tokens: maximum number of new tokens in a step; longer prompts are fed in chunks.
+        max_context: maximum number of tokens of a sequence.
         clock: seconds; deadlines are on it.
     """
 
@@ -50,8 +50,8 @@ class Scheduler:
         self._max_context = min(max_context, backend.cache.num_blocks * backend.cache.block_size)
         self._clock = clock
         self.pool = BlockPool(backend.cache.num_blocks)
-        self.waiting: deque[Sequence] = deque()
-        self.running: list[Sequence] = []  # in order of admission
+        self.waiting: deque[TokenSequence] = deque()
+        self.running: list[TokenSequence] = []  # in order of admission
 
     @property
     def max_context(self) -> int:
@@ -63,7 +63,7 @@ class Scheduler:
         """Sequences that are running or waiting."""
         return len(self.running) + len(self.waiting)
 
-    def add(self, sequence: Sequence) -> None:
+    def add(self, sequence: TokenSequence) -> None:
         """Queue a sequence.
 
         Raises:
@@ -83,7 +83,7 @@ class Scheduler:
         """
         self._interrupt_overdue()
         self._admit()
-        batch = self._plan()
+        batch = self._choose_batch()
         if not batch:
             return
         step, finishing = _pack(batch)
@@ -114,7 +114,7 @@ class Scheduler:
         for sequence in self._dismiss_all():
             sequence.consumer.fail(error)
 
-    def _dismiss_all(self) -> list[Sequence]:
+    def _dismiss_all(self) -> list[TokenSequence]:
         dismissed = [*self.running, *self.waiting]
         self.running.clear()
         self.waiting.clear()
@@ -122,12 +122,12 @@ class Scheduler:
             self._release(sequence)
         return dismissed
 
-    def _leave(self, sequence: Sequence) -> None:
+    def _leave(self, sequence: TokenSequence) -> None:
         self.running.remove(sequence)
         self._release(sequence)
 
     @staticmethod
-    def _release(sequence: Sequence) -> None:
+    def _release(sequence: TokenSequence) -> None:
         if sequence.table is not None:
             sequence.table.release()
             sequence.table = None
@@ -158,21 +158,21 @@ class Scheduler:
             self.running.append(sequence)
             sequence.consumer.started(self._clock())
 
-    def _plan(self) -> list[tuple[Sequence, int]]:
+    def _choose_batch(self) -> list[tuple[TokenSequence, int]]:
         """Choose the new tokens of each running sequence: single tokens first, then prompts in order of admission."""
         for sequence in list(self.running):
             if sequence.table is not None:  # not preempted by an earlier turn of this loop
                 self._make_room(sequence)
-        budget = self._max_step_tokens
+        free_tokens = self._max_step_tokens
         batch = []
         for sequence in sorted(self.running, key=lambda running: running.pending > 1):
-            count = min(sequence.pending, budget)
+            count = min(sequence.pending, free_tokens)
             if count:
                 batch.append((sequence, count))
-                budget -= count
+                free_tokens -= count
         return batch
 
-    def _make_room(self, sequence: Sequence) -> None:
+    def _make_room(self, sequence: TokenSequence) -> None:
         """Hold blocks for all tokens of a running sequence, preempting the youngest others where needed."""
         while sequence.table is not None and not sequence.table.reserve(len(sequence.tokens)):
             if len(self.running) == 1:
@@ -207,7 +207,7 @@ def check_prompt(tokens: int, max_context: int, *, output: int, field: str = "pr
         )
 
 
-def _pack(batch: list[tuple[Sequence, int]]) -> tuple[Step, list[Sequence]]:
+def _pack(batch: list[tuple[TokenSequence, int]]) -> tuple[Step, list[TokenSequence]]:
     """Pack the chosen tokens into a step; returns it with the sequences whose last token it holds, in row order."""
     starts = [0, *accumulate(count for _, count in batch)]
     tables = [sequence.table for sequence, _ in batch if sequence.table is not None]

@@ -42,7 +42,7 @@ class Consumer(Protocol):
         """The sequence left the queue: its first tokens are about to run."""
 
 
-class Sequence:
+class TokenSequence:
     """Tokens on their way through the model.
 
     Attributes:

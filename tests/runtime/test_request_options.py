@@ -11,7 +11,7 @@ import pytest
 from scripted import IM_END, THINK, THINK_END, VOCAB, ScriptedBackend, background, in_turn, make_engine
 
 from qwen3_runtime import Engine, Request, RequestError, Sampling, UnknownOptionError
-from qwen3_runtime.admission import Model, choose_sampling, make_plan
+from qwen3_runtime.admission import Model, choose_sampling, prepare_turn
 from qwen3_runtime.sampling import NON_THINKING, THINKING
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def test_a_text_is_one_message_of_the_user(tokenizer: Tokenizer, template: ChatT
     text = "How much is 6 times 7?"
     assert engine.chat(text).usage == engine.chat(QUESTION).usage
     assert [type(event) for event in engine.stream(text)] == [type(event) for event in engine.stream(QUESTION)]
-    assert make_plan(Request(text), engine._model) == make_plan(Request(QUESTION), engine._model)
+    assert prepare_turn(Request(text), engine._model) == prepare_turn(Request(QUESTION), engine._model)
 
 
 def test_a_stop_may_be_one_string_or_none(tokenizer: Tokenizer, template: ChatTemplate) -> None:
@@ -153,7 +153,7 @@ def test_partial_sampling_leaves_the_rest_as_the_mode_of_the_turn_has_it(
 
 
 def sampled(model: Model, request: Request) -> Sampling:
-    return choose_sampling(request, model, make_plan(request, model).start)
+    return choose_sampling(request, model, prepare_turn(request, model).start)
 
 
 def test_a_keyword_of_sampling_reaches_the_sampler(tokenizer: Tokenizer, template: ChatTemplate) -> None:

@@ -2,7 +2,7 @@
 
 A step may hand over the k largest logits of a row and the log-sum-exp L of all of them (`Top`). Write z for a logit,
 s for the score that penalties make of it, p for the largest score, t for the temperature, and f for the floor: the
-least of the k largest logits. A token's weight is exp((s - p) / t). Scores differ from logits only for the tokens
+smallest of the k largest logits. A token's weight is exp((s - p) / t). Scores differ from logits only for the tokens
 with penalties, whose logits are looked up; call these and the k largest the known tokens.
 
 1. Order. No other token's logit is above f. So the known tokens that score above f come first, in their order
@@ -17,7 +17,7 @@ with penalties, whose logits are looked up; call these and the k largest the kno
    bound, and the weight may be anything. L is float32, a sum of many terms: it may be off by what
    `_LOG_SUM_EXP_ERROR` and `_LOG_SUM_EXP_RELATIVE_ERROR` say, which widens the bounds.
 3. Cut and draw. Top-k needs no weight of the others. Top-p keeps the tokens before which less than top_p of all
-   weight lies, and a draw picks the token at a share of all weight: where the least and the greatest possible sum of
+   weight lies, and a draw picks the token at a share of all weight: where the smallest and the largest possible sum of
    all weights give the same token, it is the token. Min-p compares with the peak and needs no sum.
 
 Where a tie at the floor, a nucleus that reaches further or a draw among the unlikely leaves a doubt, the answer is

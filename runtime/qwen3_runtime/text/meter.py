@@ -25,7 +25,7 @@ MAX_WIDTH = 10_000
 MAX_BITS = 16_384
 """Of an integer."""
 
-_SHORT = 64  # characters, or values of a list, that are looked at in one step
+_LENGTH_A_STEP = 64  # characters, or values of a list, that are looked at in one step
 _CONTAINERS = (list, tuple, dict, set, frozenset, KeysView, ValuesView, ItemsView)
 _SIZED = (str, bytes, range, *_CONTAINERS)
 
@@ -75,7 +75,7 @@ class Meter:
     def look_at(self, value: object) -> None:
         """Count that a value is read, without what lies inside it."""
         length = len(value) if isinstance(value, _SIZED) else 0
-        self.spend(1 + length // _SHORT)
+        self.spend(1 + length // _LENGTH_A_STEP)
 
     def weigh(self, value: object) -> int:
         """Count a value that was made. What a list or a mapping holds was counted when that was made.

@@ -217,8 +217,10 @@ def test_no_think_in_a_conversation_leaves_the_other_defaults_of_its_mode(engine
 )  # fmt: skip
 def test_the_budget_option_reaches_the_engine(engine, capsys, monkeypatch, given, budget):
     seen = []
-    plan = engine_module.make_plan
-    monkeypatch.setattr(engine_module, "make_plan", lambda request, model: seen.append(request) or plan(request, model))
+    plan = engine_module.prepare_turn
+    monkeypatch.setattr(
+        engine_module, "prepare_turn", lambda request, model: seen.append(request) or plan(request, model)
+    )
     assert main(["run", str(engine), "hi", "--max-tokens", "100", *given]) == 0
     capsys.readouterr()
     assert [request.thinking_budget for request in seen] == [budget]
