@@ -13,7 +13,7 @@ namespace qwen3::attention {
 namespace {
 
 constexpr int64_t kDirectKeys = 64;         // most keys scored together
-constexpr int64_t kShortRun = 16, kLongRun = 48;
+constexpr int64_t kShortRun = 16, kLongRun = 48;  // keys, with one or two rows of queries and with more
 constexpr int64_t kAheadBytes = 8 * 1024;  // how far prefetching runs ahead in each of the streams of keys and values
 
 // Where a run of keys and their values lie for one kv head. Up to the next multiple of 4 the last token repeats, with

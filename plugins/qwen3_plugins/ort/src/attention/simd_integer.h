@@ -8,7 +8,7 @@
 namespace qwen3::attention {
 namespace {
 
-constexpr int64_t kCodeRun = 32;  // longer ones hide the cost of a run, but wait for memory
+constexpr int64_t kCodeRun = 32;  // keys; longer runs hide the cost of a run, but wait for memory
 // So that 32 bits hold the sum of its products with the codes, of 8 bits, of the longest head.
 constexpr float kMostCode = 16383;
 constexpr float kLeastScaled = 1e-30f;  // below, weights are nothing beside the largest, which is 1

@@ -17,23 +17,32 @@ constexpr float kUnit = format == Format::fp8 ? 256.0f : 1.0f;
 inline __m256i load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 inline __m128i load_half(const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 
-// Widens four inputs of 8 rows: w[i] holds input k + i of the rows from 8 * half. `offsets` are taken off integer
-// codes.
+// What is taken off stored codes: zero points where the format has them, else what is the same for all.
 template <Format format>
-inline void widen(const uint8_t* panel, int64_t k, int half, __m256i offsets, __m256 (&w)[kStep]) {
+inline __m256i offset_of(int) {
+  return _mm256_set1_epi32(stored_offset(format));
+}
+template <Format format>
+inline __m256i offset_of(int half, const ZeroPoints& zeros) {
+  return zeros.halves[half];
+}
+
+// Widens four inputs of 8 rows: w[i] holds input k + i of the rows from 8 * half. `zeros` are the zero points of uint4.
+template <Format format, class... Zeros>
+inline void widen(const uint8_t* panel, int64_t k, int half, __m256 (&w)[kStep], const Zeros&... zeros) {
   if constexpr (format == Format::int4 || format == Format::uint4) {
     // Byte i of a lane holds input i of 8 below and input 4 + i above.
     const __m256i line = load(panel + k / 8 * 64 + 32 * half);
     const __m256i nibbles = k % 8 < 4 ? line : _mm256_srli_epi32(line, 4);
     for (int i = 0; i < kStep; ++i) {
       const __m256i code = _mm256_and_si256(_mm256_srli_epi32(nibbles, 8 * i), _mm256_set1_epi32(15));
-      w[i] = _mm256_cvtepi32_ps(_mm256_sub_epi32(code, offsets));
+      w[i] = _mm256_cvtepi32_ps(_mm256_sub_epi32(code, offset_of<format>(half, zeros...)));
     }
   } else if constexpr (format == Format::int8) {
     const __m256i line = load(panel + k / 4 * 64 + 32 * half);
     for (int i = 0; i < kStep; ++i) {
       const __m256i code = _mm256_and_si256(_mm256_srli_epi32(line, 8 * i), _mm256_set1_epi32(255));
-      w[i] = _mm256_cvtepi32_ps(_mm256_sub_epi32(code, offsets));
+      w[i] = _mm256_cvtepi32_ps(_mm256_sub_epi32(code, offset_of<format>(half, zeros...)));
     }
   } else if constexpr (format == Format::fp8) {
     // Sign, exponent and mantissa at float16's places; the biases differ by 8 (kUnit). Subnormals come out right.
@@ -67,22 +76,20 @@ inline void widen_both(const uint8_t* panel, int64_t k, __m256 (&w)[2][kStep]) {
 }
 
 // sum[h][r] = over inputs [begin, end). One row runs in four chains, so that additions do not wait for each other.
-template <Format format, int rows, int halves>
+template <Format format, int rows, int halves, class... Zeros>
 inline void accumulate(const uint8_t* panel, const float* x, int64_t begin, int64_t end, int first,
-                       const uint8_t* scales, __m256 (&sum)[halves][rows]) {
+                       __m256 (&sum)[halves][rows], const Zeros&... zeros) {
   constexpr int kChains = rows == 1 ? 4 : rows == 2 ? 2 : 1;
   __m256 part[kChains][halves][rows];
   for (int c = 0; c < kChains; ++c)
     for (int h = 0; h < halves; ++h)
       for (int r = 0; r < rows; ++r) part[c][h][r] = _mm256_setzero_ps();
-  __m256i offsets[halves];
-  for (int h = 0; h < halves; ++h) offsets[h] = offsets_avx2<format>(scales, first + h);
   for (int64_t k = begin; k < end; k += kStep) {
     __m256 wide[halves][kStep];
     if constexpr (format == Format::fp8 && halves == 2) {
       widen_both(panel, k, wide);
     } else {
-      for (int h = 0; h < halves; ++h) widen<format>(panel, k, first + h, offsets[h], wide[h]);
+      for (int h = 0; h < halves; ++h) widen<format>(panel, k, first + h, wide[h], zeros...);
     }
     for (int h = 0; h < halves; ++h) {
       const __m256(&w)[kStep] = wide[h];
@@ -104,23 +111,27 @@ template <Format format, int rows, int halves>
 void run_halves(const Weights& weights, const Tile& tile, int64_t panel, int first, float* out) {
   const uint8_t* codes = weights.panel_codes(panel);
   __m256 sum[halves][rows], part[halves][rows];
-  if (weights.in_groups<format>()) {
+  const bool columns = format == Format::uint4 || weights.scaling == Scaling::group_column;
+  if (columns || weights.scaling == Scaling::group_panel) {
     for (int h = 0; h < halves; ++h)
       for (int r = 0; r < rows; ++r) sum[h][r] = _mm256_setzero_ps();
     for (int64_t g = 0; g < weights.groups(); ++g) {
-      const uint8_t* scales = weights.scaling == Scaling::group_panel ? nullptr : weights.group_scales(panel, g);
-      accumulate<format, rows, halves>(codes, tile.values, g * weights.group, (g + 1) * weights.group, first, scales,
-                                       part);
+      const int64_t begin = g * weights.group, end = (g + 1) * weights.group;
+      if constexpr (format == Format::uint4)
+        accumulate<format, rows, halves>(codes, tile.values, begin, end, first, part,
+                                         ZeroPoints(weights.group_scales(panel, g)));
+      else
+        accumulate<format, rows, halves>(codes, tile.values, begin, end, first, part);
       for (int h = 0; h < halves; ++h) {
-        const __m256 scale =
-            weights.scaling == Scaling::group_panel
-                ? _mm256_set1_ps(weights.panel_scales(panel)[g])
-                : _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(scales) + first + h));
+        const __m256 scale = weights.scaling == Scaling::group_panel
+                                 ? _mm256_set1_ps(weights.panel_scales(panel)[g])
+                                 : _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(
+                                       weights.group_scales(panel, g) + 16 * (first + h))));
         for (int r = 0; r < rows; ++r) sum[h][r] = _mm256_fmadd_ps(part[h][r], scale, sum[h][r]);
       }
     }
-  } else {
-    accumulate<format, rows, halves>(codes, tile.values, 0, weights.padded_k(), first, nullptr, sum);
+  } else if constexpr (format != Format::uint4) {  // which always has groups
+    accumulate<format, rows, halves>(codes, tile.values, 0, weights.padded_k(), first, sum);
   }
   for (int h = 0; h < halves; ++h) {
     const int at = 8 * (first + h);

@@ -12,24 +12,34 @@ namespace {
 template <Format format>
 constexpr float kUnit = format == Format::fp8 ? 256.0f : 1.0f;
 
-// Widens eight inputs of 16 rows: w[i] holds input i. `offsets` are taken off integer codes.
+// What is taken off stored codes: zero points where the format has them, else what is the same for all.
 template <Format format>
-inline void widen(const uint8_t* panel, int64_t k, __m512i offsets, __m512 (&w)[kFloatStep]) {
+inline __m512i offset_of() {
+  return _mm512_set1_epi32(stored_offset(format));
+}
+template <Format format>
+inline __m512i offset_of(__m512i zeros) {
+  return zeros;
+}
+
+// Widens eight inputs of 16 rows: w[i] holds input i. `zeros` are the zero points of uint4.
+template <Format format, class... Zeros>
+inline void widen(const uint8_t* panel, int64_t k, __m512 (&w)[kFloatStep], const Zeros&... zeros) {
   if constexpr (format == Format::int4 || format == Format::uint4) {
     // Byte i of a lane holds input i below and input 4 + i above.
     const __m512i line = _mm512_loadu_si512(panel + k / 8 * 64);
-    const __m512i mask = _mm512_set1_epi32(15);
+    const __m512i mask = _mm512_set1_epi32(15), offset = offset_of<format>(zeros...);
     for (int i = 0; i < 8; ++i) {
       const __m512i code =
           _mm512_and_si512(_mm512_srli_epi32(line, static_cast<unsigned>(i % 4 * 8 + i / 4 * 4)), mask);
-      w[i] = _mm512_cvtepi32_ps(_mm512_sub_epi32(code, offsets));
+      w[i] = _mm512_cvtepi32_ps(_mm512_sub_epi32(code, offset));
     }
   } else if constexpr (format == Format::int8) {
-    const __m512i mask = _mm512_set1_epi32(255);
+    const __m512i mask = _mm512_set1_epi32(255), offset = offset_of<format>(zeros...);
     for (int i = 0; i < 8; ++i) {
       const __m512i line = _mm512_loadu_si512(panel + (k / 4 + i / 4) * 64);
       const __m512i code = _mm512_and_si512(_mm512_srli_epi32(line, static_cast<unsigned>(i % 4 * 8)), mask);
-      w[i] = _mm512_cvtepi32_ps(_mm512_sub_epi32(code, offsets));
+      w[i] = _mm512_cvtepi32_ps(_mm512_sub_epi32(code, offset));
     }
   } else if constexpr (format == Format::fp8) {
     // Sign, exponent and mantissa at float16's places; the biases differ by 8 (kUnit). Subnormals come out right.
@@ -53,16 +63,16 @@ inline void widen(const uint8_t* panel, int64_t k, __m512i offsets, __m512 (&w)[
 }
 
 // sum[r] += over inputs [begin, end). A single row runs in four chains, so that additions do not wait for each other.
-template <Format format, int rows>
-inline void accumulate(const uint8_t* panel, const float* x, int64_t begin, int64_t end, __m512i offsets,
-                       __m512 (&sum)[rows]) {
+template <Format format, int rows, class... Zeros>
+inline void accumulate(const uint8_t* panel, const float* x, int64_t begin, int64_t end, __m512 (&sum)[rows],
+                       const Zeros&... zeros) {
   constexpr int kChains = rows == 1 ? 4 : rows <= 3 ? 2 : 1;
   __m512 part[kChains][rows];
   for (int c = 0; c < kChains; ++c)
     for (int r = 0; r < rows; ++r) part[c][r] = _mm512_setzero_ps();
   for (int64_t k = begin; k < end; k += kFloatStep) {
     __m512 w[kFloatStep];
-    widen<format>(panel, k, offsets, w);
+    widen<format>(panel, k, w, zeros...);
     for (int i = 0; i < kFloatStep; ++i)
       for (int r = 0; r < rows; ++r)
         part[i % kChains][r] = _mm512_fmadd_ps(w[i], _mm512_set1_ps(x[(k + i) * rows + r]), part[i % kChains][r]);
@@ -76,19 +86,24 @@ template <Format format, int rows>
 void panel_of(const Weights& weights, const Tile& tile, int64_t panel, float* out) {
   const uint8_t* codes = weights.panel_codes(panel);
   __m512 sum[rows], part[rows];
-  if (weights.in_groups<format>()) {
+  const bool columns = format == Format::uint4 || weights.scaling == Scaling::group_column;
+  if (columns || weights.scaling == Scaling::group_panel) {
     for (int r = 0; r < rows; ++r) sum[r] = _mm512_setzero_ps();
     for (int64_t g = 0; g < weights.groups(); ++g) {
-      const uint8_t* scales = weights.scaling == Scaling::group_panel ? nullptr : weights.group_scales(panel, g);
-      accumulate<format, rows>(codes, tile.values, g * weights.group, (g + 1) * weights.group,
-                               offsets_avx512<format>(scales), part);
-      const __m512 scale = weights.scaling == Scaling::group_panel
-                               ? _mm512_set1_ps(weights.panel_scales(panel)[g])
-                               : _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales)));
+      const int64_t begin = g * weights.group, end = (g + 1) * weights.group;
+      if constexpr (format == Format::uint4)
+        accumulate<format, rows>(codes, tile.values, begin, end, part,
+                                 zero_points_avx512(weights.group_scales(panel, g)));
+      else
+        accumulate<format, rows>(codes, tile.values, begin, end, part);
+      const __m512 scale =
+          weights.scaling == Scaling::group_panel
+              ? _mm512_set1_ps(weights.panel_scales(panel)[g])
+              : _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights.group_scales(panel, g))));
       for (int r = 0; r < rows; ++r) sum[r] = _mm512_fmadd_ps(part[r], scale, sum[r]);
     }
-  } else {
-    accumulate<format, rows>(codes, tile.values, 0, weights.padded_k(), offsets_avx512<format>(nullptr), sum);
+  } else if constexpr (format != Format::uint4) {  // which always has groups
+    accumulate<format, rows>(codes, tile.values, 0, weights.padded_k(), sum);
   }
   if (weights.scaling == Scaling::column) {
     const __m512 scale = _mm512_loadu_ps(weights.column_scales(panel));

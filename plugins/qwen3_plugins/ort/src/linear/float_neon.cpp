@@ -20,20 +20,32 @@ inline float32x4_t float_of_code(uint32x4_t code, int32x4_t offsets) {
   return vcvtq_f32_s32(vsubq_s32(vreinterpretq_s32_u32(code), offsets));
 }
 
-// Widens four inputs of 4 rows: w[i] holds input k + i of the rows from 4 * vector. `offsets` are taken off integer
-// codes.
+// What is taken off stored codes: zero points where the format has them, else what is the same for all.
 template <Format format>
-inline void widen(const uint8_t* panel, int64_t k, int vector, int32x4_t offsets, float32x4_t (&w)[kStep]) {
+inline int32x4_t offset_of(int) {
+  return vdupq_n_s32(stored_offset(format));
+}
+template <Format format>
+inline int32x4_t offset_of(int vector, const uint8_t* scales) {
+  return zero_points_neon(scales, vector);
+}
+
+// Widens four inputs of 4 rows: w[i] holds input k + i of the rows from 4 * vector. `scales` are those of uint4, with
+// zero points.
+template <Format format, class... Scales>
+inline void widen(const uint8_t* panel, int64_t k, int vector, float32x4_t (&w)[kStep], Scales... scales) {
   if constexpr (format == Format::int4 || format == Format::uint4) {
     // Byte i of a lane holds input i of 8 below and input 4 + i above.
     const uint32x4_t line = vreinterpretq_u32_u8(vld1q_u8(panel + k / 8 * 64 + 16 * vector));
     const uint32x4_t nibbles = k % 8 < 4 ? line : vshrq_n_u32(line, 4);
     for (int i = 0; i < kStep; ++i)
-      w[i] = float_of_code(vandq_u32(vshlq_u32(nibbles, vdupq_n_s32(-8 * i)), vdupq_n_u32(15)), offsets);
+      w[i] = float_of_code(vandq_u32(vshlq_u32(nibbles, vdupq_n_s32(-8 * i)), vdupq_n_u32(15)),
+                           offset_of<format>(vector, scales...));
   } else if constexpr (format == Format::int8) {
     const uint32x4_t line = vreinterpretq_u32_u8(vld1q_u8(panel + k / 4 * 64 + 16 * vector));
     for (int i = 0; i < kStep; ++i)
-      w[i] = float_of_code(vandq_u32(vshlq_u32(line, vdupq_n_s32(-8 * i)), vdupq_n_u32(255)), offsets);
+      w[i] = float_of_code(vandq_u32(vshlq_u32(line, vdupq_n_s32(-8 * i)), vdupq_n_u32(255)),
+                           offset_of<format>(vector, scales...));
   } else if constexpr (format == Format::fp8) {
     // Sign, exponent and mantissa at float16's places; the biases differ by 8 (kUnit). Subnormals come out right.
     for (int i = 0; i < kStep; ++i) {
@@ -57,20 +69,18 @@ inline void widen(const uint8_t* panel, int64_t k, int vector, int32x4_t offsets
 }
 
 // sum[v][r] = over inputs [begin, end). Few rows run in several chains, so that additions do not wait for each other.
-template <Format format, int rows, int vectors>
+template <Format format, int rows, int vectors, class... Scales>
 inline void accumulate(const uint8_t* panel, const float* x, int64_t begin, int64_t end, int first,
-                       const uint8_t* scales, float32x4_t (&sum)[vectors][rows]) {
+                       float32x4_t (&sum)[vectors][rows], Scales... scales) {
   constexpr int kChains = rows == 1 ? 4 : rows == 2 ? 2 : 1;
   float32x4_t part[kChains][vectors][rows];
   for (int c = 0; c < kChains; ++c)
     for (int v = 0; v < vectors; ++v)
       for (int r = 0; r < rows; ++r) part[c][v][r] = vdupq_n_f32(0);
-  int32x4_t offsets[vectors];
-  for (int v = 0; v < vectors; ++v) offsets[v] = offsets_neon<format>(scales, first + v);
   for (int64_t k = begin; k < end; k += kStep) {
     for (int v = 0; v < vectors; ++v) {
       float32x4_t w[kStep];
-      widen<format>(panel, k, first + v, offsets[v], w);
+      widen<format>(panel, k, first + v, w, scales...);
       unroll<kStep * rows>([&](auto index) {
         constexpr int word = decltype(index)::value, i = word / rows, r = word % rows;
         float32x4_t& to = part[i % kChains][v][r];
@@ -90,21 +100,25 @@ template <Format format, int rows, int vectors>
 void run_vectors(const Weights& weights, const Tile& tile, int64_t panel, int first, float* out) {
   const uint8_t* codes = weights.panel_codes(panel);
   float32x4_t sum[vectors][rows], part[vectors][rows];
-  if (weights.in_groups<format>()) {
+  const bool columns = format == Format::uint4 || weights.scaling == Scaling::group_column;
+  if (columns || weights.scaling == Scaling::group_panel) {
     for (int v = 0; v < vectors; ++v)
       for (int r = 0; r < rows; ++r) sum[v][r] = vdupq_n_f32(0);
     for (int64_t g = 0; g < weights.groups(); ++g) {
-      const uint8_t* scales = weights.scaling == Scaling::group_panel ? nullptr : weights.group_scales(panel, g);
-      accumulate<format, rows, vectors>(codes, tile.values, g * weights.group, (g + 1) * weights.group, first, scales,
-                                        part);
+      const int64_t begin = g * weights.group, end = (g + 1) * weights.group;
+      if constexpr (format == Format::uint4)
+        accumulate<format, rows, vectors>(codes, tile.values, begin, end, first, part, weights.group_scales(panel, g));
+      else
+        accumulate<format, rows, vectors>(codes, tile.values, begin, end, first, part);
       for (int v = 0; v < vectors; ++v) {
-        const float32x4_t scale = weights.scaling == Scaling::group_panel ? vdupq_n_f32(weights.panel_scales(panel)[g])
-                                                                          : scales_neon(scales, first + v);
+        const float32x4_t scale = weights.scaling == Scaling::group_panel
+                                      ? vdupq_n_f32(weights.panel_scales(panel)[g])
+                                      : scales_neon(weights.group_scales(panel, g), first + v);
         for (int r = 0; r < rows; ++r) sum[v][r] = vfmaq_f32(sum[v][r], part[v][r], scale);
       }
     }
-  } else {
-    accumulate<format, rows, vectors>(codes, tile.values, 0, weights.padded_k(), first, nullptr, sum);
+  } else if constexpr (format != Format::uint4) {  // which always has groups
+    accumulate<format, rows, vectors>(codes, tile.values, 0, weights.padded_k(), first, sum);
   }
   for (int v = 0; v < vectors; ++v) {
     const int at = 4 * (first + v);

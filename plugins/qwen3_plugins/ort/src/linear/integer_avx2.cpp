@@ -15,7 +15,7 @@ inline __m256i four(const int8_t* codes) { return _mm256_set1_epi32(*reinterpret
 inline __m256i load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 
 // With few rows the next lines of a panel are asked for early: the processor itself stops at the end of a page.
-constexpr int kAhead = 2048;
+constexpr int kAhead = 2048;  // bytes
 
 // Keeps a sum in its register at this place: left alone, GCC forms all the products first and spills them.
 inline void hold(__m256i& v) { asm("" : "+x"(v)); }
@@ -72,13 +72,20 @@ struct Int8Block {
   }
 };
 
-// What a group's sum begins with, so that it comes to the products with codes less their offsets.
-template <Format format>
-inline __m256i start(__m256i offsets, int32_t correction) {
-  if constexpr (format == Format::int8) return _mm256_setzero_si256();  // whose codes are multiplied without offset
-  // Both fit 16 bits: a group's activation codes sum to 128 * 127 at most. The high halves of the offsets are zero.
-  if constexpr (format == Format::uint4) return _mm256_madd_epi16(offsets, _mm256_set1_epi32(correction));
-  return _mm256_set1_epi32(correction);
+// What the sums of a group begin with, so that they come to products with codes less their offsets.
+template <Format format, int rows, int halves>
+inline void start(const uint8_t* scales, const int32_t* corrections, int first, __m256i (&dot)[halves][rows]) {
+  if constexpr (format == Format::uint4) {
+    // Both factors fit 16 bits: a group's activation codes sum to 128 * 127 at most. A zero point's high half is zero.
+    const ZeroPoints zeros(scales);
+    for (int h = 0; h < halves; ++h)
+      for (int r = 0; r < rows; ++r)
+        dot[h][r] = _mm256_madd_epi16(zeros.halves[first + h], _mm256_set1_epi32(corrections[r]));
+  } else {
+    for (int h = 0; h < halves; ++h)
+      for (int r = 0; r < rows; ++r)  // codes of int8 are multiplied without their offset
+        dot[h][r] = format == Format::int8 ? _mm256_setzero_si256() : _mm256_set1_epi32(corrections[r]);
+  }
 }
 
 template <Format format, template <int, int> class Block, int rows, int halves>
@@ -97,10 +104,7 @@ inline void run_halves(const Weights& weights, const Tile& tile, int64_t panel, 
     for (int r = 0; r < rows; ++r) sum[h][r] = _mm256_setzero_ps();
   for (int64_t g = 0; g < groups; ++g) {
     __m256i dot[halves][rows];
-    for (int h = 0; h < halves; ++h) {
-      const __m256i offsets = offsets_avx2<format>(scales, first + h);
-      for (int r = 0; r < rows; ++r) dot[h][r] = start<format>(offsets, corrections[r]);
-    }
+    start<format>(scales, corrections, first, dot);
     for (int i = 0; i < blocks; ++i) {
       if constexpr (halves == 2)
         for (int j = 0; j < Part::kLines; ++j)

@@ -12,8 +12,8 @@ namespace {
 inline __m512i four(const int8_t* codes) { return _mm512_set1_epi32(*reinterpret_cast<const int32_t*>(codes)); }
 
 // With few rows the next lines of a panel are asked for early: the processor itself stops at the end of a page.
-constexpr int kStreamingRows = 4;
-constexpr int kAhead = 2048;
+constexpr int kStreamingRows = 4;  // of activations, at most
+constexpr int kAhead = 2048;  // bytes
 
 // Keeps a sum in its register at this place, so that the compiler neither reorders nor spills around it.
 inline void hold(__m512i& v) { asm("" : "+v"(v)); }
@@ -41,12 +41,16 @@ struct Int8Line {
   }
 };
 
-// What a group's sum begins with, so that it comes to the products with codes less their offsets.
-template <Format format>
-inline __m512i start(__m512i offsets, int32_t correction) {
-  // Both fit 16 bits: a group's activation codes sum to 128 * 127 at most. The high halves of the offsets are zero.
-  if constexpr (format == Format::uint4) return _mm512_madd_epi16(offsets, _mm512_set1_epi32(correction));
-  return _mm512_set1_epi32(correction);
+// What the sums of a group begin with, so that they come to products with codes less their offsets.
+template <Format format, int rows>
+inline void start(const uint8_t* scales, const int32_t* corrections, __m512i (&dot)[rows]) {
+  if constexpr (format == Format::uint4) {
+    // Both factors fit 16 bits: a group's activation codes sum to 128 * 127 at most. A zero point's high half is zero.
+    const __m512i zeros = zero_points_avx512(scales);
+    for (int r = 0; r < rows; ++r) dot[r] = _mm512_madd_epi16(zeros, _mm512_set1_epi32(corrections[r]));
+  } else {
+    for (int r = 0; r < rows; ++r) dot[r] = _mm512_set1_epi32(corrections[r]);
+  }
 }
 
 template <Format format, template <int> class Line, int rows, bool grouped>
@@ -62,8 +66,7 @@ inline void panel_of(const Weights& weights, const Tile& tile, int64_t panel, fl
   for (int r = 0; r < rows; ++r) sum[r] = _mm512_setzero_ps();
   for (int64_t g = 0; g < groups; ++g) {
     __m512i dot[rows];
-    const __m512i offsets = offsets_avx512<format>(scales);
-    for (int r = 0; r < rows; ++r) dot[r] = start<format>(offsets, corrections[r]);
+    start<format>(scales, corrections, dot);
     int i = 0;
     do {
       if constexpr (rows <= kStreamingRows) _mm_prefetch(reinterpret_cast<const char*>(line) + kAhead, _MM_HINT_T0);

@@ -32,12 +32,12 @@ struct Int8 {
   static inline void load(const uint8_t* line, int8x16_t (&pairs)[2]) { pair_up(codes(line), codes(line + 64), pairs); }
 };
 
-// What a group's sums of two rows of the matrix begin with, so that they come to the products with codes less their
+// What the sums of a group and two rows of the matrix begin with, so that they come to products with codes less their
 // offsets.
 template <Format format>
-inline int32x2_t start(int32x2_t offsets, int32_t correction) {
+inline int32x2_t start(int32x2_t zeros, int32_t correction) {
   if constexpr (format == Format::int8) return vdup_n_s32(0);  // smmla takes codes without their offset
-  if constexpr (format == Format::uint4) return vmul_n_s32(offsets, correction);
+  if constexpr (format == Format::uint4) return vmul_n_s32(zeros, correction);
   return vdup_n_s32(correction);
 }
 
@@ -61,7 +61,8 @@ inline void run_vectors(const Weights& weights, const Tile& tile, int64_t panel,
   for (int64_t g = 0; g < groups; ++g) {
     int32x4_t dot[pairs][columns];
     for (int c = 0; c < columns; ++c) {
-      const int32x4_t four = offsets_neon<format>(scales, first + c / 2);
+      int32x4_t four = vdupq_n_s32(1);
+      if constexpr (format == Format::uint4) four = zero_points_neon(scales, first + c / 2);
       const int32x2_t two = c % 2 == 0 ? vget_low_s32(four) : vget_high_s32(four);
       for (int p = 0; p < pairs; ++p)
         dot[p][c] = vcombine_s32(start<format>(two, corrections[2 * p]), start<format>(two, corrections[second(p)]));

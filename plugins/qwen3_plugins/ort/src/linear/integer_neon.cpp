@@ -44,12 +44,18 @@ struct Int8Line {
   }
 };
 
-// What a group's sum begins with, so that it comes to the products with codes less their offsets.
-template <Format format>
-inline int32x4_t start(int32x4_t offsets, int32_t correction) {
-  if constexpr (format == Format::int8) return vdupq_n_s32(0);  // sdot takes codes without their offset
-  if constexpr (format == Format::uint4) return vmulq_n_s32(offsets, correction);
-  return vdupq_n_s32(correction);
+// What the sums of a group begin with, so that they come to products with codes less their offsets.
+template <Format format, int rows, int vectors>
+inline void start(const uint8_t* scales, const int32_t* corrections, int first, int32x4_t (&dot)[vectors][rows]) {
+  for (int v = 0; v < vectors; ++v) {
+    if constexpr (format == Format::uint4) {
+      const int32x4_t zeros = zero_points_neon(scales, first + v);
+      for (int r = 0; r < rows; ++r) dot[v][r] = vmulq_n_s32(zeros, corrections[r]);
+    } else {
+      for (int r = 0; r < rows; ++r)  // codes of int8 are multiplied without their offset
+        dot[v][r] = vdupq_n_s32(format == Format::int8 ? 0 : corrections[r]);
+    }
+  }
 }
 
 template <Format format, template <int, int> class Line, int rows, int vectors>
@@ -68,10 +74,7 @@ inline void run_vectors(const Weights& weights, const Tile& tile, int64_t panel,
     for (int r = 0; r < rows; ++r) sum[v][r] = vdupq_n_f32(0);
   for (int64_t g = 0; g < groups; ++g) {
     int32x4_t dot[vectors][rows];
-    for (int v = 0; v < vectors; ++v) {
-      const int32x4_t offsets = offsets_neon<format>(scales, first + v);
-      for (int r = 0; r < rows; ++r) dot[v][r] = start<format>(offsets, corrections[r]);
-    }
+    start<format>(scales, corrections, first, dot);
     for (int i = 0; i < blocks; ++i) {
       unroll<Part::kLines>([&](auto j) { Part::template add<decltype(j)::value>(line + 64 * j, x, dot); });
       line += 64 * Part::kLines;

@@ -12,16 +12,17 @@ namespace qwen3::linear {
 constexpr int kIntegerRowsAvx2 = 6;
 constexpr int kFloatRowsAvx2 = 6;
 
-// What is taken off the stored codes of a group, for each of the 8 rows from 8 * half: zero points, or what is the same
-// for all.
-template <Format format>
-inline __m256i offsets_avx2(const uint8_t* scales, int half) {
-  if constexpr (format != Format::uint4) return _mm256_set1_epi32(stored_offset(format));
-  int32_t eight;
-  std::memcpy(&eight, scales + 2 * kPanel + 4 * half, sizeof eight);
-  const __m256i places = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
-  return _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(eight), places), _mm256_set1_epi32(15));
-}
+// Zero points of 8 rows each, from what `Weights::group_scales` points to.
+struct ZeroPoints {
+  explicit ZeroPoints(const uint8_t* scales) {
+    int32_t eights[2];
+    std::memcpy(eights, scales + 2 * kPanel, sizeof eights);
+    const __m256i places = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    for (int h = 0; h < 2; ++h)
+      halves[h] = _mm256_and_si256(_mm256_srlv_epi32(_mm256_set1_epi32(eights[h]), places), _mm256_set1_epi32(15));
+  }
+  __m256i halves[2];
+};
 
 template <Format format>
 void integer_panel_avx2(const Weights& weights, const Tile& tile, int64_t panel, float* out);

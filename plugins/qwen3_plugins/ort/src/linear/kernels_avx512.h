@@ -12,10 +12,8 @@ namespace qwen3::linear {
 constexpr int kIntegerRowsAvx512 = 12;
 constexpr int kFloatRowsAvx512 = 8;
 
-// What is taken off the stored codes of a group, for each of 16 rows: zero points, or what is the same for all.
-template <Format format>
-inline __m512i offsets_avx512(const uint8_t* scales) {
-  if constexpr (format != Format::uint4) return _mm512_set1_epi32(stored_offset(format));
+// Zero points of 16 rows, from what `Weights::group_scales` points to.
+inline __m512i zero_points_avx512(const uint8_t* scales) {
   int32_t eights[2];
   std::memcpy(eights, scales + 2 * kPanel, sizeof eights);
   const __m512i all = _mm512_mask_set1_epi32(_mm512_set1_epi32(eights[0]), 0xff00, eights[1]);

@@ -18,20 +18,17 @@ constexpr int kFloatRowsNeon = 8;
 // either way there are at most 16 sums (20 of i8mm), which leaves registers for the rest.
 constexpr int kWholeRowsNeon = 4;
 
-// Scales of the 4 rows from 4 * vector.
-inline float32x4_t scales_neon(const uint8_t* scales, int vector) {
-  return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(scales + 8 * vector)));
-}
-
-// What is taken off the stored codes of a group, for each of the 4 rows from 4 * vector: zero points, or what is the
-// same for all.
-template <Format format>
-inline int32x4_t offsets_neon(const uint8_t* scales, int vector) {
-  if constexpr (format != Format::uint4) return vdupq_n_s32(stored_offset(format));
+// Zero points of the 4 rows from 4 * vector, from what `Weights::group_scales` points to.
+inline int32x4_t zero_points_neon(const uint8_t* scales, int vector) {
   uint16_t four;
   std::memcpy(&four, scales + 2 * kPanel + 2 * vector, sizeof four);
   const int32_t places[] = {0, -4, -8, -12};
   return vreinterpretq_s32_u32(vandq_u32(vshlq_u32(vdupq_n_u32(four), vld1q_s32(places)), vdupq_n_u32(15)));
+}
+
+// Scales of the 4 rows from 4 * vector, from there too.
+inline float32x4_t scales_neon(const uint8_t* scales, int vector) {
+  return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(scales + 8 * vector)));
 }
 
 template <Format format>

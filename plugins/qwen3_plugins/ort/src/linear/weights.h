@@ -47,11 +47,6 @@ struct Weights {
   int64_t panels() const { return gate_up ? 2 * ((n / 2 + kPanel - 1) / kPanel) : (n + kPanel - 1) / kPanel; }
   int64_t groups() const { return (k + group - 1) / group; }
   int64_t padded_k() const { return groups() * group; }
-  // Whether groups of inputs have scales; those of uint4 always have.
-  template <Format of>
-  bool in_groups() const {
-    return of == Format::uint4 || scaling == Scaling::group_column || scaling == Scaling::group_panel;
-  }
   bool integer() const { return static_cast<int>(format) < kIntegerFormats; }
   int bits() const {
     switch (format) {
