@@ -26,9 +26,10 @@ class Precision:
             share the same bytes.
         activations: type of everything between matrices. Norm weights and the router take it too.
         kv_cache: type of the stored keys and values.
-        precise: whether quantised matrices are multiplied with inputs as they are. Otherwise, on CPU, those of integer
-            matrices are rounded to int8 in groups, which is several times as fast for many tokens at once; for
-            TensorRT, those of int8 and fp8 matrices to the same kind, with one calibrated scale each.
+        quantized_activations: whether the inputs of quantized matrices are quantized as well (W8A8). On CPU those of
+            integer matrices become int8 in groups, which is several times as fast for many tokens at once; for
+            TensorRT, those of int8 and fp8 matrices the same kind, with one calibrated scale each. Otherwise inputs
+            stay as they are: weight-only quantization.
         pre_scaled: matrices, by canonical name, whose inputs are multiplied by the checkpoint's `….pre_quant_scale`
             [K] beside them (AWQ).
     """
@@ -38,7 +39,7 @@ class Precision:
     embedding: WeightFormat
     activations: FloatKind
     kv_cache: CacheKind
-    precise: bool = False
+    quantized_activations: bool = True
     pre_scaled: tuple[str, ...] = ()
 
 
@@ -56,7 +57,7 @@ class Plugins:
     """Which operators of a TensorRT engine are our plugins, where TensorRT's own layers are the default.
 
     Attributes:
-        attention: `Qwen3Attention`: packed steps over a paged cache, the contract of the semantic graph.
+        attention: `Qwen3Attention`: packed steps over a paged cache, the interface of the semantic graph.
         moe: `Qwen3MoE`: only the chosen experts of a token are computed.
         block_size: tokens of a cache block, for `attention`.
     """

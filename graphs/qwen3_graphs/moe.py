@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def mixture_of_experts(
     x: Tensor, router: Tensor, gate: Tensor, up: Tensor, down: Tensor, top_k: int, normalize: bool
 ) -> Tensor:
-    """Send each token to its `top_k` most probable experts and add up their answers.
+    """Send each token to its `top_k` most probable experts and add up their outputs.
 
     Weights may be stored in a narrower type than x; each expert is widened while it is used, so that memory
     above the stored weights is one expert's.
@@ -62,15 +62,15 @@ def watched_experts(
         [T, H].
     """
     probability = functional.softmax(x @ router.to(x.dtype).T, dim=-1, dtype=torch.float32)
-    share, choice = probability.topk(top_k, dim=-1)
+    routing_weight, expert_id = probability.topk(top_k, dim=-1)
     if normalize:
-        share = share / share.sum(dim=-1, keepdim=True)
+        routing_weight = routing_weight / routing_weight.sum(dim=-1, keepdim=True)
     out = torch.zeros_like(x)
-    for expert in sorted(set(choice.flatten().tolist())):
-        token, rank = torch.where(choice == expert)
+    for expert in sorted(set(expert_id.flatten().tolist())):
+        token, rank = torch.where(expert_id == expert)
         routed = x[token]
         opened = functional.silu(watch("gate_proj", routed) @ gate[expert].to(x.dtype).T)
         hidden = opened * (watch("up_proj", routed) @ up[expert].to(x.dtype).T)
-        answer = watch("down_proj", hidden) @ down[expert].to(x.dtype).T
-        out.index_add_(0, token, answer * share[token, rank, None].to(x.dtype))
+        expert_output = watch("down_proj", hidden) @ down[expert].to(x.dtype).T
+        out.index_add_(0, token, expert_output * routing_weight[token, rank, None].to(x.dtype))
     return out

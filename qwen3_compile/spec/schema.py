@@ -364,7 +364,7 @@ class Spec(Section):
             embedding=weight_format(precision.embedding),
             activations=precision.activations,
             kv_cache=precision.kv_cache,
-            precise=precision.activation_quantization == "none",
+            quantized_activations=precision.activation_quantization != "none",
         )
 
     def graph_limits(self) -> GraphLimits:

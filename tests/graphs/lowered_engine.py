@@ -1,4 +1,4 @@
-"""A tiny engine in memory: lowered graph, packed weights, caches, and the padded calls of the contract."""
+"""A tiny engine in memory: lowered graph, packed weights, caches, and the padded calls of the interface."""
 
 from __future__ import annotations
 

@@ -77,18 +77,18 @@ def _rounding(model: Qwen3, architecture: Architecture, change: Rounding) -> Qwe
 
 
 def _experts(module: MoE, name: str, architecture: Architecture, change: Rounding) -> Callable[[Tensor], Tensor]:
-    """Every expert answers every token; shares of those that were not chosen are zero."""
+    """Every expert computes every token; routing weights of those that were not chosen are zero."""
     gate, up, down = (matrix.weight for matrix in module.experts.values())
 
     def forward(x: Tensor) -> Tensor:
         probability = functional.softmax(x @ module.gate.weight.T, dim=-1)
-        share, choice = probability.topk(architecture.num_experts_per_tok, dim=-1)
+        routing_weight, expert_id = probability.topk(architecture.num_experts_per_tok, dim=-1)
         if architecture.norm_topk_prob:
-            share = share / share.sum(dim=-1, keepdim=True)
-        shares = torch.zeros_like(probability).scatter_(1, choice, share)
+            routing_weight = routing_weight / routing_weight.sum(dim=-1, keepdim=True)
+        routing_weights = torch.zeros_like(probability).scatter_(1, expert_id, routing_weight)
         gates = change(f"{name}.gate_proj", x) @ gate.transpose(1, 2)
         ups = change(f"{name}.up_proj", x) @ up.transpose(1, 2)
-        answers = change(f"{name}.down_proj", functional.silu(gates) * ups) @ down.transpose(1, 2)
-        return torch.einsum("te,eth->th", shares, answers)
+        expert_outputs = change(f"{name}.down_proj", functional.silu(gates) * ups) @ down.transpose(1, 2)
+        return torch.einsum("te,eth->th", routing_weights, expert_outputs)
 
     return forward

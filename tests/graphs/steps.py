@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PackedStep:
-    """The inputs of the contract, and which token (sequence, position) each row of the answer belongs to."""
+    """The inputs of the interface, and which token (sequence, position) each row of the output belongs to."""
 
     input_ids: NDArray[np.int64]
     query_start: NDArray[np.int32]

@@ -40,7 +40,7 @@ def test_repeating_one_layer_gives_the_graph_of_a_whole_export(architecture):
 
 
 @pytest.mark.parametrize("output", ["logits", "hidden"])
-def test_inputs_and_outputs_are_those_of_the_contract(output):
+def test_inputs_and_outputs_are_those_of_the_interface(output):
     graph = traced(DENSE, output).graph
     assert [f"{v.name} {v.dtype.name} {v.shape}" for v in graph.inputs] == [
         "input_ids INT64 [T]",

@@ -12,7 +12,7 @@ WIDE = [*MOE, "model.architecture.moe_intermediate_size=128", "precision.group_s
 def test_a_provider_is_enough_to_ask_for() -> None:
     precision = spec(*CUDA).precision
     assert (precision.activations, precision.kv_cache, precision.activation_quantization) == ("fp16", "fp16", "none")
-    assert spec(*CUDA).graph_precision().precise
+    assert not spec(*CUDA).graph_precision().quantized_activations
 
 
 @pytest.mark.parametrize(

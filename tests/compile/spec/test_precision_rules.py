@@ -7,20 +7,20 @@ from qwen3_graphs.formats import WeightFormat
 
 
 @pytest.mark.parametrize(
-    ("overrides", "weights", "head", "precise"),
+    ("overrides", "weights", "head", "quantized_activations"),
     [
-        (["weights=fp8"], WeightFormat("fp8", 128), WeightFormat("fp8", 128), True),
-        (["weights=fp8", "fp8_scales=channel", "lm_head=bf16"], WeightFormat("fp8"), WeightFormat("bf16"), True),
-        (["weights=fp8", "lm_head=int8"], WeightFormat("fp8", 128), WeightFormat("int8", 32), False),
-        (["weights=int8", "group_size=channel"], WeightFormat("int8"), WeightFormat("int8"), False),
-        (["weights=int8", "group_size=64"], WeightFormat("int8", 64), WeightFormat("int8", 64), False),
-        (["activation_quantization=none"], WeightFormat("int4", 32), WeightFormat("int4", 32), True),
-        (["weights=fp32"], WeightFormat("fp32"), WeightFormat("fp32"), True),
+        (["weights=fp8"], WeightFormat("fp8", 128), WeightFormat("fp8", 128), False),
+        (["weights=fp8", "fp8_scales=channel", "lm_head=bf16"], WeightFormat("fp8"), WeightFormat("bf16"), False),
+        (["weights=fp8", "lm_head=int8"], WeightFormat("fp8", 128), WeightFormat("int8", 32), True),
+        (["weights=int8", "group_size=channel"], WeightFormat("int8"), WeightFormat("int8"), True),
+        (["weights=int8", "group_size=64"], WeightFormat("int8", 64), WeightFormat("int8", 64), True),
+        (["activation_quantization=none"], WeightFormat("int4", 32), WeightFormat("int4", 32), False),
+        (["weights=fp32"], WeightFormat("fp32"), WeightFormat("fp32"), False),
     ],
 )
-def test_scales_and_rounding_reach_the_graphs_package(overrides, weights, head, precise):
+def test_scales_and_rounding_reach_the_graphs_package(overrides, weights, head, quantized_activations):
     found = spec(*(f"precision.{override}" for override in overrides)).graph_precision()
-    assert (found.weights, found.lm_head, found.precise) == (weights, head, precise)
+    assert (found.weights, found.lm_head, found.quantized_activations) == (weights, head, quantized_activations)
 
 
 def test_a_standard_graph_rounds_no_inputs_unless_it_is_asked_for():

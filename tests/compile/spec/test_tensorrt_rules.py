@@ -50,19 +50,19 @@ def test_the_full_tensorrt_builds_for_the_gpu_of_the_machine():
 
 
 @pytest.mark.parametrize(
-    ("precision", "weights", "precise"),
+    ("precision", "weights", "quantized_activations"),
     [
-        (["weights=fp8"], WeightFormat("fp8"), True),
-        (["weights=fp8", "fp8_scales=tensor"], WeightFormat("fp8", per_tensor=True), True),
-        (["weights=fp8", "activation_quantization=fp8"], WeightFormat("fp8"), False),
-        (["weights=int8", "activation_quantization=int8"], WeightFormat("int8"), False),
-        (["weights=int4", "group_size=128"], WeightFormat("int4", 128), True),
-        (["weights=bf16", "activations=bf16"], WeightFormat("bf16"), True),
+        (["weights=fp8"], WeightFormat("fp8"), False),
+        (["weights=fp8", "fp8_scales=tensor"], WeightFormat("fp8", per_tensor=True), False),
+        (["weights=fp8", "activation_quantization=fp8"], WeightFormat("fp8"), True),
+        (["weights=int8", "activation_quantization=int8"], WeightFormat("int8"), True),
+        (["weights=int4", "group_size=128"], WeightFormat("int4", 128), False),
+        (["weights=bf16", "activations=bf16"], WeightFormat("bf16"), False),
     ],
 )
-def test_formats_reach_the_graphs_package(precision, weights, precise):
+def test_formats_reach_the_graphs_package(precision, weights, quantized_activations):
     found = spec(RTX, *(f"precision.{text}" for text in precision)).graph_precision()
-    assert (found.weights, found.precise) == (weights, precise)
+    assert (found.weights, found.quantized_activations) == (weights, quantized_activations)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ class PaddedStep(Step):
         """Return the caches of a layer, keys and values, [B, kv_heads, C, head_dim] each."""
         return self.inputs[f"{layer}.key"], self.inputs[f"{layer}.value"]
 
-    def rows_of(self, *widths: int) -> ir.Value:
+    def batched_shape(self, *widths: int) -> ir.Value:
         """Return the shape [B, S, *widths], int64."""
         name = f"step.shape_{'_'.join(map(str, widths))}"
         return self.once(
@@ -72,7 +72,7 @@ class PaddedStep(Step):
             lambda: self.writer.op("Concat", self.batch, self.length, self.writer.integers(*widths), name=name, axis=0),
         )
 
-    def cache_out_names(self, layer: str) -> tuple[str, str]:
+    def cache_output_names(self, layer: str) -> tuple[str, str]:
         """Return the names of a layer's cache outputs."""
         stem = layer.replace("kv.", "kv_out.", 1)
         return f"{stem}.key", f"{stem}.value"

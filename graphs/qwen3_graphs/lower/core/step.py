@@ -55,7 +55,7 @@ class Step:
         """Declare the inputs."""
         self.inputs = graph_inputs(self.interface)
 
-    def cache_out(self, *values: ir.Value) -> None:
+    def add_cache_outputs(self, *values: ir.Value) -> None:
         """Declare outputs that are caches after the step; their names are the interface's."""
         declared = {each.name: each for each in self.interface.outputs}
         for value in values:

@@ -105,7 +105,7 @@ def zero_points(fmt: WeightFormat, name: str, shape: Sequence[int]) -> list[Tens
     return [TensorSlot(f"{name}.zero_points", "UINT8", (*leading, -(-fmt.groups(inputs) * fmt.bits // 8)))]
 
 
-def gathered(writer: GraphWriter, table: ir.Value, index: ir.Value, name: str) -> ir.Value:
+def gather(writer: GraphWriter, table: ir.Value, index: ir.Value, name: str) -> ir.Value:
     """Return entries of a floating-point table in float32, widening only what was gathered."""
     if table.dtype == ir.DataType.FLOAT:
         return writer.op("Gather", table, index, name=name, axis=0)
@@ -113,18 +113,18 @@ def gathered(writer: GraphWriter, table: ir.Value, index: ir.Value, name: str) -
     return writer.op("Cast", narrow, name=name, to=ir.DataType.FLOAT)
 
 
-def widened(writer: GraphWriter, value: ir.Value) -> ir.Value:
+def cast_to_float32(writer: GraphWriter, value: ir.Value) -> ir.Value:
     """Return `value` in float32. Of a weight this is folded when a session opens, unless folding is disabled."""
     if value.dtype == ir.DataType.FLOAT:
         return value
     return writer.op("Cast", value, name=f"{value.name}.float32", to=ir.DataType.FLOAT)
 
 
-def multiplied(
+def matmul(
     writer: GraphWriter, fmt: WeightFormat, name: str, shape: tuple[int, ...], x: ir.Value, result: str
 ) -> ir.Value:
     """Return x [T, K] times the transpose of the floating-point matrix `name` of shape [N, K], in float32."""
-    matrix = widened(writer, rows(writer, fmt, ((name,),), name, shape))
+    matrix = cast_to_float32(writer, rows(writer, fmt, ((name,),), name, shape))
     return writer.op("Gemm", x, matrix, name=result, transB=1)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qwen3_graphs.lower.core import weights
-from qwen3_graphs.lower.onnx.dequantized_rows import dequantized_rows
+from qwen3_graphs.lower.onnx.gather_dequantized import gather_dequantized
 
 if TYPE_CHECKING:
     from qwen3_graphs.formats import WeightFormat
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 def expert_loop(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::MoE` of x [B*S, H]."""
     writer, name = step.writer, str(node.outputs[0].name)
-    share, choice = _route(writer, node, x, name)
-    flat = writer.op("Reshape", choice, writer.integers(-1), name=f"{name}.choices")
+    routing_weight, expert_id = _route(writer, node, x, name)
+    flat = writer.op("Reshape", expert_id, writer.integers(-1), name=f"{name}.choices")
     used = writer.op("Unique", flat, name=f"{name}.used", sorted=1)
-    body = _body(step, node, (x, share, choice, used), name)
+    body = _body(step, node, (x, routing_weight, expert_id, used), name)
     zero = writer.constant("float32.0", np.array(0, np.float32))
     return writer.op(
         "Loop",
@@ -39,57 +39,57 @@ def expert_loop(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
 
 
 def _route(writer: GraphWriter, node: ir.Node, x: ir.Value, name: str) -> tuple[ir.Value, ir.Value]:
-    """Return each row's shares float32 [B*S, k] and the experts that have them, int64 [B*S, k]."""
+    """Return each row's routing weights float32 [B*S, k] and their expert ids int64 [B*S, k]."""
     router = weights.vector(writer, node.inputs[1])
     logits = writer.op("Gemm", x, router, name=f"{name}.router", transB=1)
     probability = writer.op("Softmax", logits, name=f"{name}.probability", axis=-1)
     top_k = writer.integers(node.attributes["top_k"].as_int())
-    share, choice = writer.op_with_outputs(
+    routing_weight, expert_id = writer.op_with_outputs(
         "TopK", probability, top_k, names=(f"{name}.top_probability", f"{name}.choice"), axis=-1
     )
     if node.attributes["normalize"].as_int():
-        total = writer.op("ReduceSum", share, writer.integers(-1), name=f"{name}.total", keepdims=1)
-        share = writer.op("Div", share, total, name=f"{name}.share")
-    return share, choice
+        total = writer.op("ReduceSum", routing_weight, writer.integers(-1), name=f"{name}.total", keepdims=1)
+        routing_weight = writer.op("Div", routing_weight, total, name=f"{name}.share")
+    return routing_weight, expert_id
 
 
 def _body(step: PaddedStep, node: ir.Node, outer: tuple[ir.Value, ...], name: str) -> ir.Graph:
-    """Add one expert's answers to the sum so far."""
-    x, share, choice, used = outer
+    """Add one expert's outputs to the sum so far."""
+    x, routing_weight, expert_id, used = outer
     writer, prefix = step.writer.body(), f"{name}.expert"
-    turn = ir.Value(name=f"{prefix}.turn", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([]))
+    iteration = ir.Value(name=f"{prefix}.turn", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([]))
     go = ir.Value(name=f"{prefix}.go", type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape([]))
     # The rows are declared, not inferred: a Loop gives its body no shapes.
     rows = ir.Shape([None, weights.dims(node.inputs[2])[2]])
     total = ir.Value(name=f"{prefix}.sum", type=ir.TensorType(ir.DataType.FLOAT), shape=rows)
 
-    expert = writer.op("Gather", used, turn, name=f"{prefix}.number", axis=0)
-    hit = writer.op("Equal", choice, expert, name=f"{prefix}.hit")
+    expert = writer.op("Gather", used, iteration, name=f"{prefix}.number", axis=0)
+    hit = writer.op("Equal", expert_id, expert, name=f"{prefix}.hit")
     place = writer.op("Transpose", writer.op("NonZero", hit, name=f"{prefix}.places"), name=f"{prefix}.place")
     row = writer.op("Gather", place, writer.integers(0), name=f"{prefix}.rows", axis=1)
     token = writer.op("GatherND", x, row, name=f"{prefix}.tokens")
-    weight = writer.op("GatherND", share, place, name=f"{prefix}.shares")
+    weight = writer.op("GatherND", routing_weight, place, name=f"{prefix}.shares")
     column = writer.op("Unsqueeze", weight, writer.integers(1), name=f"{prefix}.share_column")
-    answer = _swiglu(step, writer, node, token, expert, prefix)
-    scaled = writer.op("Mul", answer, column, name=f"{prefix}.scaled")
+    expert_output = _swiglu(step, writer, node, token, expert, prefix)
+    scaled = writer.op("Mul", expert_output, column, name=f"{prefix}.scaled")
     new_total = writer.op("ScatterND", total, row, scaled, name=f"{prefix}.new_sum", reduction="add")
     still = writer.op("Identity", go, name=f"{prefix}.still")
     still.type, still.shape = go.type, go.shape
     new_total.type, new_total.shape = total.type, rows
-    return ir.Graph([turn, go, total], [still, new_total], nodes=writer.nodes, name=f"{prefix}.body")
+    return ir.Graph([iteration, go, total], [still, new_total], nodes=writer.nodes, name=f"{prefix}.body")
 
 
 def _swiglu(
     step: PaddedStep, writer: GraphWriter, node: ir.Node, x: ir.Value, expert: ir.Value, prefix: str
 ) -> ir.Value:
-    def projected(rows: ir.Value, index: int, what: str) -> ir.Value:
+    def project(rows: ir.Value, index: int, what: str) -> ir.Value:
         matrix = _matrix(writer, step.precision.weights, node.inputs[index], expert, f"{prefix}.{what}_weight")
         return writer.op("Gemm", rows, matrix, name=f"{prefix}.{what}", transB=1)
 
-    gate, up = projected(x, 2, "gate"), projected(x, 3, "up")
+    gate, up = project(x, 2, "gate"), project(x, 3, "up")
     sigmoid = writer.op("Sigmoid", gate, name=f"{prefix}.sigmoid")
     silu = writer.op("Mul", gate, sigmoid, name=f"{prefix}.silu")
-    return projected(writer.op("Mul", silu, up, name=f"{prefix}.product"), 4, "down")
+    return project(writer.op("Mul", silu, up, name=f"{prefix}.product"), 4, "down")
 
 
 def _matrix(writer: GraphWriter, fmt: WeightFormat, stacked: ir.Value | None, expert: ir.Value, name: str) -> ir.Value:
@@ -98,6 +98,6 @@ def _matrix(writer: GraphWriter, fmt: WeightFormat, stacked: ir.Value | None, ex
     sources, slot = weights.expert_sources([stacked], experts), weights.source(stacked)
     if fmt.is_float:
         table = weights.rows(writer, fmt, sources, slot, (experts, outputs, inputs))
-        return weights.gathered(writer, table, expert, name)
+        return weights.gather(writer, table, expert, name)
     codes = weights.nbit_rows(writer, fmt, sources, slot, (experts, outputs, inputs))
-    return dequantized_rows(writer, fmt, codes, expert, inputs, name)
+    return gather_dequantized(writer, fmt, codes, expert, inputs, name)

@@ -1,4 +1,4 @@
-"""Target `onnx`: standard operators only (opset 24), in the padded contract of target `ort`.
+"""Target `onnx`: standard operators only (opset 24), in the padded interface of target `ort`.
 
 Causality is an explicit mask made from `context_len`, so that any mix of sequences with and without a past is a
 valid step, as long as context_len + S fits each cache. The cache is written by TensorScatter (in place where input
@@ -15,8 +15,8 @@ from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.core.padded import CACHE_TYPES, PaddedStep, lower_padded
 from qwen3_graphs.lower.core.positions import causal_mask, first_positions, longest_end, position_of_rows
-from qwen3_graphs.lower.onnx.dequantized_rows import dequantized_rows
 from qwen3_graphs.lower.onnx.expert_loop import expert_loop
+from qwen3_graphs.lower.onnx.gather_dequantized import gather_dequantized
 from qwen3_graphs.lowered import TensorSlot
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def _embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
     vocab, hidden = weights.dims(node.inputs[1])
     sources = ((weights.source(node.inputs[1]),),)
     if fmt.is_float:
-        return weights.gathered(writer, weights.rows(writer, fmt, sources, sources[0][0], (vocab, hidden)), ids, name)
+        return weights.gather(writer, weights.rows(writer, fmt, sources, sources[0][0], (vocab, hidden)), ids, name)
     table = weights.nbit_rows(writer, fmt, sources, sources[0][0], (vocab, hidden))
-    return dequantized_rows(writer, fmt, table, ids, hidden, name)
+    return gather_dequantized(writer, fmt, table, ids, hidden, name)
 
 
 def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
@@ -51,7 +51,7 @@ def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     fmt = weights.matrix_format(step.precision, source)
     outputs, inputs = weights.dims(node.inputs[1])
     if fmt.is_float:
-        return weights.multiplied(writer, fmt, source, (outputs, inputs), x, name)
+        return weights.matmul(writer, fmt, source, (outputs, inputs), x, name)
     if fmt.bits == 4 and outputs % 2:
         raise LoweringError(f"target onnx: {fmt.kind} needs an even number of outputs, found {outputs} in {source}")
     # One scale a row is what DequantizeLinear calls per axis: that of the outputs, here the second.
@@ -75,46 +75,46 @@ def _attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.Value:
     layer = weights.source(node.inputs[7])
     past = step.cache(layer)
     new = (
-        _rotated(step, node, 4, _heads(step, k, kv_heads, head_dim, f"{name}.k"), f"{name}.k"),
-        _heads(step, v, kv_heads, head_dim, f"{name}.v"),
+        _rotate(step, node, 4, _split_heads(step, k, kv_heads, head_dim, f"{name}.k"), f"{name}.k"),
+        _split_heads(step, v, kv_heads, head_dim, f"{name}.v"),
     )
     present = [
-        writer.op("TensorScatter", cache, _stored(step, value), first_positions(step), name=out_name, axis=2)
-        for cache, value, out_name in zip(past, new, step.cache_out_names(layer), strict=True)
+        writer.op("TensorScatter", cache, _cast_to_cache(step, value), first_positions(step), name=out_name, axis=2)
+        for cache, value, out_name in zip(past, new, step.cache_output_names(layer), strict=True)
     ]
-    step.cache_out(*present)
+    step.add_cache_outputs(*present)
     key, value = (
-        _readable(step, cache, f"{name}.{part}") for cache, part in zip(present, ("keys", "values"), strict=True)
+        _cast_from_cache(step, cache, f"{name}.{part}") for cache, part in zip(present, ("keys", "values"), strict=True)
     )
-    query = _rotated(step, node, 3, _heads(step, q, heads, head_dim, f"{name}.q"), f"{name}.q")
+    query = _rotate(step, node, 3, _split_heads(step, q, heads, head_dim, f"{name}.q"), f"{name}.q")
     attended = writer.op("Attention", query, key, value, causal_mask(step), name=f"{name}.heads")
     swapped = writer.op("Transpose", attended, name=f"{name}.tokens", perm=[0, 2, 1, 3])
     return writer.op("Reshape", swapped, writer.integers(-1, heads * head_dim), name=name)
 
 
-def _heads(step: PaddedStep, x: ir.Value, heads: int, head_dim: int, name: str) -> ir.Value:
+def _split_heads(step: PaddedStep, x: ir.Value, heads: int, head_dim: int, name: str) -> ir.Value:
     """Return x [B*S, heads * head_dim] as [B, heads, S, head_dim]."""
-    split = step.writer.op("Reshape", x, step.rows_of(heads, head_dim), name=f"{name}.split")
+    split = step.writer.op("Reshape", x, step.batched_shape(heads, head_dim), name=f"{name}.split")
     return step.writer.op("Transpose", split, name=f"{name}.heads", perm=[0, 2, 1, 3])
 
 
-def _rotated(step: PaddedStep, node: ir.Node, norm: int, x: ir.Value, name: str) -> ir.Value:
+def _rotate(step: PaddedStep, node: ir.Node, norm: int, x: ir.Value, name: str) -> ir.Value:
     """Return x [B, heads, S, head_dim] normalised by the node's input number `norm`, and rotated."""
     writer = step.writer
     scale, cos, sin = (weights.vector(writer, node.inputs[index]) for index in (norm, 5, 6))
     epsilon = node.attributes["epsilon"].as_float()
-    normalised = writer.op("RMSNormalization", x, scale, name=f"{name}.norm", axis=-1, epsilon=epsilon)
-    return writer.op("RotaryEmbedding", normalised, cos, sin, position_of_rows(step), name=f"{name}.rotated")
+    normed = writer.op("RMSNormalization", x, scale, name=f"{name}.norm", axis=-1, epsilon=epsilon)
+    return writer.op("RotaryEmbedding", normed, cos, sin, position_of_rows(step), name=f"{name}.rotated")
 
 
-def _stored(step: PaddedStep, value: ir.Value) -> ir.Value:
+def _cast_to_cache(step: PaddedStep, value: ir.Value) -> ir.Value:
     """Return keys or values in the type of the cache."""
     if step.precision.kv_cache == "fp32":
         return value
     return step.writer.op("Cast", value, name=f"{value.name}.stored", to=CACHE_TYPES[step.precision.kv_cache])
 
 
-def _readable(step: PaddedStep, cache: ir.Value, name: str) -> ir.Value:
+def _cast_from_cache(step: PaddedStep, cache: ir.Value, name: str) -> ir.Value:
     """Return the part of a cache that any sequence of the step has filled, in float32."""
     writer = step.writer
     used = writer.op("Slice", cache, writer.integers(0), longest_end(step), writer.integers(2), name=f"{name}.used")

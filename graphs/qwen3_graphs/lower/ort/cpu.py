@@ -1,8 +1,8 @@
 """Target `ort` on the CPU provider: operators that ship inside ONNX Runtime.
 
-Everything between matrices is float32. Integer matrices use int8 activations in groups (accuracy level 4) unless the
-precision says `precise`: that is the only fast kernel for 8-bit weights, and three to four times as fast as float32
-activations for 4-bit ones. Weights stored in fp16 or bf16 are widened when a session opens: the arithmetic is float32.
+Everything between matrices is float32. With quantized activations the inputs of integer matrices become int8 in groups
+(accuracy level 4): that is the only fast kernel for 8-bit weights, and three to four times as fast as float32 inputs
+for 4-bit ones. Weights in fp16 or bf16 are cast to float32 when a session opens: the arithmetic is float32.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.core.padded import PaddedStep, lower_padded
 from qwen3_graphs.lower.ort.cpu_attention import grouped_query_attention
 from qwen3_graphs.lower.ort.cpu_experts import experts
-from qwen3_graphs.lower.ort.operators import CONTRIB, accuracy_level, gathered_blocks, multiplied_nbits, nbit_blocks
+from qwen3_graphs.lower.ort.operators import CONTRIB, accuracy_level, gather_blocks, matmul_nbits, nbit_blocks
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -34,9 +34,9 @@ def _embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
     vocab, hidden = weights.dims(node.inputs[1])
     sources = ((weights.source(node.inputs[1]),),)
     if fmt.is_float:
-        return weights.gathered(writer, weights.rows(writer, fmt, sources, sources[0][0], (vocab, hidden)), ids, name)
+        return weights.gather(writer, weights.rows(writer, fmt, sources, sources[0][0], (vocab, hidden)), ids, name)
     table = nbit_blocks(writer, fmt, sources[0][0], (vocab, hidden))
-    return gathered_blocks(writer, fmt, table, ids, hidden, name)
+    return gather_blocks(writer, fmt, table, ids, hidden, name)
 
 
 def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
@@ -45,6 +45,6 @@ def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     fmt = weights.matrix_format(step.precision, source)
     shape = weights.dims(node.inputs[1])
     if fmt.is_float:
-        return weights.multiplied(writer, fmt, source, shape, x, name)
+        return weights.matmul(writer, fmt, source, shape, x, name)
     blocks = nbit_blocks(writer, fmt, source, shape)
-    return multiplied_nbits(writer, fmt, blocks, shape, x, name, accuracy_level=accuracy_level(step.precision))
+    return matmul_nbits(writer, fmt, blocks, shape, x, name, accuracy_level=accuracy_level(step.precision))

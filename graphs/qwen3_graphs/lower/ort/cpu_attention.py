@@ -32,44 +32,46 @@ def grouped_query_attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.
     k, v = (step.values[value] for value in node.inputs[1:3] if value is not None)
     layer = weights.source(node.inputs[7])
     past = step.cache(layer)
-    query = _normalised(step, node, 3, q, (heads, head_dim), f"{name}.q")
-    key = _normalised(step, node, 4, k, (kv_heads, head_dim), f"{name}.k")
-    value = writer.op("Reshape", v, step.rows_of(kv_heads * head_dim), name=f"{name}.v")
+    query = _norm_heads(step, node, 3, q, (heads, head_dim), f"{name}.q")
+    key = _norm_heads(step, node, 4, k, (kv_heads, head_dim), f"{name}.k")
+    value = writer.op("Reshape", v, step.batched_shape(kv_heads * head_dim), name=f"{name}.v")
     tables = [weights.vector(writer, node.inputs[index]) for index in (5, 6)]
     narrow = step.precision.kv_cache == "fp16"
     if narrow:
-        query = _rotated(step, query, heads, tables)
-        query, key, value = (_half(step, part) for part in (query, _rotated(step, key, kv_heads, tables), value))
+        query = _rotate(step, query, heads, tables)
+        query, key, value = (
+            _cast_to_float16(step, part) for part in (query, _rotate(step, key, kv_heads, tables), value)
+        )
     attended, *present = writer.op_with_outputs(
         "GroupQueryAttention",
         *(query, key, value, *past, *lengths(step), *([] if narrow else tables)),
-        names=(f"{name}.batched", *step.cache_out_names(layer)),
+        names=(f"{name}.batched", *step.cache_output_names(layer)),
         domain=CONTRIB,
         num_heads=heads,
         kv_num_heads=kv_heads,
         do_rotary=int(not narrow),
     )
-    step.cache_out(*present)
+    step.add_cache_outputs(*present)
     if narrow:
         attended = writer.op("Cast", attended, name=f"{name}.float32", to=ir.DataType.FLOAT)
     return writer.op("Reshape", attended, writer.integers(-1, heads * head_dim), name=name)
 
 
-def _normalised(step: PaddedStep, node: ir.Node, norm: int, x: ir.Value, heads: tuple[int, int], name: str) -> ir.Value:
+def _norm_heads(step: PaddedStep, node: ir.Node, norm: int, x: ir.Value, heads: tuple[int, int], name: str) -> ir.Value:
     """Return x [B*S, heads * head_dim] as [B, S, heads * head_dim], each head under the node's input `norm`."""
     writer, epsilon = step.writer, node.attributes["epsilon"].as_float()
     split = writer.op("Reshape", x, writer.integers(-1, *heads), name=f"{name}.heads")
     scale = weights.vector(writer, node.inputs[norm])
-    normalised = writer.op("RMSNormalization", split, scale, name=f"{name}.norm", axis=-1, epsilon=epsilon)
-    return writer.op("Reshape", normalised, step.rows_of(heads[0] * heads[1]), name=name)
+    normed = writer.op("RMSNormalization", split, scale, name=f"{name}.norm", axis=-1, epsilon=epsilon)
+    return writer.op("Reshape", normed, step.batched_shape(heads[0] * heads[1]), name=name)
 
 
-def _rotated(step: PaddedStep, x: ir.Value, heads: int, tables: list[ir.Value]) -> ir.Value:
+def _rotate(step: PaddedStep, x: ir.Value, heads: int, tables: list[ir.Value]) -> ir.Value:
     positions = position_of_rows(step)
     return step.writer.op("RotaryEmbedding", x, *tables, positions, name=f"{x.name}.rotated", num_heads=heads)
 
 
-def _half(step: PaddedStep, x: ir.Value) -> ir.Value:
+def _cast_to_float16(step: PaddedStep, x: ir.Value) -> ir.Value:
     return step.writer.op("Cast", x, name=f"{x.name}.float16", to=ir.DataType.FLOAT16)
 
 

@@ -37,8 +37,8 @@ def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
         LoweringError: integer experts whose inputs are not whole groups, or eight-bit ones with float32 inputs.
     """
     writer, fmt, name = step.writer, step.precision.weights, str(node.outputs[0].name)
-    if fmt.kind == "int8" and step.precision.precise:
-        raise LoweringError("target ort: int8 experts always round their inputs to int8, found precise")
+    if fmt.kind == "int8" and not step.precision.quantized_activations:
+        raise LoweringError("target ort: int8 experts quantize their inputs, found weight-only quantization")
     top_k, normalize = node.attributes["top_k"].as_int(), node.attributes["normalize"].as_int()
     router = weights.vector(writer, node.inputs[1])
     logits = writer.op("Gemm", x, router, name=f"{name}.router", transB=1)
@@ -52,7 +52,7 @@ def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
         up_slot = TensorSlot(f"{prefix}gate_up.weight", kind, (count, 2 * width, hidden))
         (up,) = writer.weight("interleaved_rows", fmt, upward, [up_slot])
         down = weights.rows(writer, fmt, downward, f"{prefix}down.weight", (count, hidden, width))
-        up, down = weights.widened(writer, up), weights.widened(writer, down)
+        up, down = weights.cast_to_float32(writer, up), weights.cast_to_float32(writer, down)
         return writer.op("MoE", x, logits, up, None, down, name=name, domain=CONTRIB, **attributes)
     gate_up, up_zero_points = _expert_codes(
         step, fmt, "interleaved_nbit_rows", upward, f"{prefix}gate_up", 2 * width, hidden

@@ -1,7 +1,7 @@
 """Target `ort` on the CUDA provider: operators that ship inside ONNX Runtime's GPU distribution.
 
 Everything between matrices is fp16 or bf16, and so are floating-point matrices, scales of integer ones and the cache:
-the kernels take one type for all of them. No kernel rounds the inputs of integer matrices. Matrices in fp8 are those
+the kernels take one type for all of them. No kernel quantizes the inputs of integer matrices. Matrices in fp8 are those
 of the released checkpoints, blocks of 128 x 128, or have one scale a row; their inputs keep their type as well.
 """
 
@@ -14,7 +14,7 @@ from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.core.padded import PaddedStep, lower_padded
 from qwen3_graphs.lower.ort.cuda_attention import grouped_query_attention
 from qwen3_graphs.lower.ort.cuda_experts import experts
-from qwen3_graphs.lower.ort.operators import CONTRIB, gathered_blocks, multiplied_nbits, nbit_blocks
+from qwen3_graphs.lower.ort.operators import CONTRIB, gather_blocks, matmul_nbits, nbit_blocks
 from qwen3_graphs.lowered import TensorSlot
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def _check(precision: Precision) -> None:
                 f"target ort on cuda: {field} group_size of {fmt.kind} is one of {', '.join(map(str, sizes))}, "
                 f"found {fmt.group_size}"
             )
-    if not precision.precise and any(fmt.is_integer for fmt in (precision.weights, precision.lm_head)):
-        raise LoweringError("target ort on cuda: inputs of integer matrices are never rounded, found not precise")
+    if precision.quantized_activations and any(fmt.is_integer for fmt in (precision.weights, precision.lm_head)):
+        raise LoweringError("target ort on cuda: quantization is weight-only, found quantized activations")
 
 
 def _embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
@@ -59,7 +59,7 @@ def _embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
     if fmt.is_float:
         table = weights.rows(writer, fmt, ((source,),), source, (vocab, hidden))
         return writer.op("Gather", table, ids, name=name, axis=0)
-    return gathered_blocks(writer, fmt, _blocks(step, fmt, source, (vocab, hidden)), ids, hidden, name)
+    return gather_blocks(writer, fmt, _blocks(step, fmt, source, (vocab, hidden)), ids, hidden, name)
 
 
 def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
@@ -71,7 +71,7 @@ def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
         return _block_fp8(step, fmt, source, shape, x, name)
     if fmt.is_float:
         return writer.op("Gemm", x, weights.rows(writer, fmt, ((source,),), source, shape), name=name, transB=1)
-    return multiplied_nbits(writer, fmt, _blocks(step, fmt, source, shape), shape, x, name)
+    return matmul_nbits(writer, fmt, _blocks(step, fmt, source, shape), shape, x, name)
 
 
 def _blocks(step: PaddedStep, fmt: WeightFormat, source: str, shape: tuple[int, ...]) -> tuple[ir.Value, ...]:

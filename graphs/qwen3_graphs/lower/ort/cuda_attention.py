@@ -28,7 +28,7 @@ def grouped_query_attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.
     layer = weights.source(node.inputs[7])
     past = step.cache(layer)
     query, key, value = (
-        writer.op("Reshape", rows, step.rows_of(count * head_dim), name=f"{name}.{part}")
+        writer.op("Reshape", rows, step.batched_shape(count * head_dim), name=f"{name}.{part}")
         for rows, count, part in ((q, heads, "q"), (k, kv_heads, "k"), (v, kv_heads, "v"))
     )
     tables = [_position_table(step, node.inputs[index]) for index in _POSITION_TABLES]
@@ -37,14 +37,14 @@ def grouped_query_attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.
     attended, *present = writer.op_with_outputs(
         "GroupQueryAttention",
         *(query, key, value, *past, *lengths(step), *tables, *unused, *norms),
-        names=(f"{name}.batched", *step.cache_out_names(layer)),
+        names=(f"{name}.batched", *step.cache_output_names(layer)),
         domain=CONTRIB,
         num_heads=heads,
         kv_num_heads=kv_heads,
         do_rotary=1,
         qk_norm_epsilon=node.attributes["epsilon"].as_float(),
     )
-    step.cache_out(*present)
+    step.add_cache_outputs(*present)
     return writer.op("Reshape", attended, writer.integers(-1, heads * head_dim), name=name)
 
 

@@ -1,7 +1,7 @@
 """A mixture of experts by ONNX Runtime's MoE and QMoE on CUDA.
 
 Integer codes are in the order of the checkpoint's rows only where the attribute `weights_prepacked` says so: without
-it they are taken for an interleaved layout, and no error tells. The shares of the chosen experts must be
+it they are taken for an interleaved layout, and no error tells. The routing weights of the chosen experts must be
 renormalised: what these kernels do otherwise is not documented. QMoE describes fp8 experts, but the released GPU
 distribution is built without their kernels and refuses them when a session opens (tried with 1.31.1).
 """
@@ -46,13 +46,13 @@ def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::MoE` of x [B*S, H].
 
     Raises:
-        LoweringError: shares are not renormalised, or the operators do not take the format or its groups.
+        LoweringError: routing weights are not normalized, or the operators do not take the format or its groups.
     """
     writer, fmt, name = step.writer, step.precision.weights, str(node.outputs[0].name)
     if fmt.kind == "fp8":
         raise LoweringError("target ort on cuda: experts are fp16, bf16, int8 or int4, found fp8")
     if not node.attributes["normalize"].as_int():
-        raise LoweringError("target ort on cuda: shares of experts are renormalised (norm_topk_prob true), found false")
+        raise LoweringError("target ort on cuda: routing weights are normalized (norm_topk_prob true), found false")
     router = weights.vector(writer, node.inputs[1], step.precision.activations)
     logits = writer.op("Gemm", x, router, name=f"{name}.router", transB=1)
     attributes = {"k": node.attributes["top_k"].as_int(), "normalize_routing_weights": 1, **SWIGLU}

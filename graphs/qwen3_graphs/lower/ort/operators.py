@@ -21,7 +21,7 @@ CONTRIB = "com.microsoft"
 
 def accuracy_level(precision: Precision) -> int:
     """Return 4 for int8 activations, in groups as long as the weights', or 1 for float32 ones."""
-    return 1 if precision.precise else 4
+    return 4 if precision.quantized_activations else 1
 
 
 def nbit_blocks(
@@ -44,7 +44,7 @@ def nbit_blocks(
     return writer.weight(layout, fmt, ((source,),), slots)
 
 
-def multiplied_nbits(
+def matmul_nbits(
     writer: GraphWriter,
     fmt: WeightFormat,
     blocks: tuple[ir.Value, ...],
@@ -69,7 +69,7 @@ def multiplied_nbits(
     )
 
 
-def gathered_blocks(
+def gather_blocks(
     writer: GraphWriter, fmt: WeightFormat, table: tuple[ir.Value, ...], ids: ir.Value, width: int, name: str
 ) -> ir.Value:
     """Gather rows of a quantised table and dequantise them.

@@ -1,10 +1,10 @@
-"""Target `ort-cpu`: the operators of our ONNX Runtime plugin, in the packed, paged contract of the semantic graph.
+"""Target `ort-cpu`: the operators of our ONNX Runtime plugin, in the packed interface of the semantic graph.
 
 A layer becomes four operators: queries, keys and values as one Linear with the norm inside; Attention; the output
 projection with the residual; and MoE with norm and residual, or gate and up as one SwiGLU Linear and the down
 projection with the residual. The head is one operator; beside the logits it gives the largest of each row, as many as
 the input `top_k` asks for, so that a runtime need not look at the rest. Attention writes its cache in place, so there
-are no outputs for caches. Integer matrices round their inputs to int8 unless the precision says `precise`.
+are no outputs for caches. With quantized activations the inputs of integer matrices become int8 in groups.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class _Lowering:
             if handler is not None:
                 self.values[node.outputs[0]] = handler(node)
         output = self.graph.outputs[0]
-        results = self.head(output) if output.name == "logits" else [self.normalised_rows(output)]
+        results = self.head(output) if output.name == "logits" else [self.norm_rows(output)]
         self.reader.check_all_read(self.graph)
         for result, each in zip(results, self.interface.outputs, strict=True):
             describe(result, each)
@@ -167,7 +167,7 @@ class _Lowering:
             format=down.format.kind,
             group_size=down.format.group_size,
             epsilon=norm.epsilon,
-            precise=int(self.precision.precise),
+            precise=int(not self.precision.quantized_activations),
         )
 
     def head(self, output: ir.Value) -> Sequence[ir.Value]:
@@ -177,7 +177,7 @@ class _Lowering:
         rows = self.input("logits_rows")
         packed = panels.stacked_rows(self.writer, self.precision.lm_head, [matrix])
         inputs = [
-            self.lowered(self.reader.gathered(norm.x, rows)),
+            self.lowered(self.reader.gather(norm.x, rows)),
             self.lowered(rows),
             *(self.inputs[each.name] for each in interface.HEAD),
             weights.vector(self.writer, norm.weight),
@@ -190,20 +190,18 @@ class _Lowering:
             names=[each.name for each in self.interface.outputs],
             domain=schemas.DOMAIN,
             epsilon=norm.epsilon,
-            precise=int(self.precision.precise),
+            precise=int(not self.precision.quantized_activations),
             **packed.attributes(),
         )
 
-    def normalised_rows(self, output: ir.Value) -> ir.Value:
+    def norm_rows(self, output: ir.Value) -> ir.Value:
         """Write an embedding model's end: the rows asked for and the final norm, by standard operators."""
         norm = self.reader.norm(output)
         rows = self.input("logits_rows")
-        states = self.lowered(self.reader.gathered(norm.x, rows))
-        gathered = self.writer.op("Gather", states, self.lowered(rows), name=str(norm.x.name), axis=0)
+        states = self.lowered(self.reader.gather(norm.x, rows))
+        picked = self.writer.op("Gather", states, self.lowered(rows), name=str(norm.x.name), axis=0)
         weight = weights.vector(self.writer, norm.weight)
-        return self.writer.op(
-            "RMSNormalization", gathered, weight, name=str(output.name), axis=-1, epsilon=norm.epsilon
-        )
+        return self.writer.op("RMSNormalization", picked, weight, name=str(output.name), axis=-1, epsilon=norm.epsilon)
 
     def linear(
         self,
@@ -228,7 +226,7 @@ class _Lowering:
             *inputs,
             name=name,
             activation=activation,
-            precise=int(self.precision.precise),
+            precise=int(not self.precision.quantized_activations),
             **epsilon,
             **matrix.attributes(),
         )

@@ -70,7 +70,7 @@ class Reader:
             raise LoweringError(f"target {self._target}: {silu.name} should be a SiLU, x * sigmoid(x)")
         return gate, up
 
-    def gathered(self, value: ir.Value, rows: ir.Value) -> ir.Value:
+    def gather(self, value: ir.Value, rows: ir.Value) -> ir.Value:
         """Return the matrix whose rows, those that the value `rows` names, a value holds."""
         node = self._producer(value, "Gather")
         matrix, index = self.take(node)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.core.positions import position_of_rows
 from qwen3_graphs.lower.tensorrt.functions import ATTENTION, CACHE_UPDATE, DOMAIN, PADDED
-from qwen3_graphs.lower.tensorrt.matrices import narrowed, widened
+from qwen3_graphs.lower.tensorrt.matrices import cast_to_activations, cast_to_float32
 
 if TYPE_CHECKING:
     from qwen3_graphs.lower.core.padded import PaddedStep
@@ -23,8 +23,10 @@ def attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.Value:
     k, v = (step.values[value] for value in node.inputs[1:3] if value is not None)
     layer = weights.source(node.inputs[7])
     past = step.cache(layer)
-    key = narrowed(step, _rotated(step, node, 4, _heads(step, k, kv_heads, head_dim, f"{name}.k")), f"{name}.key")
-    value = _heads(step, v, kv_heads, head_dim, f"{name}.v")
+    key = cast_to_activations(
+        step, _rotate(step, node, 4, _split_heads(step, k, kv_heads, head_dim, f"{name}.k")), f"{name}.key"
+    )
+    value = _split_heads(step, v, kv_heads, head_dim, f"{name}.v")
     present = [
         writer.op(
             CACHE_UPDATE,
@@ -35,13 +37,13 @@ def attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.Value:
             mode="linear",
             axis=-2,
         )
-        for cache, new, out_name in zip(past, (key, value), step.cache_out_names(layer), strict=True)
+        for cache, new, out_name in zip(past, (key, value), step.cache_output_names(layer), strict=True)
     ]
-    step.cache_out(*present)
-    query = _rotated(step, node, 3, _heads(step, q, heads, head_dim, f"{name}.q"))
+    step.add_cache_outputs(*present)
+    query = _rotate(step, node, 3, _split_heads(step, q, heads, head_dim, f"{name}.q"))
     # TensorRT's layer does not scale. It is done before queries are rounded.
     scale = writer.constant(f"float32.scale_{head_dim}", np.array(head_dim**-0.5, np.float32))
-    scaled = narrowed(step, writer.op("Mul", query, scale, name=f"{name}.scaled"), f"{name}.query")
+    scaled = cast_to_activations(step, writer.op("Mul", query, scale, name=f"{name}.scaled"), f"{name}.query")
     attended = writer.op(
         ATTENTION,
         *(scaled, *present, None, None, _lengths(step)),
@@ -55,20 +57,20 @@ def attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.Value:
     return writer.op("Reshape", swapped, writer.integers(-1, heads * head_dim), name=name)
 
 
-def _heads(step: PaddedStep, x: ir.Value, heads: int, head_dim: int, name: str) -> ir.Value:
+def _split_heads(step: PaddedStep, x: ir.Value, heads: int, head_dim: int, name: str) -> ir.Value:
     """Return x [B*S, heads * head_dim] as [B, heads, S, head_dim]."""
-    split = step.writer.op("Reshape", x, step.rows_of(heads, head_dim), name=f"{name}.split")
+    split = step.writer.op("Reshape", x, step.batched_shape(heads, head_dim), name=f"{name}.split")
     return step.writer.op("Transpose", split, name=f"{name}.heads", perm=[0, 2, 1, 3])
 
 
-def _rotated(step: PaddedStep, node: ir.Node, norm: int, x: ir.Value) -> ir.Value:
+def _rotate(step: PaddedStep, node: ir.Node, norm: int, x: ir.Value) -> ir.Value:
     """Return x [B, heads, S, head_dim] normalised by the node's input number `norm`, and rotated, in float32."""
     writer = step.writer
     scale, cos, sin = (weights.vector(writer, node.inputs[index]) for index in (norm, 5, 6))
     epsilon = node.attributes["epsilon"].as_float()
-    wide = widened(step, x)
-    normalised = writer.op("RMSNormalization", wide, scale, name=f"{x.name}.norm", axis=-1, epsilon=epsilon)
-    return writer.op("RotaryEmbedding", normalised, cos, sin, position_of_rows(step), name=f"{x.name}.rotated")
+    wide = cast_to_float32(step, x)
+    normed = writer.op("RMSNormalization", wide, scale, name=f"{x.name}.norm", axis=-1, epsilon=epsilon)
+    return writer.op("RotaryEmbedding", normed, cos, sin, position_of_rows(step), name=f"{x.name}.rotated")
 
 
 def _lengths(step: PaddedStep) -> ir.Value:

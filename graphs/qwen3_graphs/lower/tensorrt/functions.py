@@ -36,7 +36,7 @@ def functions() -> tuple[ir.Function, ...]:
     return (_attention(), _cache_update(), _quantize(), _dequantize(), *arithmetic)
 
 
-def computed(
+def compute(
     step: Step, op_type: str, *inputs: ir.Value, name: str, attributes: dict[str, Attribute] | None = None
 ) -> ir.Value:
     """Write an operator on hidden states; `Gemm` is x @ weight.T.

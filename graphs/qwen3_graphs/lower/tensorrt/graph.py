@@ -6,7 +6,7 @@ computed in float32, each rounded once. What standard operators cannot say, or T
 (`functions`), are nodes of domain `trt`, with a model-local function of the same name that says what they
 compute.
 
-The padded contract of target `onnx`, but `input_ids` is [B, S] and a cache is max_context tokens long. Padding is
+The padded interface of target `onnx`, but `input_ids` is [B, S] and a cache is max_context tokens long. Padding is
 written to the cache and attends: context_len + S may not be above max_context. `query_len` gives B and nothing else.
 """
 
@@ -19,8 +19,8 @@ from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.core.padded import lower_padded
 from qwen3_graphs.lower.tensorrt.attention import attention
 from qwen3_graphs.lower.tensorrt.experts import experts
-from qwen3_graphs.lower.tensorrt.functions import DOMAIN, computed, functions
-from qwen3_graphs.lower.tensorrt.matrices import multiplied, narrowed, widened
+from qwen3_graphs.lower.tensorrt.functions import DOMAIN, compute, functions
+from qwen3_graphs.lower.tensorrt.matrices import cast_to_activations, cast_to_float32, matmul
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -48,10 +48,10 @@ def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
 
 
 def row_handlers() -> Handlers[Step]:
-    """Return what writes the operators that work on rows, whatever the contract; see `walk`."""
+    """Return what writes the operators that work on rows, whatever the interface; see `walk`."""
     return {
         "Embedding": embedding,
-        "RMSNormalization": normalised,
+        "RMSNormalization": rms_norm,
         "Linear": linear,
         **dict.fromkeys(("Add", "Mul", "Sigmoid"), elementwise),
     }
@@ -96,28 +96,28 @@ def embedding(step: Step, node: ir.Node, ids: ir.Value) -> ir.Value:
     return step.writer.op("Gather", table, ids, name=str(node.outputs[0].name), axis=0)
 
 
-def normalised(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
+def rms_norm(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `RMSNormalization` of x [..., H], in float32."""
     name, scale = str(node.outputs[0].name), weights.vector(step.writer, node.inputs[1])
     wide = step.writer.op(
         "RMSNormalization",
-        widened(step, x),
+        cast_to_float32(step, x),
         scale,
         name=f"{name}.float32",
         axis=-1,
         epsilon=node.attributes["epsilon"].as_float(),
     )
-    return narrowed(step, wide, name)
+    return cast_to_activations(step, wide, name)
 
 
 def elementwise(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write an operator whose inputs are all hidden states."""
     others = [step.values[value] for value in node.inputs[1:] if value is not None]
-    return computed(step, node.op_type, x, *others, name=str(node.outputs[0].name))
+    return compute(step, node.op_type, x, *others, name=str(node.outputs[0].name))
 
 
 def linear(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::Linear` of x [..., K]."""
     source, shape = weights.source(node.inputs[1]), weights.dims(node.inputs[1])
     fmt = weights.matrix_format(step.precision, source)
-    return multiplied(step, fmt, source, ((source,),), shape, x, str(node.outputs[0].name))
+    return matmul(step, fmt, source, ((source,),), shape, x, str(node.outputs[0].name))

@@ -1,7 +1,7 @@
 """Products with a matrix in one of TensorRT's formats.
 
 A matrix with scales is a constant in its storage type behind a `DequantizeLinear`, [K, N]: TensorRT folds the two into
-the product. Where its inputs are rounded too (fp8 and int8, unless the precision says `precise`), they pass through a
+the product. Where its inputs are quantized too (fp8 and int8, with `quantized_activations`), they pass through a
 `QuantizeLinear` and a `DequantizeLinear` with one scale for the whole tensor, which calibration found: TensorRT then
 multiplies in eight bits. Four-bit matrices are always multiplied with activations as they are.
 
@@ -25,7 +25,7 @@ import onnx_ir as ir
 from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.formats import WeightFormat, onnx_type
 from qwen3_graphs.lower.core import weights
-from qwen3_graphs.lower.tensorrt.functions import computed
+from qwen3_graphs.lower.tensorrt.functions import compute
 from qwen3_graphs.lowered import TensorSlot
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 ROUNDED = ("fp8", "int8")  # kinds whose products can have rounded inputs
 
 
-def multiplied(
+def matmul(
     step: Step,
     fmt: WeightFormat,
     name: str,
@@ -58,20 +58,20 @@ def multiplied(
     Raises:
         LoweringError: the format cannot hold a matrix of this shape.
     """
-    x = _prescaled(step, name, shape[-1], x)
+    x = _prescale(step, name, shape[-1], x)
     if fmt.is_float:
-        return _plainly_multiplied(step, fmt, name, sources, shape, x, result)
-    if fmt.kind in ROUNDED and not step.precision.precise:
-        x = _rounded(step, ir.DataType[fmt.onnx_type], name, x, result)
-    return computed(step, "MatMul", x, _dequantised(step, fmt, name, sources, shape, result), name=result)
+        return _matmul_float(step, fmt, name, sources, shape, x, result)
+    if fmt.kind in ROUNDED and step.precision.quantized_activations:
+        x = _quantize_input(step, ir.DataType[fmt.onnx_type], name, x, result)
+    return compute(step, "MatMul", x, _dequantize(step, fmt, name, sources, shape, result), name=result)
 
 
-def widened(step: Step, x: ir.Value) -> ir.Value:
+def cast_to_float32(step: Step, x: ir.Value) -> ir.Value:
     """Return x in float32."""
     return step.writer.op("Cast", x, name=f"{x.name}.wide", to=ir.DataType.FLOAT)
 
 
-def narrowed(step: Step, x: ir.Value, name: str) -> ir.Value:
+def cast_to_activations(step: Step, x: ir.Value, name: str) -> ir.Value:
     """Return x in the type of the activations."""
     return step.writer.op("Cast", x, name=name, to=activation_type(step))
 
@@ -81,7 +81,7 @@ def activation_type(step: Step) -> ir.DataType:
     return ir.DataType[onnx_type(step.precision.activations)]
 
 
-def _plainly_multiplied(
+def _matmul_float(
     step: Step,
     fmt: WeightFormat,
     name: str,
@@ -91,35 +91,35 @@ def _plainly_multiplied(
     result: str,
 ) -> ir.Value:
     if len(shape) == 2:  # as the checkpoint has it, so that a tied head shares the embedding's bytes
-        return computed(step, "Gemm", x, weights.rows(step.writer, fmt, sources, name, shape), name=result)
+        return compute(step, "Gemm", x, weights.rows(step.writer, fmt, sources, name, shape), name=result)
     *leading, outputs, inputs = shape
     slot = TensorSlot(f"{name}.columns", fmt.onnx_type, (*leading, inputs, outputs))
     (matrix,) = step.writer.weight("columns", fmt, sources, [slot])
-    return computed(step, "MatMul", x, matrix, name=result)
+    return compute(step, "MatMul", x, matrix, name=result)
 
 
-def _prescaled(step: Step, name: str, inputs: int, x: ir.Value) -> ir.Value:
+def _prescale(step: Step, name: str, inputs: int, x: ir.Value) -> ir.Value:
     """Return x as a matrix wants it: AWQ divides columns of a matrix by what it multiplies the inputs with."""
     if name not in step.precision.pre_scaled:
         return x
     source = name.removesuffix("weight") + "pre_quant_scale"
     fmt = WeightFormat(step.precision.activations)
     scale = weights.rows(step.writer, fmt, ((source,),), source, (inputs,))
-    return computed(step, "Mul", x, scale, name=f"{name}.scaled_input")
+    return compute(step, "Mul", x, scale, name=f"{name}.scaled_input")
 
 
-def _rounded(step: Step, dtype: ir.DataType, name: str, x: ir.Value, result: str) -> ir.Value:
+def _quantize_input(step: Step, dtype: ir.DataType, name: str, x: ir.Value, result: str) -> ir.Value:
     """Return x rounded to eight bits with one scale, that of the matrix's calibrated input."""
     writer, source = step.writer, name.removesuffix("weight") + "input_scale"
     slot = TensorSlot(source, "FLOAT", ())
     (scale,) = writer.weight("rows", weights.FLOAT32, ((source,),), [slot])
     to_codes: dict[str, Attribute] = {"output_dtype": dtype}
     back: dict[str, Attribute] = {"output_dtype": activation_type(step)}
-    codes = computed(step, "QuantizeLinear", x, scale, name=f"{result}.input_codes", attributes=to_codes)
-    return computed(step, "DequantizeLinear", codes, scale, name=f"{result}.input", attributes=back)
+    codes = compute(step, "QuantizeLinear", x, scale, name=f"{result}.input_codes", attributes=to_codes)
+    return compute(step, "DequantizeLinear", codes, scale, name=f"{result}.input", attributes=back)
 
 
-def _dequantised(
+def _dequantize(
     step: Step, fmt: WeightFormat, name: str, sources: Sources, shape: tuple[int, ...], result: str
 ) -> ir.Value:
     """Return a matrix [K, N], or a stack [E, K, N], in the type of the activations."""
@@ -141,7 +141,7 @@ def _dequantised(
     slots = [codes_slot, TensorSlot(f"{name}.column_scales", scale_type, scale_shape)]
     codes, scales = step.writer.weight(layout, fmt, sources, slots)
     blocks: dict[str, Attribute] = {"output_dtype": activation_type(step), **where}
-    return computed(step, "DequantizeLinear", codes, scales, name=f"{result}.weight", attributes=blocks)
+    return compute(step, "DequantizeLinear", codes, scales, name=f"{result}.weight", attributes=blocks)
 
 
 def _check_four_bits(fmt: WeightFormat, name: str, outputs: int, inputs: int) -> None:

@@ -1,7 +1,7 @@
 """Targets `tensorrt` and `tensorrt-rtx` with our plugins in place of TensorRT's own attention or experts.
 
-With `attention` the contract is that of the semantic graph, packed steps over a paged cache, and each layer's attention
-is one `Qwen3Attention` node. With `moe` each mixture of experts is one `Qwen3MoE` node, in either contract. Everything
+With `attention` the interface is the semantic graph's, packed steps over a paged cache, and each layer's attention
+is one `Qwen3Attention` node. With `moe` each mixture of experts is one `Qwen3MoE` node, in either interface. Everything
 else is written as without plugins. Both nodes are of domain `qwen3` and have a model-local function of the same name,
 so that ONNX Runtime on CPU executes the file; TensorRT gets the file without the functions.
 """
@@ -79,7 +79,7 @@ def _check_experts(precision: Precision) -> None:
         )
         found = f"{fmt.kind} in groups of {fmt.group_size}" if fmt.group_size else fmt.kind
         raise LoweringError(f"target tensorrt with moe: plugin: weights are {kinds}, found {found}")
-    if fmt.kind == "fp8" and not precision.precise:
+    if fmt.kind == "fp8" and precision.quantized_activations:
         raise LoweringError("target tensorrt with moe: plugin: experts keep their inputs, found rounded ones")
 
 
@@ -116,7 +116,7 @@ def attention(step: PackedStep, node: ir.Node, q: ir.Value) -> ir.Value:
         block_size=step.block_size,
         epsilon=node.attributes["epsilon"].as_float(),
     )
-    step.cache_out(cache_out)
+    step.add_cache_outputs(cache_out)
     return out
 
 

@@ -20,7 +20,7 @@ from qwen3_graphs.trace import trace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HALF = Precision(*(WeightFormat("fp16"),) * 3, "fp16", "fp16", precise=True)
+HALF = Precision(*(WeightFormat("fp16"),) * 3, "fp16", "fp16", quantized_activations=False)
 # Target, plugins, formats, and the interface for a model.
 TARGETS: dict[str, tuple[str, Plugins | None, Precision, Callable[[StepModel], StepInterface]]] = {
     "ort-cpu": ("ort-cpu", None, precision(kv_cache="fp16"), interface.packed_plugins),

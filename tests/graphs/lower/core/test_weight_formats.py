@@ -98,7 +98,7 @@ def test_onnx_takes_one_int8_scale_a_row(architecture: Architecture) -> None:
 
 @pytest.mark.parametrize("fmt", INTEGER, ids=name)
 def test_ort_does_not_round_what_should_stay_exact(fmt: WeightFormat) -> None:
-    assert error(engine(DENSE, "ort", replace(precision(fmt), precise=True))) < STORED
+    assert error(engine(DENSE, "ort", replace(precision(fmt), quantized_activations=False))) < STORED
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,11 @@ def test_ort_does_not_round_what_should_stay_exact(fmt: WeightFormat) -> None:
             precision(WeightFormat("uint4")),
             "weights group_size of uint4 is one of 16, .*, found 0",
         ),
-        ("ort", replace(precision(WeightFormat("int8", 32)), precise=True), "int8 experts always round their inputs"),
+        (
+            "ort",
+            replace(precision(WeightFormat("int8", 32)), quantized_activations=False),
+            "int8 experts quantize",
+        ),
     ],
 )
 def test_what_a_target_cannot_compute_is_refused(target: str, formats: Precision, message: str) -> None:
@@ -149,7 +153,7 @@ def test_matrix_head_and_embedding_have_formats_of_their_own(
 
 @pytest.mark.parametrize("target", ["ort", "onnx"])
 @pytest.mark.parametrize("kind", ["int8", "int4", "uint4"])
-def test_experts_without_renormalised_shares(target: str, kind: str) -> None:
+def test_experts_without_normalized_routing_weights(target: str, kind: str) -> None:
     limit = INT8_ACTIVATIONS if (target, kind) == ("ort", "int8") else STORED
     assert error(engine(UNNORMALISED, target, precision(WeightFormat(kind, 32)), exact=True)) < limit
 

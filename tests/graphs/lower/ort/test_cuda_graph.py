@@ -58,7 +58,7 @@ FLOAT16 = 0.004
 def formats(kind: str, weights: WeightFormat | None = None, **others: WeightFormat) -> Precision:
     plain = WeightFormat(kind)
     fields = {"weights": weights or plain, "lm_head": plain, "embedding": plain, **others}
-    return Precision(**fields, activations=kind, kv_cache=kind, precise=True)
+    return Precision(**fields, activations=kind, kv_cache=kind, quantized_activations=False)
 
 
 CASES: list[tuple[str, Architecture, Precision]] = [
@@ -269,10 +269,14 @@ def test_caches_have_the_type_of_the_activations_and_the_output_is_float32() -> 
         (THIN, formats("fp16", WeightFormat("uint4", 32)), "weights is one of .*, found uint4"),
         (THIN, formats("fp16", embedding=FP8), "embedding is one of fp16, int8, int4, found fp8"),
         (THIN, formats("fp16", WeightFormat("int4", 48)), "one of 16, 32, 64, 128, 256, found 48"),
-        (THIN, replace(formats("fp16", INT4), precise=False), "inputs of integer matrices are never rounded"),
+        (
+            THIN,
+            replace(formats("fp16", INT4), quantized_activations=True),
+            "quantization is weight-only",
+        ),
         (SHALLOW, formats("fp16", FP8), "experts are fp16, bf16, int8 or int4, found fp8"),
         (SHALLOW, formats("fp16", WeightFormat("int4", 32)), "experts have groups of 64 or 128, found 32"),
-        (UNNORMALISED, formats("fp16"), "shares of experts are renormalised"),
+        (UNNORMALISED, formats("fp16"), "routing weights are normalized"),
     ],
 )
 def test_what_no_cuda_operator_computes_is_refused(

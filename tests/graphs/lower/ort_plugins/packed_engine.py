@@ -75,12 +75,17 @@ class PackedEngine:
 
 
 def packed_engine(
-    architecture: Architecture, formats: Precision, *, output: str = "logits", precise: bool = False, threads: int = 1
+    architecture: Architecture,
+    formats: Precision,
+    *,
+    output: str = "logits",
+    quantized_activations: bool = True,
+    threads: int = 1,
 ) -> PackedEngine:
-    """Lower, pack and open; `precise` computes integer matrices with float32 activations."""
+    """Lower, pack and open; `quantized_activations` gives integer matrices int8 inputs."""
     library = library_path()
     assert library is not None, why_missing()
-    asked = replace(formats, precise=precise)
+    asked = replace(formats, quantized_activations=quantized_activations)
     proto = attach(lower(semantic(architecture, output), "ort-cpu", asked, LIMITS), architecture)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

@@ -106,7 +106,7 @@ def test_any_schedule_over_permuted_blocks(architecture: Architecture, block_siz
 @pytest.mark.parametrize("architecture", [DENSE, TIED, MOE, MIXED, ODD], ids=["untied", "tied", "moe", "mixed", "odd"])
 @pytest.mark.parametrize("fmt", FLOATS + FLOAT8 + INTEGERS, ids=name)
 def test_each_format_computes_with_the_values_it_stores(architecture: Architecture, fmt: WeightFormat) -> None:
-    assert error(packed_engine(architecture, formats(fmt), precise=True)) < HALF_CACHE
+    assert error(packed_engine(architecture, formats(fmt), quantized_activations=False)) < HALF_CACHE
 
 
 @pytest.mark.parametrize("architecture", [DENSE, TIED, SHALLOW], ids=["untied", "tied", "moe"])
@@ -130,7 +130,7 @@ def test_integer_activations_stay_near(architecture: Architecture, fmt: WeightFo
     ids=["int4-int8-bf16", "int8-fp32-int4", "bf16-fp16-bf16", "fp8-bf16-fp8", "int8-fp8-int8", "int4-uint4-uint4"],
 )
 def test_matrix_head_and_embedding_have_formats_of_their_own(architecture: Architecture, mixed: Precision) -> None:
-    assert error(packed_engine(architecture, mixed, precise=True)) < HALF_CACHE
+    assert error(packed_engine(architecture, mixed, quantized_activations=False)) < HALF_CACHE
 
 
 def test_an_int8_cache_keeps_a_scale_for_each_head_and_token() -> None:

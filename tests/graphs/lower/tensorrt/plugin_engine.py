@@ -33,7 +33,7 @@ EXPERTS = replace(MOE, head_dim=64, moe_intermediate_size=64)
 def precision(activations: str, weights: WeightFormat | None = None) -> Precision:
     """Weight-only, everything else in the type of the activations."""
     plain = WeightFormat(activations)
-    return Precision(weights or plain, weights or plain, plain, activations, activations, precise=True)
+    return Precision(weights or plain, weights or plain, plain, activations, activations, quantized_activations=False)
 
 
 def imported(

@@ -27,7 +27,9 @@ def precision(
 ) -> Precision:
     """Weight-only, everything else in the type of the activations."""
     plain = WeightFormat(activations)
-    return Precision(weights or plain, lm_head or weights or plain, plain, activations, activations, precise=True)
+    return Precision(
+        weights or plain, lm_head or weights or plain, plain, activations, activations, quantized_activations=False
+    )
 
 
 def imported(

@@ -63,7 +63,7 @@ def test_experts_in_bfloat16():
     assert _error(opened(shallow, precision("bf16", WeightFormat("int4", 32)), BOTH)) < TOLERANCE["bf16"]
 
 
-def test_experts_with_the_attention_of_tensorrt_keep_the_padded_contract():
+def test_experts_with_the_attention_of_tensorrt_keep_the_padded_interface():
     lowered = lower(semantic(EXPERTS), "tensorrt", precision("fp16"), LIMITS, Plugins(moe=True))
     graph = lowered.model.graph
     assert [value.name for value in graph.inputs][:4] == ["input_ids", "query_len", "context_len", "logits_rows"]
@@ -72,7 +72,7 @@ def test_experts_with_the_attention_of_tensorrt_keep_the_padded_contract():
     assert ("qwen3", "Qwen3Attention") not in kinds
 
 
-def test_contract_of_packed_steps():
+def test_interface_of_packed_steps():
     graph = lower(semantic(WIDE), "tensorrt-rtx", precision("bf16"), LIMITS, ATTENTION).model.graph
     described = {
         value.name: (value.dtype.name, [size if isinstance(size, int) else size.value for size in value.shape])
@@ -109,7 +109,7 @@ def test_the_checker_accepts_the_file():
         (
             "tensorrt",
             EXPERTS,
-            replace(precision("fp16", WeightFormat("fp8")), precise=False),
+            replace(precision("fp16", WeightFormat("fp8")), quantized_activations=True),
             BOTH,
             "experts keep their inputs",
         ),

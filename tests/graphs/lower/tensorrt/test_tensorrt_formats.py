@@ -81,7 +81,7 @@ def test_the_head_has_a_format_of_its_own(architecture: Architecture, head: Weig
 @pytest.mark.parametrize("fmt", ROUNDED, ids=name)
 def test_every_matrix_multiplies_with_rounded_inputs(fmt: WeightFormat) -> None:
     """Compares each product in the file with float64 arithmetic on the very input that it had there."""
-    formats = replace(precision("fp16", fmt), precise=False)
+    formats = replace(precision("fp16", fmt), quantized_activations=True)
     scales = calibrated(DENSE, formats, PROMPTS)
     proto = imported(DENSE, formats, calibrated=scales)
     inputs = {
@@ -127,7 +127,7 @@ def _run(proto: onnx.ModelProto, names: list[str]) -> list[np.ndarray]:
 @pytest.mark.parametrize("fmt", ROUNDED, ids=name)
 @pytest.mark.parametrize("part", ["experts", "head"])
 def test_rounded_inputs_of_experts_and_of_the_head(part: str, fmt: WeightFormat) -> None:
-    formats = replace(precision("fp16", fmt if part == "experts" else None, lm_head=fmt), precise=False)
+    formats = replace(precision("fp16", fmt if part == "experts" else None, lm_head=fmt), quantized_activations=True)
     architecture = SHALLOW if part == "experts" else TIED
     scales = calibrated(architecture, formats, PROMPTS)
     opened = executed(architecture, formats, calibrated=scales)
@@ -172,8 +172,8 @@ def test_a_layer_of_real_size(fmt: WeightFormat | None) -> None:
 @pytest.mark.parametrize("activations", ["fp16", "bf16"])
 @pytest.mark.parametrize("fmt", [INT8, FP8, WeightFormat("int4", 32)], ids=name)
 def test_the_file_means_the_same_at_every_level_of_optimisation(fmt: WeightFormat, activations: str) -> None:
-    formats = replace(precision(activations, fmt), precise=fmt.kind == "int4")
-    scales = {} if formats.precise else calibrated(WHOLE, formats, PROMPTS)
+    formats = replace(precision(activations, fmt), quantized_activations=fmt.kind != "int4")
+    scales = calibrated(WHOLE, formats, PROMPTS) if formats.quantized_activations else {}
     answers = []
     for level in ("ORT_DISABLE_ALL", AS_WRITTEN, "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL"):
         opened = executed(WHOLE, formats, calibrated=scales, level=level)

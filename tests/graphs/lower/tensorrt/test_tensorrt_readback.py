@@ -67,7 +67,7 @@ def parsed(request: pytest.FixtureRequest) -> tuple[str, Parsed]:
     return request.param, Parsed(DENSE, precision(request.param))
 
 
-def test_inputs_and_outputs_have_the_contract_s_types_and_a_fixed_cache(parsed: tuple[str, Parsed]) -> None:
+def test_inputs_and_outputs_have_the_interface_s_types_and_a_fixed_cache(parsed: tuple[str, Parsed]) -> None:
     activations, network = parsed[0], parsed[1].network
     found = [network.get_input(index) for index in range(network.num_inputs)]
     assert {tensor.name: (tensor.dtype, tuple(tensor.shape)) for tensor in found} == {
@@ -175,7 +175,7 @@ def test_codes_reach_each_product_through_one_dequantisation(
 def test_inputs_are_rounded_by_one_scale_before_each_product(
     fmt: WeightFormat, stored: trt.DataType, activations: str
 ) -> None:
-    formats = replace(precision(activations, fmt), precise=False)
+    formats = replace(precision(activations, fmt), quantized_activations=True)
     held = Parsed(DENSE, formats, calibrated=AnyScale())
     roundings = list(held.layers(Layer.QUANTIZE))
     assert len(roundings) == 7 * DENSE.num_hidden_layers + 1

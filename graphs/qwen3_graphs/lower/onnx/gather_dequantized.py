@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from qwen3_graphs.lower.core.writer import GraphWriter
 
 
-def dequantized_rows(
+def gather_dequantized(
     writer: GraphWriter,
     fmt: WeightFormat,
     table: tuple[ir.Value, ...],

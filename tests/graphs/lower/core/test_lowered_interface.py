@@ -1,4 +1,4 @@
-"""What a lowering hands over: the padded contract, recipes for every weight, bytes that repeat."""
+"""What a lowering hands over: the padded interface, recipes for every weight, bytes that repeat."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def tensorrt_formats(fmt: WeightFormat) -> Precision:
     activations = "bf16" if fmt.kind == "bf16" else "fp16"
     plain = WeightFormat(activations)
     matrix = {"int4": fmt, "int8": WeightFormat("int8")}.get(fmt.kind, plain)
-    return Precision(matrix, matrix, plain, activations, activations, precise=True)
+    return Precision(matrix, matrix, plain, activations, activations, quantized_activations=False)
 
 
 def described(values: list[onnx.ValueInfoProto]) -> dict[str, tuple[str, list[int | str]]]:
@@ -64,7 +64,7 @@ def described(values: list[onnx.ValueInfoProto]) -> dict[str, tuple[str, list[in
 
 @padded_target
 @pytest.mark.parametrize(("kind", "dtype"), [("fp32", "FLOAT"), ("fp16", "FLOAT16")])
-def test_inputs_and_outputs_are_the_padded_contract(target: str, kind: str, dtype: str) -> None:
+def test_inputs_and_outputs_are_the_padded_interface(target: str, kind: str, dtype: str) -> None:
     graph = ir.to_proto(lowered(DENSE, target, precision(kv_cache=kind)).model).graph
     cache = (dtype, ["B", 2, "C", 32])
     assert described(graph.input) == {
@@ -81,7 +81,7 @@ def test_inputs_and_outputs_are_the_padded_contract(target: str, kind: str, dtyp
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("fp16", "FLOAT16"), ("int8", "INT8")])
-def test_inputs_and_outputs_of_ort_cpu_are_the_packed_contract(kind: str, dtype: str) -> None:
+def test_inputs_and_outputs_of_ort_cpu_are_the_packed_interface(kind: str, dtype: str) -> None:
     graph = ir.to_proto(lowered(DENSE, "ort-cpu", precision(kv_cache=kind)).model).graph
     scales = {f"kv_scales.{layer}": ("FLOAT", ["blocks", 2, 2, "block"]) for layer in (0, 1)}
     assert described(graph.input) == {
@@ -177,7 +177,7 @@ def test_a_tied_head_shares_the_bytes_of_the_embedding(target: str, fmt: WeightF
 
 
 def test_equal_inputs_give_equal_bytes_in_every_process() -> None:
-    program = "import sys; sys.path.insert(0, sys.argv[1]); import test_lowered_contract as t; print(*t.digests())"
+    program = "import sys; sys.path.insert(0, sys.argv[1]); import test_lowered_interface as t; print(*t.digests())"
     command = [sys.executable, "-c", program, str(Path(__file__).parent)]
     other = subprocess.run(
         command,
