@@ -24,7 +24,7 @@ from peers.measuring import (  # noqa: E402
     worker_arguments,
 )
 from qwen3_runtime import Engine, Request, Sampling  # noqa: E402
-from qwen3_runtime.backends.session import import_onnxruntime  # noqa: E402
+from qwen3_runtime.backends.ort.session import import_onnxruntime  # noqa: E402
 from qwen3_runtime.text import Tokenizer  # noqa: E402
 
 if TYPE_CHECKING:

@@ -28,11 +28,11 @@ number that never changes; or the cache, which stays where it is from step to st
 DIMENSIONS = {
     "T": "new tokens",
     "B": "sequences",
-    "B+1": "sequences and their end",
-    "S": "tokens of the longest sequence",
+    "B+1": "starts of sequences and their end",
+    "S": "tokens in the longest sequence",
     "B*S": "tokens and padding",
-    "M": "cache blocks of a sequence",
-    "R": "rows of the output",
+    "M": "cache blocks for a sequence",
+    "R": "rows of output",
     "C": "tokens of a cache",
     "blocks": "cache blocks",
     "block": "tokens of a cache block",
@@ -80,6 +80,11 @@ class StepInterface:
     def result(self) -> StepTensor:
         """The output that every interface has: `logits` or `hidden`."""
         return self.outputs[0]
+
+    @property
+    def width(self) -> int:
+        """Columns of the result."""
+        return int(self.result.shape[-1])
 
     @property
     def caches(self) -> tuple[StepInput, ...]:

@@ -161,7 +161,7 @@ def _gpu() -> Finding:
 def _providers() -> list[Finding]:
     if importlib.util.find_spec("onnxruntime") is None:
         return [Finding("CUDA provider", "none", False, install_command("cuda"))]
-    from qwen3_runtime.backends.session import import_onnxruntime
+    from qwen3_runtime.backends.ort.session import import_onnxruntime
 
     names = [name.removesuffix("ExecutionProvider") for name in import_onnxruntime().get_available_providers()]
     has_cuda = "CUDA" in names

@@ -129,7 +129,7 @@ class OrtCuda(Target):
 
     def require(self, spec: Spec, *, validate: bool) -> list[str] | None:
         """Refuse to validate on another provider: its arithmetic would not be that of the engine."""
-        from qwen3_runtime.backends.session import require_provider
+        from qwen3_runtime.backends.ort.session import require_provider
         from qwen3_runtime.errors import EngineError
 
         if not validate:

@@ -12,8 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from qwen3_runtime import EngineError
-from qwen3_runtime.backends import session
-from qwen3_runtime.backends.session import open_session, require_provider
+from qwen3_runtime.backends.ort import session
+from qwen3_runtime.backends.ort.session import open_session, require_provider
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 import qwen3_plugins.ort
 from qwen3_compile.errors import UnsupportedError
 from qwen3_runtime import Engine, EngineError, Request
-from qwen3_runtime.backends.ort_cpu import BLOCK_SIZE
+from qwen3_runtime.backends.ort.packed_plugins import BLOCK_SIZE
 from qwen3_runtime.step import Step
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def test_a_step_that_does_not_hold_together_is_one_line(quantised: Path, change:
         ("io", {"layers": 3}, r"'kv\.2': the manifest means tensor\(float16\), the graph has none"),
         ("io", {"kv_heads": 1}, "the manifest means 1 on axis 2"),
         ("io", {"head_dim": 64}, "the manifest means 64 on axis 4"),
-        ("io", {"vocab_size": 121}, "the manifest means 121 on axis -1"),
+        ("io", {"vocab_size": 121}, "the manifest means 121 on axis 1"),
         ("io", {"output": "hidden"}, r"'live_vocab': the manifest means none, the graph has tensor\(int32\)"),
     ],
 )

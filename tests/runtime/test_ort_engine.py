@@ -206,7 +206,7 @@ def test_weights_shorter_than_the_graph_says_are_one_line_and_no_noise(
         ("io", {"layers": 3}, r"'kv\.2\.key': the manifest means tensor\(float\), the graph has none"),
         ("io", {"kv_heads": 1}, "the manifest means 1 on axis 1"),
         ("io", {"head_dim": 64}, "the manifest means 64 on axis 3"),
-        ("io", {"vocab_size": 121}, "the manifest means 121 on axis -1"),
+        ("io", {"vocab_size": 121}, "the manifest means 121 on axis 1"),
         ("io", {"output": "hidden"}, "'hidden'"),
     ],
 )

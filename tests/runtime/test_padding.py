@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qwen3_graphs.interface import PADDED
 from qwen3_runtime.backends.padding import split_step
 from qwen3_runtime.step import Step
 
@@ -25,9 +26,9 @@ class PaddedCache:
 
     def run(self, step: Step) -> list[tuple[int, ...]]:
         results: list[tuple[int, ...] | None] = [None] * len(step.logits_rows)
-        for call in split_step(step, self.filled, self.tokens.shape[1]):
+        for call in split_step(step, self.filled, self.tokens.shape[1], PADDED):
             seen = self._call(call)
-            for place, row in zip(call.results, call.logits_rows, strict=False):
+            for place, row in zip(call.results, call.rows, strict=False):
                 assert results[place] is None
                 results[place] = seen[row]
         self.filled[step.block_table[:, 0]] = step.context_len + np.diff(step.query_start)
@@ -35,21 +36,21 @@ class PaddedCache:
         return [result for result in results if result is not None]
 
     def _call(self, call: PaddedCall) -> dict[int, tuple[int, ...]]:
-        batch = len(call.query_len)
-        length = len(call.input_ids) // batch
-        assert len(call.input_ids) == batch * length
-        assert len(call.logits_rows) >= 1
+        batch, length = call.batch, call.length
+        input_ids, query_len, context_len = (call.inputs[name] for name in ("input_ids", "query_len", "context_len"))
+        assert input_ids.shape == (batch, length)
+        assert len(call.rows) >= 1
         decode = length == 1
-        first = (call.context_len == 0).all()
+        first = (context_len == 0).all()
         assert decode or first or batch == 1, "a kind of call that GroupQueryAttention does not compute"
-        assert (call.query_len >= 1).all()
-        assert (call.query_len <= length).all()
+        assert (query_len >= 1).all()
+        assert (query_len <= length).all()
         seen = {}
         for index in range(batch):
             block = self.tokens[call.first_block + index]
-            start = int(call.context_len[index])
+            start = int(context_len[index])
             assert start + length <= len(block), "a write past the end of the block"
-            block[start : start + length] = call.input_ids[index * length : (index + 1) * length]
+            block[start : start + length] = input_ids[index]
             for offset in range(length):
                 seen[index * length + offset] = tuple(block[: start + offset + 1].tolist())
         return seen
@@ -100,8 +101,8 @@ def make_step(*sequences: tuple[int, int, int]) -> Step:
 
 
 def shapes(step: Step, filled: list[int], capacity: int = 100) -> list[tuple[int, int, int]]:
-    calls = split_step(step, np.array(filled, np.int32), capacity)
-    return [(call.first_block, len(call.query_len), len(call.input_ids) // len(call.query_len)) for call in calls]
+    calls = split_step(step, np.array(filled, np.int32), capacity, PADDED)
+    return [(call.first_block, call.batch, call.length) for call in calls]
 
 
 @pytest.mark.parametrize(

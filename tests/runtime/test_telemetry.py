@@ -12,7 +12,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCES = ("qwen3_compile", "graphs", "plugins", "runtime", "benchmarks", "examples", "docs")
-THE_ONE_PLACE = REPOSITORY / "runtime/qwen3_runtime/backends/session.py"
+THE_ONE_PLACE = REPOSITORY / "runtime/qwen3_runtime/backends/ort/session.py"
 NOT_OURS = REPOSITORY / "benchmarks/peers/genai_worker.py"  # runs in an environment whose variables we set
 
 
@@ -55,7 +55,7 @@ def test_the_import_alone_would_write(tmp_path: Path) -> None:
 
 
 def test_who_asks_for_telemetry_keeps_it(tmp_path: Path) -> None:
-    ask = "from qwen3_runtime.backends.session import import_onnxruntime as i; i(); import os; "
+    ask = "from qwen3_runtime.backends.ort.session import import_onnxruntime as i; i(); import os; "
     said = run(ask + "print(os.environ['ORT_DISABLE_TELEMETRY'])", tmp_path, ORT_DISABLE_TELEMETRY="0")
     assert said.stdout.split() == ["0"]
     assert run(ask + "print(os.environ['ORT_DISABLE_TELEMETRY'])", tmp_path).stdout.split() == ["1"]

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qwen3_graphs import interface
+from qwen3_graphs.interface import StepInput, StepInterface, StepTensor
 from qwen3_runtime import EngineError
+from qwen3_runtime.backends.elements import ELEMENTS, step_model
 from qwen3_runtime.backends.tensorrt.opened_plan import Tensor
 from qwen3_runtime.backends.tensorrt.plan_runner import ALIGNMENT, stage_plan
 from qwen3_runtime.backends.tensorrt.signature import (
     Profile,
-    Slot,
     check_signature,
     choose_profile,
     measure,
-    packed_slots,
-    padded_slots,
     read_profiles,
 )
 from qwen3_runtime.manifest import ModelConfig
@@ -38,32 +38,33 @@ CONTRACT = ModelConfig(
     max_batch=4,
     max_step_tokens=128,
 )
-PADDED = padded_slots(CONTRACT)
-PREFILL = {"batch": (1, 4), "length": (1, 128), "rows": (1, 4)}
-DECODE = {"batch": (1, 4), "length": (1, 1), "rows": (1, 4)}
+PADDED = interface.padded_batch(step_model(CONTRACT), CONTRACT.max_context)
+PACKED = interface.packed(step_model(CONTRACT))
+PREFILL = {"B": (1, 4), "S": (1, 128), "R": (1, 4)}
+DECODE = {"B": (1, 4), "S": (1, 1), "R": (1, 4)}
 
 
-def tensors(slots: dict[str, Slot], *profiles: dict[str, tuple[int, int]]) -> dict[str, Tensor]:
+def tensors(declared: StepInterface, *profiles: dict[str, tuple[int, int]]) -> dict[str, Tensor]:
     """What a plan would say that has these profiles."""
 
-    def shape(slot: Slot, bounds: dict[str, tuple[int, int]], which: int) -> tuple[int, ...]:
+    def shape(slot: StepTensor, bounds: dict[str, tuple[int, int]], which: int) -> tuple[int, ...]:
         return tuple(bounds[dim][which] if isinstance(dim, str) else dim for dim in slot.shape)
 
     return {
-        name: Tensor(
-            name=name,
-            is_input=slot.is_input,
-            dtype=slot.dtype,
+        slot.name: Tensor(
+            name=slot.name,
+            is_input=isinstance(slot, StepInput),
+            dtype=ELEMENTS[slot.element].tensorrt_name,
             shape=tuple(-1 if isinstance(dim, str) else dim for dim in slot.shape),
             on_device=True,
             profiles=tuple(
                 (shape(slot, bounds, 0), shape(slot, bounds, 1), shape(slot, bounds, 1)) for bounds in profiles
             )
-            if slot.is_input
+            if isinstance(slot, StepInput)
             else (),
             alias=None,
         )
-        for name, slot in slots.items()
+        for slot in (*declared.inputs, *declared.outputs)
     }
 
 
@@ -71,10 +72,10 @@ def tensors(slots: dict[str, Slot], *profiles: dict[str, tuple[int, int]]) -> di
 def test_a_step_runs_in_the_narrowest_profile_that_holds_it(order: tuple[dict[str, tuple[int, int]], ...]) -> None:
     profiles = read_profiles(PADDED, tensors(PADDED, *order))
     for sizes, expected in (
-        ({"batch": 4, "length": 1, "rows": 4}, DECODE),
-        ({"batch": 1, "length": 1, "rows": 1}, DECODE),
-        ({"batch": 4, "length": 2, "rows": 4}, PREFILL),
-        ({"batch": 1, "length": 128, "rows": 1}, PREFILL),
+        ({"B": 4, "S": 1, "R": 4}, DECODE),
+        ({"B": 1, "S": 1, "R": 1}, DECODE),
+        ({"B": 4, "S": 2, "R": 4}, PREFILL),
+        ({"B": 1, "S": 128, "R": 1}, PREFILL),
     ):
         assert choose_profile(profiles, sizes).index == order.index(expected)
 
@@ -82,9 +83,12 @@ def test_a_step_runs_in_the_narrowest_profile_that_holds_it(order: tuple[dict[st
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({"batch": 5, "length": 1, "rows": 1}, "a step has 5 as its batch, the engine was built for 1 to 4"),
-        ({"batch": 1, "length": 129, "rows": 1}, "a step has 129 as its length, the engine was built for 1 to 128"),
-        ({"batch": 1, "length": 2, "rows": 0}, "a step has 0 as its rows, the engine was built for 1 to 4"),
+        ({"B": 5, "S": 1, "R": 1}, "a step has 5 sequences, the engine was built for 1 to 4"),
+        (
+            {"B": 1, "S": 129, "R": 1},
+            "a step has 129 tokens in the longest sequence, .* for 1 to 128",
+        ),
+        ({"B": 1, "S": 2, "R": 0}, "a step has 0 rows of output, the engine was built for 1 to 4"),
     ],
 )
 def test_a_step_that_no_profile_holds_is_refused_with_the_size(sizes: dict[str, int], message: str) -> None:
@@ -95,14 +99,14 @@ def test_a_step_that_no_profile_holds_is_refused_with_the_size(sizes: dict[str, 
 def test_a_profile_whose_inputs_disagree_is_refused() -> None:
     found = tensors(PADDED, PREFILL)
     found["query_len"] = replace(found["query_len"], profiles=(((1,), (2,), (3,)),))
-    with pytest.raises(EngineError, match="profile 0 allows 1 to 3 for the batch of 'query_len', 1 to 4 elsewhere"):
+    with pytest.raises(EngineError, match="profile 0 allows 1 to 3 sequences for 'query_len', 1 to 4 elsewhere"):
         read_profiles(PADDED, found)
     with pytest.raises(EngineError, match="no optimisation profile"):
         read_profiles(PADDED, tensors(PADDED))
 
 
-@pytest.mark.parametrize("slots", [PADDED, packed_slots(CONTRACT)])
-def test_every_difference_from_the_manifest_is_named(slots: dict[str, Slot]) -> None:
+@pytest.mark.parametrize("slots", [PADDED, PACKED], ids=["padded", "packed"])
+def test_every_difference_from_the_manifest_is_named(slots: StepInterface) -> None:
     good = tensors(slots)
     check_signature(slots, good)
     for name, tensor in good.items():
@@ -126,17 +130,17 @@ def test_every_difference_from_the_manifest_is_named(slots: dict[str, Slot]) -> 
 
 def test_sizes_come_from_the_shapes_of_all_inputs() -> None:
     shapes = {"input_ids": (3, 7), "query_len": (3,), "logits_rows": (2,)}
-    assert measure(PADDED, shapes, {"batch": 3}) == {"batch": 3, "length": 7, "rows": 2}
-    with pytest.raises(EngineError, match="a step has 2 as the batch of 'query_len', 3 elsewhere"):
+    assert measure(PADDED, shapes, {"B": 3}) == {"B": 3, "S": 7, "R": 2}
+    with pytest.raises(EngineError, match="a step has 2 sequences by 'query_len', 3 elsewhere"):
         measure(PADDED, {**shapes, "query_len": (2,)}, {})
-    with pytest.raises(EngineError, match="a step has 3 as the batch of 'input_ids', 4 elsewhere"):
-        measure(PADDED, shapes, {"batch": 4})
+    with pytest.raises(EngineError, match="a step has 3 sequences by 'input_ids', 4 elsewhere"):
+        measure(PADDED, shapes, {"B": 4})
 
 
 sizes = st.integers(1, 3000)
 
 
-@given(st.builds(lambda *most: dict(zip(("batch", "length", "rows"), most, strict=True)), sizes, sizes, sizes))
+@given(st.builds(lambda *most: dict(zip(("B", "S", "R"), most, strict=True)), sizes, sizes, sizes))
 def test_staged_inputs_are_aligned_and_apart_and_hold_the_largest_step(most: dict[str, int]) -> None:
     profiles = [Profile(0, {name: (1, size) for name, size in most.items()}), Profile(1, DECODE)]
     regions = stage_plan(PADDED, profiles)
@@ -146,6 +150,7 @@ def test_staged_inputs_are_aligned_and_apart_and_hold_the_largest_step(most: dic
         assert region.offset % ALIGNMENT == 0
         assert region.offset >= end
         end = region.offset + region.size
-        width = 8 if PADDED[name].dtype == "INT64" else 4
+        slot = next(each for each in PADDED.inputs if each.name == name)
+        width = 8 if slot.element == "INT64" else 4
         for profile in profiles:
-            assert region.size >= prod(profile.bounds[str(dim)][1] for dim in PADDED[name].shape) * width
+            assert region.size >= prod(profile.bounds[str(dim)][1] for dim in slot.shape) * width

@@ -12,18 +12,20 @@ ones of its block, where they are hidden by the causal mask until the next step 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qwen3_runtime.backends.filling import fill
 from qwen3_runtime.errors import StepFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
+    from qwen3_graphs.interface import StepInput
     from qwen3_runtime.step import CacheGeometry, Step
 
 # Sequences share a first prefill while padding is at most this share of their real tokens, or the call is small:
@@ -38,20 +40,27 @@ class PaddedCall:
 
     Attributes:
         first_block: the block of the first sequence; the others follow.
-        input_ids: int64 [B*S].
-        query_len: int32 [B], tokens of each sequence that are real.
-        context_len: int32 [B], tokens already in the cache.
-        logits_rows: int64 [r], rows of the flattened [B*S]; at least one.
+        batch: B.
+        length: S.
+        inputs: what the graph is given besides the cache; what is of one token is [B, S, ...].
         results: intp [r'], where the first r' output rows belong among the step's `logits_rows`; r' is r, or 0 when
             the step wants no row of this call (kernels need one).
     """
 
     first_block: int
-    input_ids: NDArray[np.int64]
-    query_len: NDArray[np.int32]
-    context_len: NDArray[np.int32]
-    logits_rows: NDArray[np.int64]
+    batch: int
+    length: int
+    inputs: dict[str, NDArray[Any]]
     results: NDArray[np.intp]
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The input `logits_rows`."""
+        return self.inputs["logits_rows"]
+
+    def asking(self, rows: NDArray[np.int64]) -> PaddedCall:
+        """The same call, for other rows."""
+        return replace(self, inputs={**self.inputs, "logits_rows": rows})
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,34 @@ class _Row:
     start: int
     count: int
     context: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """The sequences of a call.
+
+    Attributes:
+        rows: in the order of their blocks.
+        step: that they are of.
+    """
+
+    rows: tuple[_Row, ...]
+    step: Step
+
+    @property
+    def length(self) -> int:
+        """S: new tokens of the longest."""
+        return max(row.count for row in self.rows)
+
+    def wanted(self) -> tuple[list[int], list[int]]:
+        """Rows of the flattened [B*S] that the step wants, and the place of each among its `logits_rows`."""
+        rows, places = [], []
+        for index, row in enumerate(self.rows):
+            inside = (self.step.logits_rows >= row.start) & (self.step.logits_rows < row.start + row.count)
+            for place in np.flatnonzero(inside):
+                rows.append(index * self.length + int(self.step.logits_rows[place]) - row.start)
+                places.append(int(place))
+        return rows, places
 
 
 def check_blocks(step: Step, ends: NDArray[np.int32], cache: CacheGeometry) -> None:
@@ -82,7 +119,7 @@ def check_blocks(step: Step, ends: NDArray[np.int32], cache: CacheGeometry) -> N
         raise StepFailedError(f"a sequence grew to {longest} tokens, its cache block holds {cache.block_size}")
 
 
-def split_step(step: Step, filled: NDArray[np.int32], capacity: int) -> list[PaddedCall]:
+def split_step(step: Step, filled: NDArray[np.int32], capacity: int, inputs: Iterable[StepInput]) -> list[PaddedCall]:
     """Split a step; every sequence of it has exactly one block.
 
     Args:
@@ -90,7 +127,9 @@ def split_step(step: Step, filled: NDArray[np.int32], capacity: int) -> list[Pad
         filled: int32 [num_blocks], tokens that each block of the cache may hold: a sequence that is not in the
             step but lies between two that decode gets a padded token behind those, so that one call does.
         capacity: tokens of a block.
+        inputs: those that are filled anew in every call.
     """
+    fed = tuple(inputs)
     rows = [
         _Row(int(block), int(start), int(end) - int(start), int(context))
         for block, start, end, context in zip(
@@ -102,7 +141,7 @@ def split_step(step: Step, filled: NDArray[np.int32], capacity: int) -> list[Pad
     firsts = [row for row in rows if row.count > 1 and row.context == 0]
     chunks = [row for row in rows if row.count > 1 and row.context > 0]
     groups = [*_bridged(decodes, filled, capacity), *_similar(firsts), *([row] for row in chunks)]
-    return [_pad(group, step) for group in groups]
+    return [_pad(Group(tuple(group), step), fed) for group in groups]
 
 
 def _bridged(decodes: list[_Row], filled: NDArray[np.int32], capacity: int) -> Iterator[list[_Row]]:
@@ -137,22 +176,27 @@ def _similar(firsts: list[_Row]) -> Iterator[list[_Row]]:
         yield group
 
 
-def _pad(group: list[_Row], step: Step) -> PaddedCall:
-    length = max(row.count for row in group)
-    ids = np.zeros((len(group), length), np.int64)
-    wanted: list[int] = []
-    results: list[int] = []
-    for index, row in enumerate(group):
-        end = row.start + row.count
-        ids[index, : row.count] = step.input_ids[row.start : end] if row.count else 0
-        for result in np.flatnonzero((step.logits_rows >= row.start) & (step.logits_rows < end)):
-            wanted.append(index * length + int(step.logits_rows[result]) - row.start)
-            results.append(int(result))
+def _pad(group: Group, inputs: tuple[StepInput, ...]) -> PaddedCall:
     return PaddedCall(
-        first_block=group[0].block,
-        input_ids=ids.reshape(-1),
-        query_len=np.array([row.count or 1 for row in group], np.int32),
-        context_len=np.array([row.context for row in group], np.int32),
-        logits_rows=np.array(wanted or [0], np.int64),
-        results=np.array(results, np.intp),
+        first_block=group.rows[0].block,
+        batch=len(group.rows),
+        length=group.length,
+        inputs=fill(inputs, PADDED, group),
+        results=np.array(group.wanted()[1], np.intp),
     )
+
+
+def _padded_ids(group: Group) -> NDArray[np.int64]:
+    ids = np.zeros((len(group.rows), group.length), np.int64)
+    for index, row in enumerate(group.rows):
+        ids[index, : row.count] = group.step.input_ids[row.start : row.start + row.count] if row.count else 0
+    return ids
+
+
+PADDED: dict[str, Callable[[Group], Any]] = {
+    "input_ids": _padded_ids,
+    "query_len": lambda group: [row.count or 1 for row in group.rows],
+    "context_len": lambda group: [row.context for row in group.rows],
+    "logits_rows": lambda group: group.wanted()[0] or [0],
+}
+"""What fills each input of a padded call."""

@@ -21,7 +21,7 @@ SAYING = """
 import os, sys
 import numpy as np
 from qwen3_compile.cli import main
-from qwen3_runtime.backends.ort_cpu import OrtCpuBackend
+from qwen3_runtime.backends.ort.packed import PackedBackend
 from qwen3_runtime.step import Output
 from qwen3_runtime.text import Tokenizer
 from pathlib import Path
@@ -36,7 +36,7 @@ def run(self, step):
 
 import json
 vocab = json.loads((Path(sys.argv[2]) / "manifest.json").read_text())["io"]["vocab_size"]
-OrtCpuBackend.run = run
+PackedBackend.run = run
 sys.exit(main(sys.argv[1:]))
 """
 ANSWER = (

@@ -18,13 +18,21 @@ from qwen3_runtime.installation import tensorrt_command
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from qwen3_runtime.backends import Sizes
+    from qwen3_runtime.backends.tensorrt.plan_backend import PlanBackend
     from qwen3_runtime.manifest import Manifest
-    from qwen3_runtime.step import Backend
+
+
+def open_backend(engine_dir: Path, manifest: Manifest, sizes: Sizes) -> PlanBackend:
+    """Open the plan of an engine; see `qwen3_runtime.backends.open_backend`."""
+    return open_tensorrt(
+        engine_dir, manifest, max_sequences=sizes.max_sequences, max_context=sizes.max_context, graphs=True
+    )
 
 
 def open_tensorrt(
     engine_dir: Path, manifest: Manifest, *, max_sequences: int, max_context: int, graphs: bool = True
-) -> Backend:
+) -> PlanBackend:
     """Open the plan of an engine whose directory was checked, on the first GPU that the process sees.
 
     Args:

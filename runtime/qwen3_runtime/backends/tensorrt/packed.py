@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qwen3_graphs import interface
+from qwen3_runtime.backends.elements import step_model
+from qwen3_runtime.backends.filling import PACKED, fill
 from qwen3_runtime.backends.tensorrt.plan_backend import PlanBackend
 from qwen3_runtime.backends.tensorrt.plan_runner import Caches
-from qwen3_runtime.backends.tensorrt.signature import element_bytes, packed_slots
 from qwen3_runtime.cache import blocks_for
 from qwen3_runtime.errors import DamagedEngineError, RequestError, StepFailedError
 from qwen3_runtime.step import CacheGeometry
@@ -52,8 +55,8 @@ class PackedBackend(PlanBackend):
         max_context: int,
         graphs: bool = True,
     ) -> None:
-        super().__init__(device, plan, model, packed_slots(model), graphs=graphs)
-        block = self._tensors["kv.0"].shape[3]
+        super().__init__(device, plan, interface.packed(step_model(model)), graphs=graphs)
+        block = self._tensors[self._interface.caches[0].name].shape[3]
         if block < 1:
             raise DamagedEngineError("model.plan: its cache blocks have no fixed length; build the engine again")
         blocks = max_sequences * blocks_for(max_context, block)
@@ -67,18 +70,18 @@ class PackedBackend(PlanBackend):
         # Every step has block tables of one width, so that a batch has one shape and one CUDA graph.
         self._table_width = blocks_for(max_context, block)
         shape = (blocks, 2, model.kv_heads, block, model.head_dim)
-        element = element_bytes(model)
-        caches = {layer: self._allocate_cache(shape, element, max_sequences) for layer in range(model.layers)}
+        caches = {each.name: self._allocate_cache(shape, max_sequences) for each in self._interface.caches}
+        written = {output.name: caches[name] for name, output in self._interface.written.items()}
         self._caches = Caches(
-            shapes={f"kv.{layer}": shape for layer in caches},
-            addresses={f"{kv}.{layer}": at for kv in ("kv", "kv_out") for layer, at in caches.items()},
+            shapes=dict.fromkeys(caches, shape),
+            addresses={**caches, **written},
             sizes={"blocks": blocks, "block": block},
         )
         tokens = blocks * block
         self._geometry = CacheGeometry(
             num_blocks=blocks,
             block_size=block,
-            bytes_per_token=model.layers * int(np.prod(shape)) * element // tokens,
+            bytes_per_token=len(caches) * int(np.prod(shape)) * self._element_bytes // tokens,
         )
 
     def _run(self, runner: PlanRunner, step: Step) -> NDArray[np.float32]:
@@ -91,17 +94,13 @@ class PackedBackend(PlanBackend):
         decoding = np.array_equal(step.query_start, np.arange(batch + 1))
         rows = step.logits_rows.astype(np.int32)
         asked = np.arange(batch, dtype=np.int32) if decoding else rows if len(rows) else np.zeros(1, np.int32)
-        inputs: dict[str, NDArray[Any]] = {
-            "input_ids": step.input_ids,
-            "query_start": step.query_start,
-            "context_len": step.context_len,
-            "block_table": table,
-        }
+        widened = replace(step, block_table=table)
         results = np.empty((len(asked), self._width), np.float32)
         most = runner.max_rows
         for first in range(0, len(asked), most):
             part = asked[first : first + most]
-            output = runner.run({**inputs, "logits_rows": part}, self._caches, len(part))
+            inputs = fill(self._interface.fed, PACKED, replace(widened, logits_rows=part))
+            output = runner.run(inputs, self._caches, len(part))
             if len(part) == len(asked):
                 results = output
             else:

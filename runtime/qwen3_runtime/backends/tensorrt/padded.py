@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qwen3_graphs import interface
+from qwen3_runtime.backends.elements import step_model
 from qwen3_runtime.backends.padding import check_blocks, split_step
 from qwen3_runtime.backends.tensorrt.plan_backend import PlanBackend
 from qwen3_runtime.backends.tensorrt.plan_runner import ALIGNMENT, Caches
-from qwen3_runtime.backends.tensorrt.signature import cache_parts, check_aliases, element_bytes, padded_slots
+from qwen3_runtime.backends.tensorrt.signature import check_aliases
 from qwen3_runtime.errors import UnsupportedEngineError
 from qwen3_runtime.step import CacheGeometry
 
@@ -46,20 +48,17 @@ class PaddedBackend(PlanBackend):
     def __init__(
         self, device: Device, plan: Plan, model: ModelConfig, *, max_sequences: int, graphs: bool = True
     ) -> None:
-        slots = padded_slots(model)
-        super().__init__(device, plan, model, slots, graphs=graphs)
-        check_aliases(slots, self._tensors)
+        super().__init__(device, plan, interface.padded_batch(step_model(model), model.max_context), graphs=graphs)
+        check_aliases(self._interface, self._tensors)
         self._block_shape = (model.kv_heads, model.max_context, model.head_dim)
-        self._block_bytes = int(np.prod(self._block_shape)) * element_bytes(model)
+        self._block_bytes = int(np.prod(self._block_shape)) * self._element_bytes
         if max_sequences > 1 and self._block_bytes % ALIGNMENT:
             raise UnsupportedEngineError(
                 f"a sequence's cache is {self._block_bytes} bytes a layer, TensorRT wants multiples of {ALIGNMENT}: "
                 "build the engine with a max_context that is a multiple of 16"
             )
         shape = (max_sequences, *self._block_shape)
-        self._memory = {
-            name: self._allocate_cache(shape, element_bytes(model), max_sequences) for name in cache_parts(model)
-        }
+        self._memory = {each.name: self._allocate_cache(shape, max_sequences) for each in self._interface.caches}
         self._caches: dict[tuple[int, int], Caches] = {}
         self._filled: NDArray[np.int32] = np.zeros(max_sequences, np.int32)
         self._geometry = CacheGeometry(
@@ -71,12 +70,12 @@ class PaddedBackend(PlanBackend):
     def _run(self, runner: PlanRunner, step: Step) -> NDArray[np.float32]:
         ends = step.context_len + np.diff(step.query_start)
         check_blocks(step, ends, self._geometry)
-        calls = split_step(step, self._filled, self._geometry.block_size)
+        calls = split_step(step, self._filled, self._geometry.block_size, self._interface.fed)
         most = runner.max_rows
         launches = [
-            (call, call.logits_rows[first : first + most], call.results[first : first + most])
+            (call, call.rows[first : first + most], call.results[first : first + most])
             for call in calls
-            for first in range(0, len(call.logits_rows), most)
+            for first in range(0, len(call.rows), most)
         ]
         wanted = np.arange(len(step.logits_rows))
         results = np.empty((len(wanted), self._width), np.float32)
@@ -90,16 +89,9 @@ class PaddedBackend(PlanBackend):
         return results
 
     def _call(self, runner: PlanRunner, call: PaddedCall, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        batch = len(call.query_len)
         # Decode calls ask for every row, wanted or not, so that a batch has one shape and one CUDA graph.
-        every = np.arange(batch) if len(call.input_ids) == batch else rows
-        inputs: dict[str, NDArray[Any]] = {
-            "input_ids": call.input_ids.reshape(batch, -1),
-            "query_len": call.query_len,
-            "context_len": call.context_len,
-            "logits_rows": every,
-        }
-        output = runner.run(inputs, self._caches_of(call.first_block, batch), len(every))
+        every = np.arange(call.batch) if call.length == 1 else rows
+        output = runner.run(call.asking(every).inputs, self._caches_of(call.first_block, call.batch), len(every))
         return output if np.array_equal(rows, every) else output[rows]
 
     def _caches_of(self, first_block: int, blocks: int) -> Caches:
@@ -108,9 +100,10 @@ class PaddedBackend(PlanBackend):
         if found is None:
             shape = (blocks, *self._block_shape)
             addresses = {name: base + first_block * self._block_bytes for name, base in self._memory.items()}
+            written = {output.name: addresses[name] for name, output in self._interface.written.items()}
             found = self._caches[first_block, blocks] = Caches(
-                shapes={f"kv.{name}": shape for name in addresses},
-                addresses={f"{kv}.{name}": at for kv in ("kv", "kv_out") for name, at in addresses.items()},
-                sizes={"batch": blocks},
+                shapes=dict.fromkeys(addresses, shape),
+                addresses={**addresses, **written},
+                sizes={"B": blocks},
             )
         return found

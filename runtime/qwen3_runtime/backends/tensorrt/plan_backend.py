@@ -6,22 +6,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qwen3_runtime.backends.elements import ELEMENTS
 from qwen3_runtime.backends.tensorrt.plan_runner import PlanRunner
 from qwen3_runtime.backends.tensorrt.refusals import refusals_as
-from qwen3_runtime.backends.tensorrt.signature import check_signature, read_profiles, width
-from qwen3_runtime.errors import EngineClosedError, StepFailedError
+from qwen3_runtime.backends.tensorrt.signature import check_signature, read_profiles
+from qwen3_runtime.errors import EngineClosedError, StepFailedError, UnsupportedEngineError
 from qwen3_runtime.step import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
+    from qwen3_graphs.interface import StepInterface
     from qwen3_plugins.tensorrt.bindings.device import Device
     from qwen3_runtime.backends.tensorrt.opened_plan import Plan
-    from qwen3_runtime.backends.tensorrt.signature import Profile, Slot
-    from qwen3_runtime.manifest import ModelConfig
+    from qwen3_runtime.backends.tensorrt.signature import Profile
     from qwen3_runtime.step import CacheGeometry, Step
+
+_CACHES = ("FLOAT", "FLOAT16", "BFLOAT16")
 
 
 class PlanBackend:
@@ -30,8 +31,7 @@ class PlanBackend:
     Args:
         device: where it runs; closed with the backend.
         plan: the engine's plan; likewise.
-        model: from the manifest.
-        slots: the plan's inputs and outputs, by the manifest.
+        interface: its inputs and outputs, by the manifest.
         graphs: whether decode calls are recorded as CUDA graphs.
 
     Raises:
@@ -41,17 +41,17 @@ class PlanBackend:
 
     _geometry: CacheGeometry
 
-    def __init__(
-        self, device: Device, plan: Plan, model: ModelConfig, slots: Mapping[str, Slot], *, graphs: bool
-    ) -> None:
-        self._device, self._plan = device, plan
+    def __init__(self, device: Device, plan: Plan, interface: StepInterface, *, graphs: bool) -> None:
+        self._device, self._plan, self._interface = device, plan, interface
+        cache = interface.caches[0].element
+        if cache not in _CACHES:
+            raise UnsupportedEngineError(f"the engine's cache is {cache}; this backend has {', '.join(_CACHES)}")
+        self._element_bytes = np.dtype(ELEMENTS[cache].dtype).itemsize
         self._tensors = plan.tensors()
-        check_signature(slots, self._tensors)
-        self._profiles: list[Profile] = read_profiles(slots, self._tensors)
-        self._width = width(model)
-        self._runner: PlanRunner | None = PlanRunner(
-            device, plan, slots, self._profiles, output=model.output, graphs=graphs
-        )
+        check_signature(interface, self._tensors)
+        self._profiles: list[Profile] = read_profiles(interface, self._tensors)
+        self._width = interface.width
+        self._runner: PlanRunner | None = PlanRunner(device, plan, interface, self._profiles, graphs=graphs)
 
     @property
     def cache(self) -> CacheGeometry:
@@ -86,9 +86,9 @@ class PlanBackend:
             self._plan.close()
             self._device.close()
 
-    def _allocate_cache(self, shape: tuple[int, ...], element_bytes: int, max_sequences: int) -> int:
+    def _allocate_cache(self, shape: tuple[int, ...], max_sequences: int) -> int:
         """Reserve and clear the memory of a cache; returns its address."""
-        size = int(np.prod(shape)) * element_bytes
+        size = int(np.prod(shape)) * self._element_bytes
         address = self._device.allocate(size, f"the cache of {max_sequences} sequences")
         self._device.clear(address, size)  # what was there could be NaN, and a weight of 0 times NaN is NaN
         return address

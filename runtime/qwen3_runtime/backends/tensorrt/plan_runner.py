@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qwen3_runtime.backends.elements import ELEMENTS
 from qwen3_runtime.backends.tensorrt.signature import choose_profile, measure
 
 if TYPE_CHECKING:
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from qwen3_graphs.interface import StepInterface
     from qwen3_plugins.tensorrt.bindings.device import Device, Graph
     from qwen3_runtime.backends.tensorrt.opened_plan import Plan, Shape
-    from qwen3_runtime.backends.tensorrt.signature import Profile, Slot
+    from qwen3_runtime.backends.tensorrt.signature import Profile
 
 ALIGNMENT = 256
 """Of every address that TensorRT is given, in bytes."""
@@ -27,8 +29,6 @@ MAX_GRAPHS = 32
 
 ROWS_AT_ONCE = 64
 """Rows of the output that memory is reserved for at least; a row of logits is 0.6 MB."""
-
-_DTYPES = {"INT32": np.int32, "INT64": np.int64}
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +95,8 @@ class PlanRunner:
     Args:
         device: where it runs.
         plan: the plan.
-        slots: its inputs and outputs.
+        interface: its inputs and outputs; the result is what is wanted.
         profiles: the narrowest first.
-        output: name of the output that is wanted.
         graphs: whether decode calls are recorded; without, every call is queued anew.
 
     Attributes:
@@ -108,22 +107,21 @@ class PlanRunner:
         self,
         device: Device,
         plan: Plan,
-        slots: Mapping[str, Slot],
+        interface: StepInterface,
         profiles: list[Profile],
         *,
-        output: str,
         graphs: bool = True,
     ) -> None:
-        self._device, self._plan, self._slots, self._profiles = device, plan, slots, profiles
-        self._output = output
+        self._device, self._plan, self._interface, self._profiles = device, plan, interface, profiles
+        self._output = interface.result.name
         self._graphs = graphs
-        self._regions = stage_plan(slots, profiles)
+        self._regions = stage_plan(interface, profiles)
         size = sum(region.size for region in self._regions.values())
         self._staged_host = device.allocate_host(size)
         self._staged = device.allocate(size, "the inputs of a step")
-        width = int(slots[output].shape[-1])
-        every = max(profile.bounds["batch"][1] for profile in profiles)
-        most = max(profile.bounds["rows"][1] for profile in profiles)
+        width = interface.width
+        every = max(profile.bounds["B"][1] for profile in profiles)
+        most = max(profile.bounds["R"][1] for profile in profiles)
         self.max_rows = max_rows = min(most, max(every, ROWS_AT_ONCE))
         self._results_host = device.allocate_host(max_rows * width * 4).view(np.float32).reshape(max_rows, width)
         self._results = device.allocate(max_rows * width * 4, "the results of a step")
@@ -135,7 +133,7 @@ class PlanRunner:
         """Run a call and wait for it.
 
         Args:
-            inputs: every input but the caches.
+            inputs: every input but the caches, contiguous, of the declared types.
             caches: the caches.
             rows: rows of the output.
 
@@ -146,7 +144,7 @@ class PlanRunner:
             EngineError: no profile holds the call, or CUDA or TensorRT failed.
         """
         shapes = {name: array.shape for name, array in inputs.items()}
-        profile = choose_profile(self._profiles, measure(self._slots, shapes, caches.sizes))
+        profile = choose_profile(self._profiles, measure(self._interface, shapes, caches.sizes))
         call = _Call(profile, shapes, caches, self._stage(inputs), self._results_host[:rows])
         repeated = self._graphs and len(self._profiles) > 1 and profile is self._profiles[0]
         if repeated and not self._plan.records_itself:
@@ -168,7 +166,7 @@ class PlanRunner:
         end = 0
         for name, array in inputs.items():
             region = self._regions[name]
-            flat = np.ascontiguousarray(array, _DTYPES[self._slots[name].dtype]).view(np.uint8).reshape(-1)
+            flat = array.reshape(-1).view(np.uint8)
             self._staged_host[region.offset : region.offset + len(flat)] = flat
             end = max(end, region.offset + len(flat))
         return end
@@ -214,21 +212,21 @@ class PlanRunner:
         self._device.copy_out(call.results, self._results)
 
 
-def stage_plan(slots: Mapping[str, Slot], profiles: list[Profile]) -> dict[str, Region]:
+def stage_plan(interface: StepInterface, profiles: list[Profile]) -> dict[str, Region]:
     """Lay out the inputs that every step copies, the largest last, so that short steps copy little.
 
     Args:
-        slots: inputs and outputs; inputs named `kv.…` are caches, which stay on the device.
+        interface: inputs and outputs; caches stay on the device.
         profiles: each input gets room for its largest shape in any of them.
     """
-    sizes = {}
-    for name, slot in slots.items():
-        if slot.is_input and not name.startswith("kv."):
-            largest = max(
-                int(np.prod([size if isinstance(size, int) else profile.bounds[size][1] for size in slot.shape]))
-                for profile in profiles
-            )
-            sizes[name] = largest * np.dtype(_DTYPES[slot.dtype]).itemsize
+    sizes = {
+        each.name: np.dtype(ELEMENTS[each.element].dtype).itemsize
+        * max(
+            int(np.prod([size if isinstance(size, int) else profile.bounds[size][1] for size in each.shape]))
+            for profile in profiles
+        )
+        for each in interface.fed
+    }
     regions, offset = {}, 0
     for name in sorted(sizes, key=lambda name: (sizes[name], name)):
         room = -(-sizes[name] // ALIGNMENT) * ALIGNMENT

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qwen3_runtime.backends.cores import physical_cores
+from qwen3_runtime.backends.elements import ELEMENTS
 from qwen3_runtime.errors import DamagedEngineError, UnsupportedEngineError
 from qwen3_runtime.installation import install_command
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from qwen3_graphs.interface import StepInterface, StepTensor
 
 # Providers that run on a device of their own, and its name.
 _DEVICES = {"CUDAExecutionProvider": "cuda"}
@@ -26,23 +26,6 @@ _DEVICES = {"CUDAExecutionProvider": "cuda"}
 _FLOAT32 = "1"  # of MatMulNBits' accuracy levels; 4 rounds to int8
 
 _ON_CPU = "step."  # beginning of the names of nodes that compute lengths and shapes
-
-# Cache types: ONNX element type, its name in a session's inputs, a numpy type as wide (numpy has no bfloat16).
-CACHE_TYPES: dict[str, tuple[int, str, Any]] = {
-    "float32": (1, "tensor(float)", np.float32),
-    "float16": (10, "tensor(float16)", np.float16),
-    "bfloat16": (16, "tensor(bfloat16)", np.uint16),
-    "int8": (3, "tensor(int8)", np.int8),
-}
-
-# What a packed step gives a session, beside its cache: ONNX Runtime's name of the type, and numpy's.
-PACKED_INPUTS: dict[str, tuple[str, Any]] = {
-    "input_ids": ("tensor(int64)", np.int64),
-    "query_start": ("tensor(int32)", np.int32),
-    "context_len": ("tensor(int32)", np.int32),
-    "block_table": ("tensor(int32)", np.int32),
-    "logits_rows": ("tensor(int32)", np.int32),
-}
 
 
 def import_onnxruntime() -> Any:  # noqa: ANN401 - onnxruntime has no types
@@ -168,27 +151,17 @@ def _check_assignment(session: Any, provider: str) -> None:  # noqa: ANN401 - on
         )
 
 
-def check_signature(
-    session: Any,  # noqa: ANN401 - onnxruntime has no types
-    inputs: Mapping[str, str],
-    outputs: Mapping[str, str],
-    widths: Mapping[str, Mapping[int, int]],
-) -> None:
-    """Hold the graph's inputs and outputs to the manifest, so that no array is bound at a wrong size.
-
-    Args:
-        session: the session.
-        inputs: ONNX Runtime's name of the type of every input.
-        outputs: likewise.
-        widths: of an input or output, the size that an axis must have.
+def check_interface(session: Any, interface: StepInterface) -> None:  # noqa: ANN401 - onnxruntime has no types
+    """Hold the graph's inputs and outputs to what the manifest means, so that no array is bound at a wrong size.
 
     Raises:
-        EngineError: naming the first difference.
+        DamagedEngineError: naming the first difference.
     """
-    for kind, expected, found in (
-        ("input", inputs, session.get_inputs()),
-        ("output", outputs, session.get_outputs()),
+    for kind, declared, found in (
+        ("input", interface.inputs, session.get_inputs()),
+        ("output", interface.outputs, session.get_outputs()),
     ):
+        expected = {each.name: ELEMENTS[each.element].session_name for each in declared}
         types = {value.name: value.type for value in found}
         if types != expected:
             name = min(set(types.items()) ^ set(expected.items()))[0]
@@ -196,20 +169,23 @@ def check_signature(
                 f"model.onnx: {kind} {name!r}: the manifest means {expected.get(name, 'none')}, "
                 f"the graph has {types.get(name, 'none')}; build the engine again"
             )
-    for value in (*session.get_inputs(), *session.get_outputs()):
-        for axis, size in widths.get(value.name, {}).items():
-            if value.shape[axis] != size:
-                raise DamagedEngineError(
-                    f"model.onnx: {value.name!r} has shape {value.shape}, the manifest means {size} "
-                    f"on axis {axis}; build the engine again"
-                )
+        shapes = {value.name: value.shape for value in found}
+        for each in declared:
+            _check_shape(each, shapes[each.name])
 
 
-def widened(stored: NDArray[Any]) -> NDArray[np.float32]:
-    """Values of a cache as float32, a copy; uint16 stands for bfloat16, as in `CACHE_TYPES`."""
-    if stored.dtype == np.uint16:
-        return (stored.astype(np.uint32) << 16).view(np.float32)
-    return stored.astype(np.float32)
+def _check_shape(declared: StepTensor, shape: list[int | str | None]) -> None:
+    if len(shape) != len(declared.shape):
+        raise DamagedEngineError(
+            f"model.onnx: {declared.name!r} has shape {shape}, the manifest means {len(declared.shape)} dimensions; "
+            "build the engine again"
+        )
+    for axis, (meant, size) in enumerate(zip(declared.shape, shape, strict=True)):
+        if isinstance(meant, int) and meant != size:
+            raise DamagedEngineError(
+                f"model.onnx: {declared.name!r} has shape {shape}, the manifest means {meant} "
+                f"on axis {axis}; build the engine again"
+            )
 
 
 def no_cache_memory(shape: tuple[int, ...]) -> UnsupportedEngineError:
