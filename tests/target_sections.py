@@ -5,4 +5,5 @@ SECTIONS = {
     "ort": {"backend": "ort", "plugins": "none"},
     "onnx": {"backend": "onnx"},
     "tensorrt-rtx": {"backend": "tensorrt-rtx"},
+    "tensorrt-rtx attention": {"backend": "tensorrt-rtx", "plugins": ["attention"], "compute_capabilities": ["8.9"]},
 }

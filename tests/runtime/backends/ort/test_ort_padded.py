@@ -151,7 +151,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_engine(tmp_path_factory.mktemp("plain"), target="ort", cache="fp32")[0]
 
 
-TINY_TOKENIZER = Path(__file__).resolve().parents[2] / "examples" / "tiny" / "tokenizer"
+TINY_TOKENIZER = Path(__file__).resolve().parents[4] / "examples" / "tiny" / "tokenizer"
 
 
 @pytest.mark.parametrize("target", ["ort", "onnx"])

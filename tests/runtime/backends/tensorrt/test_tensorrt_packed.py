@@ -1,7 +1,7 @@
 """The TensorRT backend of engines with our attention plugin: packed steps over a pool of cache blocks.
 
 What stands for the plan is the eager model, which has the same contract; CUDA and TensorRT are imitated as in
-`test_tensorrt_engine`.
+`test_tensorrt_padded`.
 """
 
 from __future__ import annotations

@@ -248,7 +248,7 @@ def test_a_backend_that_was_closed_says_so(quantised: Path) -> None:
     engine.close()
 
 
-TINY_TOKENIZER = Path(__file__).resolve().parents[2] / "examples" / "tiny" / "tokenizer"
+TINY_TOKENIZER = Path(__file__).resolve().parents[4] / "examples" / "tiny" / "tokenizer"
 
 
 def test_embeddings_are_the_references_last_hidden_state(tmp_path: Path) -> None:
