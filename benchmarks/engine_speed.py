@@ -26,7 +26,7 @@ from qwen3_compile.pipeline import build
 from qwen3_compile.spec import find_spec, load_spec
 from qwen3_runtime import Engine
 from qwen3_runtime.backends.cores import physical_cores
-from qwen3_runtime.step import Step
+from qwen3_runtime.packing import Chunk, pack
 
 PREFILL, SHORT, LONG, DECODED = 512, 16, 2048, 32
 CONTEXT = LONG + 2 * DECODED
@@ -55,15 +55,8 @@ class Contender:
         for start in range(at, at + count, limit):
             size = min(limit, at + count - start)
             used = -(-(start + size) // geometry.block_size)
-            self.engine.backend.run(
-                Step(
-                    input_ids=self.ids[start : start + size],
-                    query_start=np.array([0, size], np.int32),
-                    context_len=np.array([start], np.int32),
-                    block_table=np.arange(sequence * blocks, sequence * blocks + used, dtype=np.int32)[None],
-                    logits_rows=np.array([size - 1], np.int32),
-                )
-            )
+            held = np.arange(sequence * blocks, sequence * blocks + used, dtype=np.int32)
+            self.engine.backend.run(pack([Chunk(self.ids[start : start + size], start, held)], rows="last"))
 
     def round(self) -> None:
         """Measure a prefill, and decoding after a short and after a long context; the long one is in the cache."""

@@ -28,7 +28,7 @@ from qwen3_graphs.errors import Qwen3Error
 from qwen3_runtime.backends import open_backend
 from qwen3_runtime.backends.tensorrt import open_tensorrt
 from qwen3_runtime.directory import read_engine_directory
-from qwen3_runtime.step import Step
+from qwen3_runtime.packing import Chunk, pack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -129,15 +129,11 @@ def run_check(backend: Backend, check: Check, tokens: NDArray[np.int64]) -> NDAr
     held = cache.num_blocks // SEQUENCES
     rows = np.empty((0, 0), np.float32)
     for feed in check.steps:
-        sizes = [new for _, new in feed.values()]
-        step = Step(
-            input_ids=np.concatenate([tokens[i, past : past + new] for i, (past, new) in feed.items()]),
-            query_start=np.cumsum([0, *sizes]).astype(np.int32),
-            context_len=np.array([past for past, _ in feed.values()], np.int32),
-            block_table=np.array([np.arange(i * held, (i + 1) * held) for i in feed], np.int32),
-            logits_rows=np.arange(sum(sizes), dtype=np.int32),
-        )
-        rows = backend.run(step).values.copy()
+        chunks = [
+            Chunk(tokens[i, past : past + new], past, np.arange(i * held, (i + 1) * held, dtype=np.int32))
+            for i, (past, new) in feed.items()
+        ]
+        rows = backend.run(pack(chunks, rows="all")).values.copy()
     return rows
 
 

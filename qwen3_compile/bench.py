@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 
-from qwen3_runtime.step import Step
+from qwen3_runtime.packing import Chunk, pack
 
 if TYPE_CHECKING:
     from qwen3_runtime.step import Backend
@@ -133,15 +133,7 @@ def _feed(backend: Backend, ids: np.ndarray[tuple[int], np.dtype[np.int64]], at:
     blocks = -(-(at + len(ids)) // backend.cache.block_size)
     for start in range(0, len(ids), step_tokens):
         chunk = ids[start : start + step_tokens]
-        backend.run(
-            Step(
-                input_ids=chunk,
-                query_start=np.array([0, len(chunk)], dtype=np.int32),
-                context_len=np.array([at + start], dtype=np.int32),
-                block_table=np.arange(blocks, dtype=np.int32)[None],
-                logits_rows=np.array([len(chunk) - 1], dtype=np.int32),
-            )
-        )
+        backend.run(pack([Chunk(chunk, at + start, np.arange(blocks, dtype=np.int32))], rows="last"))
 
 
 def _peak_memory() -> int:

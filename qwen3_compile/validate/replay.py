@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qwen3_runtime.step import Step
+from qwen3_runtime.packing import Chunk, pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,21 +64,13 @@ def replay(backend: Backend, sequences: Sequence[NDArray[np.int64]], schedules: 
     done = [0] * len(sequences)
     plans = [iter(schedule) for schedule in schedules]
     while True:
-        chunks = [(i, next(plan, 0)) for i, plan in enumerate(plans)]
-        active = [(i, size) for i, size in chunks if size]
+        active = [(i, size) for i, plan in enumerate(plans) if (size := next(plan, 0))]
         if not active:
             return
-        starts = np.cumsum([0, *(size for _, size in active)])
-        values = backend.run(
-            Step(
-                input_ids=np.concatenate([sequences[i][done[i] : done[i] + size] for i, size in active]),
-                query_start=starts.astype(np.int32),
-                context_len=np.array([done[i] for i, _ in active], dtype=np.int32),
-                block_table=tables[[i for i, _ in active]],
-                logits_rows=np.arange(starts[-1], dtype=np.int32),
-            )
-        ).values
-        for (i, size), at in zip(active, starts, strict=False):
+        chunks = [Chunk(sequences[i][done[i] : done[i] + size], done[i], tables[i]) for i, size in active]
+        step = pack(chunks, rows="all")
+        values = backend.run(step).values
+        for (i, size), at in zip(active, step.query_start, strict=False):
             yield Rows(i, done[i], values[at : at + size].copy())  # the next step may overwrite them
             done[i] += size
 
@@ -92,15 +84,7 @@ def greedy(
     at, pending = 0, list(prompt)
     while len(tokens) < count:
         chunk, pending = pending[:limit], pending[limit:]
-        logits = backend.run(
-            Step(
-                input_ids=np.array(chunk, dtype=np.int64),
-                query_start=np.array([0, len(chunk)], dtype=np.int32),
-                context_len=np.array([at], dtype=np.int32),
-                block_table=table,
-                logits_rows=np.array([len(chunk) - 1], dtype=np.int32),
-            )
-        ).values
+        logits = backend.run(pack([Chunk(np.array(chunk), at, table[0])], rows="last")).values
         at += len(chunk)
         if pending:
             continue

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qwen3_graphs.rope import rope_frequencies
-from qwen3_runtime.step import Step
+from qwen3_runtime.packing import Chunk, pack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,16 +92,8 @@ def _keys(backend: Backend, token: int, position: int) -> NDArray[np.float64] | 
     """Keys of the first layer [kv_heads, head_dim] after one token was run at a position."""
     size = backend.cache.block_size
     # Blocks that are only read may be one and the same; that of the token must be another.
-    table = np.zeros((1, position // size + 1), np.int32)
-    table[0, -1] = min(1, backend.cache.num_blocks - 1) if position >= size else 0
-    backend.run(
-        Step(
-            input_ids=np.array([token], np.int64),
-            query_start=np.array([0, 1], np.int32),
-            context_len=np.array([position], np.int32),
-            block_table=table,
-            logits_rows=np.zeros(1, np.int32),
-        )
-    )
-    keys = backend.stored_keys(0, int(table[0, -1]), position % size)
+    blocks = np.zeros(position // size + 1, np.int32)
+    blocks[-1] = min(1, backend.cache.num_blocks - 1) if position >= size else 0
+    backend.run(pack([Chunk(np.array([token]), position, blocks)], rows="last"))
+    keys = backend.stored_keys(0, int(blocks[-1]), position % size)
     return None if keys is None else keys.astype(np.float64)

@@ -49,7 +49,7 @@ def open_backend(engine_dir: Path, manifest: Manifest, sizes: Sizes) -> PaddedBa
         name,
         sizes.threads,
         as_written=target.has_plan,
-        rounded_inputs=target.activation_quantization == "int8",
+        quantized_activations=target.activation_quantization == "int8",
     )
     if target.has_plan:  # its caches are as long as it was built for
         declared = interface.padded_batch(step_model(model), model.max_context)

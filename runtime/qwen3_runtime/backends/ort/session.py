@@ -50,7 +50,7 @@ def open_session(
     library: Path | None = None,
     *,
     as_written: bool = False,
-    rounded_inputs: bool = True,
+    quantized_activations: bool = True,
 ) -> Any:  # noqa: ANN401 - onnxruntime has no types
     """Open a session.
 
@@ -61,8 +61,8 @@ def open_session(
         library: custom operators to register.
         as_written: keep rounding where the graph has it. ONNX Runtime's higher levels of optimisation multiply with
             quantised matrices in another way than the graph says.
-        rounded_inputs: let ONNX Runtime round the inputs of matrices behind a `DequantizeLinear` to int8, which is its
-            own default and faster, and which the graph does not say.
+        quantized_activations: let ONNX Runtime round the inputs of matrices behind a `DequantizeLinear` to int8. That
+            is its own default and faster, and the graph does not say it.
 
     Raises:
         EngineError: onnxruntime, the provider or its device is missing, the graph cannot be opened, or some of it would
@@ -74,7 +74,7 @@ def open_session(
     options.log_severity_level = 4  # errors arrive as exceptions; logged too, they would come twice
     if provider in _DEVICES:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if not rounded_inputs:
+    if not quantized_activations:
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", _FLOAT32)
     if as_written:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
