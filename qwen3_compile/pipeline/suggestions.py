@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from qwen3_compile.errors import SpecError
 from qwen3_compile.spec.cautions import cautions
 from qwen3_compile.spec.load import spec_from_mapping
-from qwen3_compile.spec.schema import INTEGER
+from qwen3_graphs.formats import INTEGERS, KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,7 +74,7 @@ def _floats(spec: Spec) -> Iterator[Change]:
 
 def _finer(spec: Spec) -> Iterator[Change]:
     precision = spec.precision
-    if precision.lm_head == "int4":
+    if KINDS[precision.lm_head].bits == 4:
         yield {"lm_head": "int8"}
     if precision.group_size not in (None, 32):
         yield {"group_size": 32}
@@ -84,7 +84,7 @@ def _finer(spec: Spec) -> Iterator[Change]:
         yield {"activation_quantization": "none"}
     if precision.kv_cache == "int8":
         yield {"kv_cache": "fp16"}
-    if precision.weights == "int4":
+    if KINDS[precision.weights].bits == 4:
         yield {"weights": "int8"}
     elif precision.weights in ("int8", "fp8"):
         yield from ({"weights": kind, **_unused(spec)} for kind in _FLOATS)
@@ -97,7 +97,7 @@ def _unused(spec: Spec) -> Change:
     precision = spec.precision
     others = {precision.lm_head, precision.embedding}
     unused: Change = {}
-    if precision.group_size is not None and not others & INTEGER:
+    if precision.group_size is not None and not others & {*INTEGERS}:
         unused["group_size"] = None
     if precision.fp8_scales is not None and "fp8" not in others:
         unused["fp8_scales"] = None

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from qwen3_compile.problem import Problem
 from qwen3_compile.spec.defaults import ABSENT
-from qwen3_compile.spec.schema import INTEGER, RopeScaling
+from qwen3_compile.spec.schema import RopeScaling
 from qwen3_compile.spec.source import HubSource, SyntheticSource, parse_source
 from qwen3_compile.targets.checks import target_problems
+from qwen3_graphs.formats import INTEGERS, KINDS
 from qwen3_runtime.request import ANSWER_RESERVE
 
 if TYPE_CHECKING:
@@ -77,19 +78,19 @@ def _dense_layers(spec: Spec) -> Iterator[Problem]:
 def _precision(spec: Spec) -> Iterator[Problem]:
     precision = spec.precision
     kinds = {key: getattr(precision, key) for key in ("weights", "lm_head", "embedding")}
-    if precision.group_size and INTEGER.isdisjoint(kinds.values()):
+    if precision.group_size and not set(kinds.values()) & {*INTEGERS}:
         yield Problem(
             ("precision", "group_size"),
-            f"only int8 and int4 have groups, found {precision.group_size} for {precision.weights}: leave it out",
+            f"only integer formats have groups, found {precision.group_size} for {precision.weights}: leave it out",
         )
     if precision.fp8_scales and "fp8" not in kinds.values():
         yield Problem(
             ("precision", "fp8_scales"),
             f"no format is fp8, found {precision.fp8_scales!r} for {precision.weights}: leave it out",
         )
-    fours = [key for key, kind in kinds.items() if kind == "int4"]
-    if fours and precision.group_size == "channel":
-        found = f"int4 ({', '.join(fours)}) needs 32, 64 or 128, found 'channel'"
+    grouped = [key for key, kind in kinds.items() if KINDS[kind].granularities == ("per-group",)]
+    if grouped and precision.group_size == "channel":
+        found = f"{kinds[grouped[0]]} ({', '.join(grouped)}) needs 32, 64 or 128, found 'channel'"
         yield Problem(("precision", "group_size"), found)
 
 

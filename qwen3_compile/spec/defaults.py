@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from qwen3_compile.targets import TARGETS, Target, default_target, find_target
-from qwen3_compile.targets.formats import INTEGERS
+from qwen3_graphs.formats import INTEGERS
 
 SAMPLING = {  # Qwen's model cards
     "thinking": {"temperature": 0.6, "top_p": 0.95},

@@ -21,17 +21,14 @@ from qwen3_compile.spec.defaults import MAX_BATCH, fill_defaults
 from qwen3_compile.spec.source import normal_source
 from qwen3_graphs.architecture import Architecture as GraphArchitecture
 from qwen3_graphs.architecture import YarnScaling, layers_without_experts
-from qwen3_graphs.formats import WeightFormat
+from qwen3_graphs.formats import INTEGERS, CacheKind, FloatKind, WeightFormat, WeightKind
 from qwen3_graphs.lowered import Limits as GraphLimits
 from qwen3_graphs.lowered import Precision as GraphPrecision
 from qwen3_runtime.manifest import PluginName
 from qwen3_runtime.sampling import MAX_TOP_K, RANGES
 
-WeightKind: TypeAlias = Literal["fp32", "fp16", "bf16", "fp8", "int8", "int4"]
 GroupSize: TypeAlias = Literal[32, 64, 128, "channel"]
 Fp8Scale: TypeAlias = Literal["block", "channel", "tensor"]
-FloatKind: TypeAlias = Literal["fp32", "fp16", "bf16"]
-CacheKind: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
 Task: TypeAlias = Literal["chat", "completion", "embedding", "reranker"]
 Backend: TypeAlias = Literal["ort", "onnx", "tensorrt", "tensorrt-rtx"]
 Provider: TypeAlias = Literal["cpu", "cuda"]
@@ -52,7 +49,6 @@ Thinking: TypeAlias = Literal["hybrid", "always", "never"]
 SourceText: TypeAlias = Annotated[str, AfterValidator(normal_source)]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
-INTEGER: frozenset[WeightKind] = frozenset({"int8", "int4"})
 FP8_BLOCK = 128  # rows and columns of the released checkpoints' blocks
 
 
@@ -127,7 +123,8 @@ class Precision(Section):
 
     weights: WeightKind = Field(description="projections and experts")
     group_size: GroupSize | None = _derived(
-        "consecutive inputs that share a scale, for int8 and int4; `channel`, for int8: one scale a row",
+        "consecutive inputs that share a scale (uint4: and a zero point), for integer formats; `channel`: one scale a "
+        "row, for int8",
         "with an integer format 32, for TensorRT 128 with int4 and channel without; else null",
     )
     fp8_scales: Fp8Scale | None = _derived(
@@ -141,10 +138,10 @@ class Precision(Section):
     )
     activations: FloatKind = _derived("everything between matrices", "fp16 on cuda, else fp32")
     activation_quantization: Literal["int8", "fp8", "none"] | None = _derived(
-        "what the inputs of quantised matrices are rounded to. ONNX Runtime on CPU: those of int8 and int4, in groups "
-        "and as they come; `none` is slower, above all for prompts, and exact. The graph of backend onnx is the same "
-        "for both: our runtime tells ONNX Runtime which it is, other tools do as they like. TensorRT: `int8` or `fp8`, "
-        "the matrices' own format, with one calibrated scale a matrix; `none` keeps them",
+        "what the inputs of quantised matrices are rounded to. ONNX Runtime on CPU: those of integer matrices, in "
+        "groups and as they come; `none` is slower, above all for prompts, and exact. The graph of backend onnx is the "
+        "same for both: our runtime tells ONNX Runtime which it is, other tools do as they like. TensorRT: `int8` or "
+        "`fp8`, the matrices' own format, with one calibrated scale a matrix; `none` keeps them",
         "none on cuda and for backend onnx; else int8 with an integer weights or lm_head, or none",
     )
     calibration_prompts: Annotated[list[str], Field(min_length=1)] | None = Field(
@@ -356,7 +353,7 @@ class Spec(Section):
         def weight_format(kind: WeightKind) -> WeightFormat:
             if kind == "fp8":
                 return WeightFormat(kind, block, per_tensor=precision.fp8_scales == "tensor")
-            return WeightFormat(kind, group if kind in INTEGER else 0)
+            return WeightFormat(kind, group if kind in INTEGERS else 0)
 
         return GraphPrecision(
             weights=weight_format(precision.weights),

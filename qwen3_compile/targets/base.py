@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.problem import Problem
-from qwen3_compile.targets.formats import INTEGERS, Formats
+from qwen3_graphs.formats import INTEGERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from qwen3_compile.spec import Spec
+    from qwen3_compile.targets.formats import Formats
     from qwen3_graphs.lowered import Lowered, Plugins
 
 
@@ -90,7 +91,7 @@ class Target:
         if precision.activation_quantization == "int8" and not {precision.weights, precision.lm_head} & {*INTEGERS}:
             yield Problem(
                 ("precision", "activation_quantization"),
-                f"only activations of int8 and int4 matrices are quantized, found 'int8' for {precision.weights}: "
+                f"only activations of integer matrices are quantized, found 'int8' for {precision.weights}: "
                 "leave it out",
             )
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from qwen3_compile.problem import Problem
 from qwen3_compile.targets import TARGETS, find_target
-from qwen3_compile.targets.formats import INTEGERS, heads_in_words
+from qwen3_compile.targets.formats import heads_in_words
+from qwen3_graphs.formats import INTEGERS, KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,8 +49,8 @@ def _formats(spec: Spec, target: Target) -> Iterator[Problem]:
         yield from _quantized_int8_experts(spec, target)
     if formats.whole_expert_groups:
         yield from _whole_expert_groups(spec, target)
-    if formats.even_int4_outputs:
-        yield from _even_int4_outputs(spec, target)
+    if formats.even_four_bit_outputs:
+        yield from _even_four_bit_outputs(spec, target)
 
 
 def _accepted(spec: Spec, target: Target, key: str, allowed: Sequence[int | str]) -> Iterator[Problem]:
@@ -100,10 +101,10 @@ def _whole_expert_groups(spec: Spec, target: Target) -> Iterator[Problem]:
             )
 
 
-def _even_int4_outputs(spec: Spec, target: Target) -> Iterator[Problem]:
-    vocabulary = spec.model.architecture.vocab_size
-    if spec.model.task != "embedding" and spec.precision.lm_head == "int4" and vocabulary % 2:
+def _even_four_bit_outputs(spec: Spec, target: Target) -> Iterator[Problem]:
+    vocabulary, kind = spec.model.architecture.vocab_size, spec.precision.lm_head
+    if spec.model.task != "embedding" and KINDS[kind].bits == 4 and vocabulary % 2:
         yield Problem(
             ("precision", "lm_head"),
-            f"{target.name} needs an even vocab_size for int4, found {vocabulary}: take int8",
+            f"{target.name} needs an even vocab_size for {kind}, found {vocabulary}: take int8",
         )

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FLOATS = ("fp32", "fp16", "bf16")
-INTEGERS = ("int8", "int4")
-
 
 @dataclass(frozen=True)
 class Formats:
@@ -19,12 +16,12 @@ class Formats:
         activations: of everything between matrices.
         kv_cache: of keys and values.
         activation_quantization: of the activations that quantized matrices are multiplied with.
-        group_sizes: of int8 and int4; `channel` is per-channel.
+        group_sizes: of integer formats; `channel` is per-channel.
         fp8_scales: of fp8.
         capabilities: NVIDIA architectures that can be named; empty where the target is for no GPU of its own.
         whole_expert_groups: experts in integers need a group size that divides their inputs.
         quantized_int8_experts: int8 experts always have quantized activations.
-        even_int4_outputs: int4 matrices need an even number of outputs.
+        even_four_bit_outputs: matrices of four bits need an even number of outputs.
         head_dims: widths of a head that its attention computes.
         head_dims_fp16_cache: the same where keys and values are stored in fp16; None: no others.
     """
@@ -40,7 +37,7 @@ class Formats:
     capabilities: tuple[str, ...] = ()
     whole_expert_groups: bool = False
     quantized_int8_experts: bool = False
-    even_int4_outputs: bool = False
+    even_four_bit_outputs: bool = False
     head_dims: range = range(2, 4097, 2)  # 4096 is the most that a manifest may say
     head_dims_fp16_cache: range | None = None
 

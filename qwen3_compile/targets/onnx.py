@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.targets.base import Target
-from qwen3_compile.targets.formats import FLOATS, INTEGERS, Formats
+from qwen3_compile.targets.formats import Formats
+from qwen3_graphs.formats import FLOATS, INTEGERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,7 @@ class Onnx(Target):
         kv_cache=("fp32", "fp16"),
         activation_quantization=("none", "int8"),
         group_sizes=(32, 64, 128, "channel"),
-        even_int4_outputs=True,
+        even_four_bit_outputs=True,
     )
 
     def quantizes_activations(self, kinds: Sequence[object]) -> bool:

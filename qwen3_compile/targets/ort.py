@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from qwen3_compile.errors import UnsupportedError
 from qwen3_compile.problem import Problem
 from qwen3_compile.targets.base import Target
-from qwen3_compile.targets.formats import FLOATS, INTEGERS, Formats
+from qwen3_compile.targets.formats import Formats
+from qwen3_graphs.formats import FLOATS, INTEGERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 _OURS = (*FLOATS, "fp8", *INTEGERS)
 _CPU = (*FLOATS, *INTEGERS)
-_CUDA = ("fp16", "bf16", "fp8", *INTEGERS)
+_CUDA_INTEGERS = ("int8", "int4")
+_CUDA = ("fp16", "bf16", "fp8", *_CUDA_INTEGERS)
 _CUDA_EXPERT_GROUPS = (64, 128)
 
 
@@ -97,7 +99,7 @@ class OrtCuda(Target):
     formats = Formats(
         _CUDA,
         _CUDA,
-        ("fp16", "bf16", *INTEGERS),
+        ("fp16", "bf16", *_CUDA_INTEGERS),
         activations=("fp16", "bf16"),
         kv_cache=("fp16", "bf16"),
         activation_quantization=("none",),

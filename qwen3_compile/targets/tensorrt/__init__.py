@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.problem import Problem
 from qwen3_compile.targets.base import Target
-from qwen3_compile.targets.formats import INTEGERS, Formats
+from qwen3_compile.targets.formats import Formats
 from qwen3_compile.targets.tensorrt import capabilities
 from qwen3_compile.targets.tensorrt.checks import tensorrt_problems
 from qwen3_graphs.lowered import Plugins
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from qwen3_compile.spec import Spec
 
-_FORMATS = ("fp16", "bf16", "fp8", *INTEGERS)
+_FORMATS = ("fp16", "bf16", "fp8", "int8", "int4")
 _MAX_BATCH = 4
 
 
@@ -40,7 +40,7 @@ class TensorRt(Target):
         group_sizes=(64, 128, "channel"),  # NVIDIA's documentation of int4: blocks of 64 or 128
         fp8_scales=("channel", "tensor"),
         capabilities=built_by("tensorrt"),
-        even_int4_outputs=True,
+        even_four_bit_outputs=True,
         # Of its own attention: others have no kernel ("not supported by a dedicated kernel"; seen with TensorRT for
         # RTX 1.7).
         head_dims=range(16, 257, 8),
@@ -147,7 +147,7 @@ class TensorRtRtx(TensorRt):
         group_sizes=(32, 64, 128, "channel"),
         fp8_scales=("channel", "tensor"),
         capabilities=built_by("tensorrt-rtx"),
-        even_int4_outputs=True,
+        even_four_bit_outputs=True,
         head_dims=TensorRt.formats.head_dims,
     )
     needs = ("tensorrt-rtx", "NVIDIA GPU")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from qwen3_compile.problem import Problem
 from qwen3_compile.targets.base import not_calibrated
-from qwen3_compile.targets.formats import INTEGERS
 from qwen3_compile.targets.tensorrt.capabilities import EXPERTS, PLUGINS, at_least, has_formats
+from qwen3_graphs.formats import INTEGERS
 from qwen3_plugins.tensorrt.bindings.capabilities import FIRST_WITH_FORMAT
 from qwen3_plugins.tensorrt.kernels.attention import HEAD_DIMS
 from qwen3_plugins.tensorrt.kernels.moe import INT4_GROUPS

@@ -39,6 +39,7 @@ def test_what_has_operators_is_accepted(overrides: list[str]) -> None:
         (["precision.kv_cache=bf16"], "precision.kv_cache", "expected fp16 like the activations"),
         (["precision.lm_head=bf16", "precision.embedding=int4"], "precision.lm_head", "expected fp16"),
         (["precision.kv_cache=int8"], "precision.kv_cache", "computes fp16 or bf16, found 'int8'"),
+        (["precision.weights=uint4", "precision.lm_head=int8"], "precision.weights", "found 'uint4'"),
         (["precision.embedding=fp8"], "precision.embedding", "computes fp16 or bf16 or int8 or int4, found 'fp8'"),
         (["precision.activation_quantization=int8"], "precision.activation_quantization", "computes none"),
         (["precision.weights=int8", "precision.group_size=channel"], "precision.group_size", "computes 32 or 64"),

@@ -46,7 +46,7 @@ def test_a_standard_graph_rounds_no_inputs_unless_it_is_asked_for():
         (
             ["precision.weights=fp8", "precision.activation_quantization=int8"],
             "precision.activation_quantization",
-            "only activations of int8 and int4 matrices are quantized, found 'int8' for fp8",
+            "only activations of integer matrices are quantized, found 'int8' for fp8",
         ),
         (
             ["target.backend=onnx", "precision.activation_quantization=fp8"],

@@ -20,6 +20,7 @@ from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lower import TARGETS
 from qwen3_graphs.lowered import Limits, Precision
 
+WEIGHTS = "'fp32', 'fp16', 'bf16', 'fp8', 'int8', 'int4' or 'uint4'"
 MINIMAL = """\
 schema_version: 2
 name: tiny
@@ -142,7 +143,7 @@ def test_lists_every_error_with_its_line():
     assert errors(text=text) == [
         "dir/tiny.yaml:5: model.architecture.hidden_size: required, and missing",
         "dir/tiny.yaml:7: model.architecture.hidden_sise: unknown key; did you mean hidden_size?",
-        "dir/tiny.yaml:18: precision.weights: expected 'fp32', 'fp16', 'bf16', 'fp8', 'int8' or 'int4', found 'int5'",
+        f"dir/tiny.yaml:18: precision.weights: expected {WEIGHTS}, found 'int5'",
     ]
 
 
@@ -224,7 +225,7 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
         (
             ["precision.group_size=128", "precision.weights=fp32"],
             "precision.group_size",
-            "only int8 and int4 have groups",
+            "only integer formats have groups",
         ),
         (
             [*MOE, "target.plugins=none", "model.architecture.hidden_size=80"],
@@ -238,6 +239,12 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
         ),
         (["precision.kv_cache=fp32"], "precision.kv_cache", "ort with plugins computes fp16 or int8"),
         (["target.backend=onnx", "model.architecture.vocab_size=999"], "precision.lm_head", "an even vocab_size"),
+        (
+            ["target.backend=onnx", "model.architecture.vocab_size=999", "precision.lm_head=uint4"],
+            "precision.lm_head",
+            "an even vocab_size for uint4",
+        ),
+        (["precision.weights=uint4", "precision.group_size=channel"], "precision.group_size", "uint4 (weights"),
         (
             ["model.architecture.num_key_value_heads=3"],
             "model.architecture.num_key_value_heads",
@@ -422,7 +429,7 @@ def test_a_document_that_is_no_mapping_is_refused(text):
 
 @settings(max_examples=40)
 @given(
-    weights=st.sampled_from(["fp32", "fp16", "bf16", "int8", "int4"]),
+    weights=st.sampled_from(["fp32", "fp16", "bf16", "int8", "int4", "uint4"]),
     task=st.sampled_from(["chat", "completion", "embedding", "reranker"]),
     max_context=st.integers(4, 4096),
     moe=st.booleans(),
