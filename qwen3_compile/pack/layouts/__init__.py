@@ -18,7 +18,7 @@ from qwen3_compile.pack.layouts.ort import float8_rows
 from qwen3_compile.pack.layouts.ort_plugins import panels
 from qwen3_compile.pack.layouts.tensorrt import columns, experts
 from qwen3_compile.quantize import Float8, Quantized, values
-from qwen3_graphs.formats import FLOATS
+from qwen3_graphs.formats import FLOATS, INTEGERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,25 +43,22 @@ class Layout:
     keeps: tuple[type, ...] = ()
 
 
-_NBIT = ("int8", "int4", "uint4")
-_PANELS = (*FLOATS, "fp8", "int8", "int4", "uint4")
-
 LAYOUTS: Mapping[str, Layout] = {
     "rows": Layout(rows.pack, FLOATS),
     "interleaved_rows": Layout(rows.pack_interleaved, FLOATS),
-    "nbit_rows": Layout(nbit_rows.pack, _NBIT),
-    "nbit_blocks": Layout(nbit_rows.pack_blocks, _NBIT),
-    "interleaved_nbit_rows": Layout(nbit_rows.pack_interleaved, _NBIT),
-    "nbit_rows_fp16": Layout(partial(nbit_rows.pack, scale_type="fp16"), _NBIT),
-    "nbit_rows_bf16": Layout(partial(nbit_rows.pack, scale_type="bf16"), _NBIT),
-    "nbit_blocks_fp16": Layout(partial(nbit_rows.pack_blocks, scale_type="fp16"), _NBIT),
-    "nbit_blocks_bf16": Layout(partial(nbit_rows.pack_blocks, scale_type="bf16"), _NBIT),
-    "interleaved_nbit_rows_fp16": Layout(partial(nbit_rows.pack_interleaved, scale_type="fp16"), _NBIT),
-    "interleaved_nbit_rows_bf16": Layout(partial(nbit_rows.pack_interleaved, scale_type="bf16"), _NBIT),
+    "nbit_rows": Layout(nbit_rows.pack, INTEGERS),
+    "nbit_blocks": Layout(nbit_rows.pack_blocks, INTEGERS),
+    "interleaved_nbit_rows": Layout(nbit_rows.pack_interleaved, INTEGERS),
+    "nbit_rows_fp16": Layout(partial(nbit_rows.pack, scale_type="fp16"), INTEGERS),
+    "nbit_rows_bf16": Layout(partial(nbit_rows.pack, scale_type="bf16"), INTEGERS),
+    "nbit_blocks_fp16": Layout(partial(nbit_rows.pack_blocks, scale_type="fp16"), INTEGERS),
+    "nbit_blocks_bf16": Layout(partial(nbit_rows.pack_blocks, scale_type="bf16"), INTEGERS),
+    "interleaved_nbit_rows_fp16": Layout(partial(nbit_rows.pack_interleaved, scale_type="fp16"), INTEGERS),
+    "interleaved_nbit_rows_bf16": Layout(partial(nbit_rows.pack_interleaved, scale_type="bf16"), INTEGERS),
     "float8_rows": Layout(float8_rows.pack, ("fp8",), (Float8,)),
-    "integer_columns": Layout(integer_columns.pack, ("int8", "int4", "uint4")),
-    "panels": Layout(panels.pack, _PANELS, (Float8,)),
-    "gate_up_panels": Layout(panels.pack_gate_up, _PANELS, (Float8,)),
+    "integer_columns": Layout(integer_columns.pack, INTEGERS),
+    "panels": Layout(panels.pack, panels.KINDS, (Float8,)),
+    "gate_up_panels": Layout(panels.pack_gate_up, panels.KINDS, (Float8,)),
     "columns": Layout(columns.pack, FLOATS),
     "scaled_columns": Layout(columns.pack_scaled, ("fp8", "int8"), (Float8,)),
     "scaled_columns_fp16": Layout(columns.pack_grouped("fp16"), ("int4",), (Quantized,)),

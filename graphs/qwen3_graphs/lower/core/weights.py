@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from qwen3_graphs.errors import LoweringError
-from qwen3_graphs.formats import FLOATS, WeightFormat
+from qwen3_graphs.formats import FLOATS, INTEGERS, WeightFormat
 from qwen3_graphs.lowered import TensorSlot
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FLOAT32 = WeightFormat("fp32")
 
 _ROPE_LAYOUTS = {"rope.cos": "rope_cos", "rope.sin": "rope_sin"}
-_GROUP_SIZES = dict.fromkeys(("int8", "int4", "uint4"), (16, 32, 64, 128, 256))  # what MatMulNBits takes
+_GROUP_SIZES = dict.fromkeys(INTEGERS, (16, 32, 64, 128, 256))  # what MatMulNBits takes
 
 
 def dims(value: ir.Value | None) -> tuple[int, ...]:

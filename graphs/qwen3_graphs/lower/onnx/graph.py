@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from qwen3_graphs.errors import LoweringError
+from qwen3_graphs.formats import INTEGERS, KINDS
 from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.core.padded import CACHE_TYPES, PaddedStep, lower_padded
 from qwen3_graphs.lower.core.positions import causal_mask, first_positions, longest_end, position_of_rows
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from qwen3_graphs.lowered import Limits, Lowered, Precision
 
 OPSET = 24  # the first with TensorScatter
-_FOUR_BITS = (16, 32, 64, 128, 256)
-GROUP_SIZES: dict[str, tuple[int, ...]] = {"int8": (0, *_FOUR_BITS), "int4": _FOUR_BITS, "uint4": _FOUR_BITS}
+_GROUPS = (16, 32, 64, 128, 256)
+GROUP_SIZES: dict[str, tuple[int, ...]] = {
+    kind: (0, *_GROUPS) if "per-channel" in KINDS[kind].granularities else _GROUPS for kind in INTEGERS
+}
 
 
 def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:

@@ -37,6 +37,7 @@ _WRITERS: dict[str, Callable[[Array], Array]] = {
     "fp16": layouts.pack_fp16,
     "bf16": layouts.pack_bf16,
 }
+KINDS = (*_WRITERS, "fp8", *_INTEGER_WRITERS)
 
 
 def pack(sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[Array, ...]:

@@ -26,7 +26,7 @@ from lowered_engine import (
 )
 
 from qwen3_graphs.errors import LoweringError
-from qwen3_graphs.formats import FLOATS, WeightFormat
+from qwen3_graphs.formats import FLOATS, INTEGERS, WeightFormat
 from qwen3_graphs.lower import lower
 
 if TYPE_CHECKING:
@@ -42,16 +42,9 @@ FORMATS = [
     WeightFormat("fp32"),
     WeightFormat("fp16"),
     WeightFormat("bf16"),
-    WeightFormat("int8", 32),
-    WeightFormat("int8", 128),
-    WeightFormat("int4", 32),
-    WeightFormat("int4", 64),
-    WeightFormat("int4", 128),
-    WeightFormat("uint4", 32),
-    WeightFormat("uint4", 64),
-    WeightFormat("uint4", 128),
+    *(WeightFormat(kind, size) for kind in INTEGERS for size in (32, 64, 128)),
 ]
-INTEGER = [fmt for fmt in FORMATS if fmt.group_size]
+IN_GROUPS = [fmt for fmt in FORMATS if fmt.group_size]
 TIED = replace(DENSE, tie_word_embeddings=True)
 
 PROMPTS = [np.arange(3, 12), np.arange(40, 45)]
@@ -85,7 +78,7 @@ def test_each_format(target: str, architecture: Architecture, fmt: WeightFormat)
 
 
 @pytest.mark.parametrize("target", ["ort", "onnx"])
-@pytest.mark.parametrize("fmt", INTEGER, ids=name)
+@pytest.mark.parametrize("fmt", IN_GROUPS, ids=name)
 def test_integer_activations_stay_near(target: str, fmt: WeightFormat) -> None:
     found = error(engine(DENSE, target, precision(fmt)))
     assert STORED < found < INT8_ACTIVATIONS
@@ -96,7 +89,7 @@ def test_onnx_takes_one_int8_scale_a_row(architecture: Architecture) -> None:
     assert error(engine(architecture, "onnx", precision(WeightFormat("int8")), exact=True)) < STORED
 
 
-@pytest.mark.parametrize("fmt", INTEGER, ids=name)
+@pytest.mark.parametrize("fmt", IN_GROUPS, ids=name)
 def test_ort_does_not_round_what_should_stay_exact(fmt: WeightFormat) -> None:
     assert error(engine(DENSE, "ort", replace(precision(fmt), quantized_activations=False))) < STORED
 
