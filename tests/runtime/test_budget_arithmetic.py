@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import IM_END, THINK, THINK_END, VOCAB, ScriptedBackend, background, make_engine, turn_of
@@ -67,6 +68,13 @@ def test_an_accepted_budget_always_leaves_room(budget: int, room: int, sentence:
             continue
         assert fitted + sentence + reserve <= room
         assert fitted == budget or not requested
+
+
+@pytest.mark.parametrize(("room", "fitted"), [(57, 1), (56, None), (58, 2), (64, 8), (65, 8)])
+def test_a_default_budget_is_lowered_to_what_fits_and_dropped_where_not_one_token_does(
+    room: int, fitted: int | None
+) -> None:
+    assert fit_budget(8, requested=False, room=room, stop_sentence=24, reserve=32) == fitted
 
 
 def ramble(tokens: list[int]) -> np.ndarray:
