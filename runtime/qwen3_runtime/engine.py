@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from qwen3_runtime import arguments
 from qwen3_runtime.admission import Model, check_ids, choose_sampling, prepare_turn
-from qwen3_runtime.backends import open_backend
 from qwen3_runtime.budget import ThinkingBudget
 from qwen3_runtime.directory import Verify, read_engine_directory
 from qwen3_runtime.driver import Driver
@@ -25,7 +23,7 @@ from qwen3_runtime.opening import (
     checked_limits,
     checked_sampler,
     checked_threads,
-    open_model,
+    open_together,
 )
 from qwen3_runtime.request import ANSWER_RESERVE, Request
 from qwen3_runtime.reranking import INSTRUCTION, relevance, rerank_prompt
@@ -142,24 +140,9 @@ class Engine:
             max_waiting = arguments.integer("max_waiting", max_waiting, 0)
         manifest = read_engine_directory(directory, verify, strict=strict, trusted_keys=trusted_keys)
         max_sequences, max_context = checked_limits(manifest.io, max_sequences, max_context)
-        # The provider opens its session while the tokenizer's file, a few hundred milliseconds' worth, is parsed.
-        with ThreadPoolExecutor(1) as pool:
-            opening = pool.submit(
-                open_backend,
-                directory,
-                manifest,
-                threads=threads,
-                max_sequences=max_sequences,
-                max_context=max_context,
-                on_cpu=on_cpu,
-            )
-            try:
-                model = open_model(directory, manifest, max_context)
-            except BaseException:
-                if opening.exception() is None:
-                    opening.result().close()
-                raise
-            backend = opening.result()
+        model, backend = open_together(
+            directory, manifest, threads=threads, max_sequences=max_sequences, max_context=max_context, on_cpu=on_cpu
+        )
         return cls(model, backend, max_sequences=max_sequences, max_waiting=max_waiting, sampler=sampler)
 
     def __repr__(self) -> str:

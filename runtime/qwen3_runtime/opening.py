@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qwen3_runtime.admission import Model
 from qwen3_runtime.arguments import integer, items, kind, shown
+from qwen3_runtime.backends import open_backend
 from qwen3_runtime.errors import DamagedEngineError, RequestError
 from qwen3_runtime.sampling import SAMPLERS
 from qwen3_runtime.text import ChatTemplate, Tokenizer
@@ -16,6 +18,7 @@ from qwen3_runtime.text.tokenizer import CONFIG, TOKENIZER
 if TYPE_CHECKING:
     from qwen3_runtime.manifest import Manifest, ModelConfig
     from qwen3_runtime.sampling import SamplerName
+    from qwen3_runtime.step import Backend
 
 
 def checked_directory(path: object) -> Path:
@@ -84,6 +87,38 @@ def checked_sampler(sampler: object) -> SamplerName:
         if isinstance(sampler, str) and sampler == name:
             return name
     raise RequestError.at("sampler", f"expected {' or '.join(map(repr, SAMPLERS))}, found {shown(sampler)}")
+
+
+def open_together(
+    directory: Path,
+    manifest: Manifest,
+    *,
+    threads: int | None,
+    max_sequences: int,
+    max_context: int,
+    on_cpu: bool,
+) -> tuple[Model, Backend]:
+    """The model and its backend. The provider opens its session while the tokenizer's file is parsed.
+
+    Either takes a few hundred milliseconds. Arguments and errors as for `open_backend` and `open_model`.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        opening = pool.submit(
+            open_backend,
+            directory,
+            manifest,
+            threads=threads,
+            max_sequences=max_sequences,
+            max_context=max_context,
+            on_cpu=on_cpu,
+        )
+        try:
+            model = open_model(directory, manifest, max_context)
+        except BaseException:
+            if opening.exception() is None:
+                opening.result().close()
+            raise
+        return model, opening.result()
 
 
 def open_model(directory: Path, manifest: Manifest, max_context: int) -> Model:

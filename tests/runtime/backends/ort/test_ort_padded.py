@@ -231,7 +231,7 @@ def test_where_the_texts_side_cannot_be_opened_the_backend_is_closed_again(
     def damaged(*_: object) -> None:
         raise EngineError("no text today")
 
-    monkeypatch.setattr("qwen3_runtime.engine.open_backend", lambda *_, **__: Opened())
+    monkeypatch.setattr("qwen3_runtime.opening.open_backend", lambda *_, **__: Opened())
     monkeypatch.setattr("qwen3_runtime.opening.Model", damaged)
     with pytest.raises(EngineError, match="no text today"):
         Engine.open(path)
