@@ -154,4 +154,5 @@ def test_soft_switches_count_in_system_and_user_messages_only():
 
 def test_soft_switches_are_found_in_text_parts():
     parts = [{"type": "text", "text": "/think"}, {"type": "text", "text": "no /no_think"}, {"type": "image_url"}]
-    assert soft_switch([{"role": "user", "content": parts}]) is False
+    for content in (parts, tuple(parts)):  # a request takes either
+        assert soft_switch([{"role": "user", "content": content}]) is False
