@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).parents[1]
 SOURCE = '''"""A toy."""
 import os
 from typing import TYPE_CHECKING
@@ -49,15 +50,20 @@ def test_first(): assert first("x", 5) == 5
 
 
 @pytest.fixture
-def mutate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The script, for a tree of one file."""
-    loader = SourceFileLoader("mutate", str(Path(__file__).parents[1] / "scripts/mutate"))
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    loader = SourceFileLoader("mutate", str(ROOT / "scripts/mutate"))
     spec = spec_from_loader("mutate", loader)
     assert spec is not None
     script = module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "mutate", script)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # beside a script without .py
     loader.exec_module(script)
+    return script
+
+
+@pytest.fixture
+def mutate(script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The script, for a tree of one file."""
     (tmp_path / "toy.py").write_text(SOURCE)
     (tmp_path / "test_toy.py").write_text(TESTS)
     subprocess.run(["git", "-C", tmp_path, "init", "-q"], check=True)
@@ -65,6 +71,11 @@ def mutate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(script, "HEAVY", ())
     monkeypatch.setattr(script, "AREAS", {"toy.py": ["test_toy.py"]})
     return script
+
+
+def test_each_area_and_its_tests_exist(script: Any) -> None:
+    for area, tests in script.AREAS.items():
+        assert all((ROOT / place).exists() for place in (area, *tests)), area
 
 
 def test_a_mutant_changes_one_place_and_neither_texts_nor_types(mutate: Any) -> None:
