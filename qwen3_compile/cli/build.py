@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 )
 @click.option("--force", is_flag=True, help="Replace an engine that is already there.")
 @click.option("--no-validate", is_flag=True, help="Do not compare with PyTorch; the engine is marked as not verified.")
-@click.option("--no-cache", is_flag=True, help="Neither use nor keep results of other builds.")
+@click.option("--no-cache", is_flag=True, help="Do not read or write the build cache.")
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Default ~/.cache/qwen3-compile.")
 @click.option("--prune-cache", is_flag=True, help=f"Then remove what no build has used for {UNUSED_DAYS} days.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each physical core.")
@@ -155,4 +155,4 @@ def _tell(info: EngineInfo, locked: Path | None) -> None:
     if locked is not None:
         remark(f"model, weights and tokenizer are byte for byte those of {locked}")
     for name in info.differing:
-        remark(f"{name} was made anew and differs from the one in {locked}")
+        remark(f"{name} was rebuilt and differs from the one in {locked}")
