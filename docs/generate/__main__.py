@@ -6,6 +6,7 @@ from pathlib import Path
 
 import api_reference
 import cli_reference
+import verification_page
 
 from qwen3_compile.spec import docs as spec
 
@@ -15,7 +16,7 @@ DOCS = Path(__file__).resolve().parents[1]
 def pages() -> dict[str, str]:
     """The text of each page by its path below `docs/`; those of the spec have a generator of their own."""
     reference = {f"reference/{name}": api_reference.page(package) for name, package in api_reference.PAGES.items()}
-    return reference | {"reference/cli.md": cli_reference.page()}
+    return reference | {"reference/cli.md": cli_reference.page(), "verification.md": verification_page.page()}
 
 
 def main() -> None:

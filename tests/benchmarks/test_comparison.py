@@ -1,4 +1,8 @@
-"""Comparing engines: ratios are taken within rounds, goals read the right figures, tables say what was not measured."""
+"""Comparing engines: ratios are taken within rounds, goals read the right figures, tables say what was not measured.
+
+Covers: accuracy over tokens only
+Reference: figures written for the test; a tiny engine
+"""
 
 import re
 

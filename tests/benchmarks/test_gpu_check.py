@@ -1,4 +1,9 @@
-"""gpu_check.py tells a device that reads the graph as the CPU does from one that does not, and says what is wrong."""
+"""gpu_check.py tells a device that reads the graph as the CPU does from one that does not, and says what is wrong.
+
+Covers: the CPU's half; a mask aligned with the upper left, a cache updated at the wrong place, lengths of the wrong
+    sequence are found
+Reference: a graph that was changed so
+"""
 
 import re
 import shlex

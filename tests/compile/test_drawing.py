@@ -1,4 +1,8 @@
-"""Drawings for light and dark pages."""
+"""Drawings for light and dark pages.
+
+Covers: colors and contrast
+Reference: WCAG's contrast
+"""
 
 import re
 import xml.etree.ElementTree as ET

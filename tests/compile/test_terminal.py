@@ -1,4 +1,8 @@
-"""What a terminal is shown: every character but those that it would obey."""
+"""What a terminal is shown: every character but those that it would obey.
+
+Covers: control characters, pastes in `chat`, limits beside their figures at 60 columns
+Reference: Unicode's own categories
+"""
 
 import io
 import json

@@ -1,3 +1,5 @@
+"""The tiny checkpoints add, are cut and decline as their documentation says, and `transformers` reads them."""
+
 import json
 import re
 from functools import cache

@@ -1,3 +1,5 @@
+"""The tiny tokenizer: the released normalizer, special tokens and template; conversations as the released ones."""
+
 import unicodedata
 from itertools import islice
 from pathlib import Path

@@ -1,4 +1,8 @@
-"""The eager model computes what transformers computes, however its tokens are cut into steps."""
+"""The eager model computes what transformers computes, however its tokens are cut into steps.
+
+Covers: dense, MoE, YaRN; prefill, chunks, decode, ragged batches, a paged cache
+Reference: `transformers` in float32, on random checkpoints of two to four layers
+"""
 
 from __future__ import annotations
 

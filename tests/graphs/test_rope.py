@@ -1,4 +1,7 @@
-"""The position tables are those of transformers, with the precision that long contexts need."""
+"""The position tables are those of transformers, with the precision that long contexts need.
+
+Reference: `transformers`' rotary module, and float64
+"""
 
 from __future__ import annotations
 

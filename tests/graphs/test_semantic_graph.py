@@ -1,4 +1,8 @@
-"""The traced graph, executed by ONNX's reference evaluator, computes what the eager model computes."""
+"""The traced graph, executed by ONNX's reference evaluator, computes what the eager model computes.
+
+Covers: dense, MoE, MoE with dense layers among them
+Reference: ONNX's reference evaluator with float64 operators written for the test
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The assembled semantic graph: same as a whole export, stable to the byte, cheap at any depth, without weights."""
+"""The assembled semantic graph: same as a whole export, stable to the byte, cheap at any depth, without weights.
+
+Reference: an export of the whole model, node by node
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What a wheel holds, how it is tagged, and when building one fails."""
+"""What a wheel holds, how it is tagged, and when building one fails.
+
+Covers: tag, contents, failing builds, a stale CMake cache
+Reference: auditwheel
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The numbers of the thinking budget: over any tokens, at any size, and for any requests that share a batch."""
+"""The numbers of the thinking budget: over any tokens, at any size, and for any requests that share a batch.
+
+Reference: scripted backends
+"""
 
 from __future__ import annotations
 

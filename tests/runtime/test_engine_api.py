@@ -1,4 +1,8 @@
-"""Blocking calls, streams, handles, threads, deadlines and cancellation, over a scripted model."""
+"""Blocking calls, streams, handles, threads, deadlines and cancellation, over a scripted model.
+
+Covers: caps, cancellation
+Reference: scripted backends
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Where the backend finds the largest logits, an engine says what it says without them."""
+"""Where the backend finds the largest logits, an engine says what it says without them.
+
+Reference: the same engine without them
+"""
 
 from __future__ import annotations
 

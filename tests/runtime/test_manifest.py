@@ -1,4 +1,4 @@
-"""The manifest is read strictly: what schema version 1 does not define is refused in one line."""
+"""The manifest is read strictly: what its schema version does not define is refused in one line."""
 
 from __future__ import annotations
 

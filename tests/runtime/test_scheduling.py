@@ -1,4 +1,8 @@
-"""What a sequence says does not depend on chunks, batches, block sizes, preemption or its neighbours."""
+"""What a sequence says does not depend on chunks, batches, block sizes, preemption or its neighbours.
+
+Covers: batching, preemption
+Reference: scripted backends
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Engines that are opened only if a trusted key signed them; keys and signatures are made by OpenSSL's own program."""
+"""Engines that are opened only if a trusted key signed them; keys and signatures are made by OpenSSL's own program.
+
+Reference: OpenSSL's own program
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The rules of the thinking budget, through the whole decode loop, with a model that follows a script."""
+"""The rules of the thinking budget, through the whole decode loop, with a model that follows a script.
+
+Reference: scripted backends
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Scales of matrices' inputs, against transformers' own modules and float64 arithmetic."""
+"""Scales of matrices' inputs, against transformers' own modules and float64 arithmetic.
+
+Covers: the input of every matrix, dense and MoE; the cache of calibration
+Reference: hooks on `transformers`' modules; float64 for experts
+"""
 
 from __future__ import annotations
 

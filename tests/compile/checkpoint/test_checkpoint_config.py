@@ -1,4 +1,7 @@
-"""config.json in every dialect gives the architecture that transformers gives it; what is unsupported is named."""
+"""config.json in every dialect gives the architecture that transformers gives it; what is unsupported is named.
+
+Reference: `transformers`, reading the same file
+"""
 
 from __future__ import annotations
 

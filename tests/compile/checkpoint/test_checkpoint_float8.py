@@ -1,4 +1,8 @@
-"""Checkpoints in E4M3, in the released form and in compressed-tensors', against transformers' own dequantisation."""
+"""Checkpoints in E4M3, in the released form and in compressed-tensors', against transformers' own dequantisation.
+
+Covers: the released form; compressed-tensors by channel, tensor and block; damage
+Reference: `transformers`' own dequantization, bit for bit, and its logits
+"""
 
 from __future__ import annotations
 

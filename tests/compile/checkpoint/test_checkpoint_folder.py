@@ -1,4 +1,8 @@
-"""Folders of safetensors as transformers writes them, read tensor by tensor and compared with the model itself."""
+"""Folders of safetensors as transformers writes them, read tensor by tensor and compared with the model itself.
+
+Covers: single files, shards, experts one by one and fused, damage
+Reference: files that `transformers` writes; random damage
+"""
 
 from __future__ import annotations
 

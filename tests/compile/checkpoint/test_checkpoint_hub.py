@@ -1,4 +1,8 @@
-"""Checkpoints of the hub: pinned, resumed, verified, and usable offline; every refusal is one line."""
+"""Checkpoints of the hub: pinned, resumed, verified, and usable offline; every refusal is one line.
+
+Covers: pinning, resuming, refusals, offline
+Reference: a local HTTP server that speaks the hub's API
+"""
 
 from __future__ import annotations
 

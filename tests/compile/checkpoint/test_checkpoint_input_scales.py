@@ -1,4 +1,8 @@
-"""Scales of inputs that checkpoints hold (ModelOpt's and compressed-tensors' names), and pre-scales of AWQ."""
+"""Scales of inputs that checkpoints hold (ModelOpt's and compressed-tensors' names), and pre-scales of AWQ.
+
+Covers: damage
+Reference: the files' own values; `transformers` with multiplied weights
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Checkpoints with four-bit matrices and AWQ pre-scales as ModelOpt writes them (W4A16_AWQ)."""
+"""Checkpoints with four-bit matrices and AWQ pre-scales as ModelOpt writes them (W4A16_AWQ).
+
+Covers: damage
+Reference: `transformers` with the values that codes stand for
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Checkpoints as training tools leave them: tied matrices, indexes, wrapped names, float64, adapters."""
+"""Checkpoints as training tools leave them: tied matrices, indexes, wrapped names, float64, adapters.
+
+Covers: tied matrices under either name, indexes that do not fit them, names with traces of wrappers, float64,
+    adapters
+Reference: `safetensors.torch.save_model`; `transformers`' own weights, bit for bit
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Mixtures of experts with dense layers among them: the layers, tensors and sizes are those that transformers makes."""
+"""Mixtures of experts with dense layers among them: the layers, tensors and sizes are those that transformers makes.
+
+Covers: tensors, sizes
+Reference: `transformers`' Qwen3MoeForCausalLM: layers, parameters
+"""
 
 from __future__ import annotations
 

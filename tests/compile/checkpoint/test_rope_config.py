@@ -1,4 +1,8 @@
-"""Frequencies and magnitude of every dialect of config.json are those of transformers, which reads the same file."""
+"""Frequencies and magnitude of every dialect of config.json are those of transformers, which reads the same file.
+
+Covers: unscaled, linear, YaRN with random options
+Reference: `transformers`' rotary module on the same file, to float32's last places
+"""
 
 from __future__ import annotations
 

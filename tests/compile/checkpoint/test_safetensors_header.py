@@ -1,4 +1,8 @@
-"""The header of a safetensors file is never trusted: damage of any kind is one line, and sound files are read."""
+"""The header of a safetensors file is never trusted: damage of any kind is one line, and sound files are read.
+
+Covers: random damage
+Reference: the `safetensors` library
+"""
 
 from __future__ import annotations
 

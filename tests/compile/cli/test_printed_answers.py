@@ -2,6 +2,9 @@
 
 The engine's own sampler, detokeniser and stream run in another process; only the logits are made up, so that the model
 says what the test wants.
+
+Covers: a pipe, a file and a pseudo-terminal, whatever the locale
+Reference: the answer of `--json`
 """
 
 import json

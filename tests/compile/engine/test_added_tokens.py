@@ -1,4 +1,8 @@
-"""Tokens declared outside tokenizer.json get transformers' ids and flags; where there are none, no byte changes."""
+"""Tokens declared outside tokenizer.json get transformers' ids and flags; where there are none, no byte changes.
+
+Covers: ids, flags, text; both tokenizer classes; refusals
+Reference: `transformers`' AutoTokenizer on the same folder, with the released Qwen3 tokenizer
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""A copied file is a file of its own, whatever the file system offers, and a hash is that of the bytes."""
+
 from __future__ import annotations
 
 import errno

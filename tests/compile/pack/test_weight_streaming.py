@@ -1,4 +1,7 @@
-"""`weights.bin` against the tensors that went into it."""
+"""`weights.bin` against the tensors that went into it.
+
+Reference: the tensors that went in
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Whole builds of tiny checkpoints, judged by transformers and by the runtime."""
+"""Whole builds of tiny checkpoints, judged by transformers and by the runtime.
+
+Reference: `transformers`; the runtime
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Whole engines in further number formats, validated against eager PyTorch; E4M3 checkpoints that keep their codes."""
+"""Whole engines in further number formats, validated against eager PyTorch; E4M3 checkpoints that keep their codes.
+
+Covers: fp8, int8 by channel, weight-only; E4M3 checkpoints: codes and scales in the engine's file
+Reference: the checkpoint's bytes; eager PyTorch
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Engines for ONNX Runtime on CUDA, built where there is no GPU: they are packed whole, and never called verified."""
+"""Engines for ONNX Runtime on CUDA, built where there is no GPU: they are packed whole, and never called verified.
+
+Covers: refused by name where CUDA is missing or the session fell back to the CPU
+Reference: a stand-in for the Python module, with real sessions on the CPU
+"""
 
 from __future__ import annotations
 

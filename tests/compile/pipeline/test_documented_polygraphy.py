@@ -1,4 +1,8 @@
-"""The polygraphy commands of the documentation work on an engine's file, without a GPU."""
+"""The polygraphy commands of the documentation work on an engine's file, without a GPU.
+
+Covers: `inspect model`, `inspect capability`, `run --onnxrt`
+Reference: polygraphy
+"""
 
 import os
 import shlex

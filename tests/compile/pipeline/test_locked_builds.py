@@ -1,4 +1,8 @@
-"""The same inputs give the same bytes, and a locked build proves it or says what changed."""
+"""The same inputs give the same bytes, and a locked build proves it or says what changed.
+
+Covers: byte-identical directories
+Reference: two processes with different hash seeds, two thread counts
+"""
 
 from __future__ import annotations
 

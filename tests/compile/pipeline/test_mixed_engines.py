@@ -1,4 +1,8 @@
-"""Engines of a mixture of experts with dense layers, for every target that builds here, judged by transformers."""
+"""Engines of a mixture of experts with dense layers, for every target that builds here, judged by transformers.
+
+Covers: ort with plugins, `ort`, `onnx`; planned by TensorRT-RTX, also with the experts' plugin
+Reference: `transformers`' Qwen3MoeForCausalLM: logits, greedy tokens
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""A whole engine with our TensorRT plugins: planned without a GPU, validated by the functions of its nodes."""
+"""A whole engine with our TensorRT plugins: planned without a GPU, validated by the functions of its nodes.
+
+Covers: the tiny MoE with both plugins, from spec to report
+Reference: eager PyTorch; the graph on the CPU
+"""
 
 from pathlib import Path
 

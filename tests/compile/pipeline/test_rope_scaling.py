@@ -1,4 +1,7 @@
-"""The scaling of RoPE that an engine has: the checkpoint's own, another one, or none, always as the spec says."""
+"""The scaling of RoPE that an engine has: the checkpoint's own, another one, or none, always as the spec says.
+
+Reference: `transformers`' greedy tokens
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Whole engines for TensorRT for RTX: planned by the real builder, validated by the graph that it was given."""
+"""Whole engines for TensorRT for RTX: planned by the real builder, validated by the graph that it was given.
+
+Covers: dense and MoE in fp16, bf16, int4, int8, fp8 (by row, by matrix), with and without quantized activations;
+    for 8.0, 8.6, 8.9 and 12.0 in one plan, some for 7.5, 8.0, 8.9 and 12.1 alone; cached, locked, refused in one
+    line. The plan is built, not executed
+Reference: eager PyTorch; the graph on the CPU
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""What the runtime would refuse of a tokenizer or a template is refused before a file of weights is opened."""
+"""What the runtime would refuse of a tokenizer or a template is refused before a file of weights is opened.
+
+Covers: faults of tokenizer, template and manifest, found before weights are opened or downloaded, with and without
+    validation
+Reference: the runtime's own readers
+"""
 
 from __future__ import annotations
 

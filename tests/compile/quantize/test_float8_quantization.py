@@ -1,4 +1,8 @@
-"""E4M3 codes and scales, against the list of all E4M3 values in float64 and against PyTorch's own type."""
+"""E4M3 codes and scales, against the list of all E4M3 values in float64 and against PyTorch's own type.
+
+Covers: E4M3 in blocks, rows and whole matrices
+Reference: the list of all values in float64; PyTorch's type
+"""
 
 from __future__ import annotations
 

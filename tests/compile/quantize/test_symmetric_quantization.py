@@ -1,4 +1,9 @@
-"""Quantised groups against float64 references that know nothing of the search."""
+"""Quantised groups against float64 references that know nothing of the search.
+
+Covers: int8 and int4, groups of 32, 64 and 128 and whole rows; scales of either sign and above zero, in float32,
+    float16 and bfloat16
+Reference: float64 brute force; plain rounding
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The shipped specs against independent figures: transformers' own models, released sizes, released names."""
+"""The shipped specs against independent figures: transformers' own models, released sizes, released names.
+
+Reference: `transformers`' models, released sizes and names
+"""
 
 import re
 from pathlib import Path

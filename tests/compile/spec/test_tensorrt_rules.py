@@ -1,4 +1,8 @@
-"""What a spec for TensorRT may ask: defaults, and every pair that NVIDIA's builder refuses, named before any work."""
+"""What a spec for TensorRT may ask: defaults, and every pair that NVIDIA's builder refuses, named before any work.
+
+Covers: architectures, formats, groups, types, shapes, profiles, plugins
+Reference: refusals of NVIDIA's builder seen by hand; its documentation for the full TensorRT
+"""
 
 from itertools import pairwise
 

@@ -1,4 +1,7 @@
-"""Distances between logits, against float64 formulas written out longhand."""
+"""Distances between logits, against float64 formulas written out longhand.
+
+Reference: float64 formulas
+"""
 
 import numpy as np
 import pytest

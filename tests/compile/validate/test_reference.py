@@ -1,4 +1,7 @@
-"""The layer-streamed reference, against transformers running the whole model at once."""
+"""The layer-streamed reference, against transformers running the whole model at once.
+
+Reference: `transformers` running the whole model
+"""
 
 import numpy as np
 import pytest

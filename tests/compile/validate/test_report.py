@@ -1,4 +1,8 @@
-"""The judgement against a contract, and the files a report is written to."""
+"""The judgement against a contract, and the files a report is written to.
+
+Covers: hostile texts
+Reference: an HTML parser
+"""
 
 import json
 import math

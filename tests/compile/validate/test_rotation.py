@@ -1,4 +1,9 @@
-"""RoPE near the end of the context: engines of every cache type, damaged tables, and transformers' own rotations."""
+"""RoPE near the end of the context: engines of every cache type, damaged tables, and transformers' own rotations.
+
+Covers: RoPE at four far positions of every validated engine, keys read from its cache; fp32, fp16, int8; tables
+    shifted by a row, rounded, cut short
+Reference: the eager model's angles in float64, held to `transformers`
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The positions furthest from the reference, against numpy in float64."""
+"""The positions furthest from the reference, against numpy in float64.
+
+Reference: NumPy in float64
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,8 @@
-"""Attention kernels against float64 numpy, for every instruction set that this machine has."""
+"""Attention kernels against float64 numpy, for every instruction set that this machine has.
+
+Covers: scalar, AVX2 and AVX-512; float16 and int8 caches
+Reference: float64 NumPy
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""qwen3::Attention through ONNX Runtime sessions: the cache is the caller's memory, and what is refused."""
+"""qwen3::Attention through ONNX Runtime sessions: the cache is the caller's memory, and what is refused.
+
+Reference: float64 NumPy
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""qwen3::Embedding reads rows of every packed layout."""
+"""qwen3::Embedding reads rows of every packed layout.
+
+Reference: the matrix that was packed
+"""
 
 from __future__ import annotations
 

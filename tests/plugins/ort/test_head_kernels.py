@@ -1,4 +1,7 @@
-"""The largest logits of a row, for every instruction set and number of threads."""
+"""The largest logits of a row, for every instruction set and number of threads.
+
+Reference: float64 NumPy
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""qwen3::Head: rows picked, normed, multiplied, and their largest logits."""
+"""qwen3::Head: rows picked, normed, multiplied, and their largest logits.
+
+Reference: float64 NumPy
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Linear kernels of every format and instruction set against float64."""
+"""Linear kernels of every format and instruction set against float64.
+
+Covers: scalar, AVX2 and AVX-512, on a processor that has them; asymmetric four bits with zero points 0 to 15,
+    groups of one code, any shape
+Reference: float64 NumPy
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""qwen3::Linear through ONNX Runtime sessions: the graph's view, and what is refused."""
+"""qwen3::Linear through ONNX Runtime sessions: the graph's view, and what is refused.
+
+Covers: damaged inputs are refused
+Reference: float64 NumPy
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The mixture-of-experts kernels against float64, written from the definition."""
+"""The mixture-of-experts kernels against float64, written from the definition.
+
+Reference: float64 NumPy
+"""
 
 from __future__ import annotations
 

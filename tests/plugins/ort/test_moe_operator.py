@@ -1,4 +1,7 @@
-"""qwen3::MoE through ONNX Runtime sessions: the graph's view, and what is refused."""
+"""qwen3::MoE through ONNX Runtime sessions: the graph's view, and what is refused.
+
+Reference: float64 NumPy
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The bytes of packed matrices, read back as `qwen3_plugins.layouts` describes them, and what packers refuse."""
+"""The bytes of packed matrices, read back as `qwen3_plugins.layouts` describes them, and what packers refuse.
+
+Reference: the layout's description, bit by bit
+"""
 
 from __future__ import annotations
 

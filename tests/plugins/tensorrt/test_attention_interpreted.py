@@ -1,4 +1,9 @@
-"""Triton attention kernels, interpreted, against the eager model in float64."""
+"""Triton attention kernels, interpreted, against the eager model in float64.
+
+Covers: QK-norm, RoPE, append, attention; fp16 and bf16, head_dim 64 and 128, groups of 1 to 16, blocks of 16 to
+    100; ragged mixes, splits, padded steps
+Reference: the eager model in float64
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Triton kernels compiled ahead of time, without a GPU."""
+"""Triton kernels compiled ahead of time, without a GPU.
+
+Covers: PTX and cubin for SM80, 89, 90, 100 and 120, one each for 86, 103 and 121: no spills, shared memory within
+    the GPU's, weights fetched ahead, arguments as described, the same bytes again
+Reference: limits of each GPU; `docs/gpu-kernels.md` has the table
+"""
 
 from __future__ import annotations
 

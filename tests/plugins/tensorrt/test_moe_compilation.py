@@ -1,4 +1,8 @@
-"""The grouped products of every weight format, compiled ahead of time without a GPU."""
+"""The grouped products of every weight format, compiled ahead of time without a GPU.
+
+Covers: SM80, 89, 90, 100 and 120: no spills, shared memory within the GPU's, weights fetched ahead
+Reference: limits of each GPU; `docs/gpu-kernels.md` has the table
+"""
 
 from __future__ import annotations
 

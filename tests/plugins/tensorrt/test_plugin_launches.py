@@ -1,4 +1,8 @@
-"""What a plugin's `enqueue` tells the CUDA driver computes the operator; behind the driver, kernels are interpreted."""
+"""What a plugin's `enqueue` tells the CUDA driver computes the operator; behind the driver, kernels are interpreted.
+
+Covers: grids, arguments, workspaces; behind an imitated driver the kernels are interpreted
+Reference: the eager model in float64
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""TensorRT-RTX builds files with our plugins, without a GPU: what it asks them, is told, and makes of it."""
+"""TensorRT-RTX builds files with our plugins, without a GPU: what it asks them, is told, and makes of it.
+
+Covers: `IPluginV3` of both operators for SM89 and SM120: types, shapes, formats, workspaces, cache in place without
+    copies, fields and cubins in the plan, refusals
+Reference: what the tests state; the builder's own list of layers
+"""
 
 from __future__ import annotations
 

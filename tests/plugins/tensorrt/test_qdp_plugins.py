@@ -1,4 +1,10 @@
-"""Our kernels as quickly deployable plugins (QDP), told to the Python half of TensorRT 11: shapes, launches, PTX."""
+"""Our kernels as quickly deployable plugins (QDP), told to the Python half of TensorRT 11: shapes, launches, PTX.
+
+Covers: NVIDIA's TensorRT 11.4, Python half, over an imitated expression builder: registration, types, shapes, grids
+    and scalars over random sizes, tactics, PTX and its parameters; files of such plugins, executed node by node
+    with interpreted kernels
+Reference: what the kernels' descriptions give for the same integers; the eager model in float64
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Sampling equals transformers' processors, follows its seed, and never leaves the vocabulary."""
+"""Sampling equals transformers' processors, follows its seed, and never leaves the vocabulary.
+
+Reference: `transformers`' logits processors, as probability vectors
+"""
 
 from __future__ import annotations
 

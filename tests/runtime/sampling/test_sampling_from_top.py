@@ -1,4 +1,8 @@
-"""The largest logits alone give the token that all logits give, or they are not used."""
+"""The largest logits alone give the token that all logits give, or they are not used.
+
+Covers: random settings, ties, flat and steep rows, penalties; bounds of weight
+Reference: the same seed over all logits; float64 sums
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The fast sampler chooses what the plain one chooses, and an engine runs with either."""
+"""The fast sampler chooses what the plain one chooses, and an engine runs with either.
+
+Reference: a plain sampler in float64
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Stop strings in a stream, against a search over the whole text."""
+"""Stop strings in a stream, against a search over the whole text.
+
+Reference: a search over the whole text
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Chat templates render byte for byte as in transformers, and cannot do harm."""
+"""Chat templates render byte for byte as in transformers, and cannot do harm.
+
+Reference: `transformers` with the released Qwen3 template
+"""
 
 from __future__ import annotations
 

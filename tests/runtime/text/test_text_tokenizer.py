@@ -1,4 +1,7 @@
-"""The tokenizer gives transformers' ids and text."""
+"""The tokenizer gives transformers' ids and text.
+
+Reference: `transformers` with the released Qwen3 tokenizer
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Every kind of padded step that a target declares valid gives what the eager model gives."""
+"""Every kind of padded step that a target declares valid gives what the eager model gives.
+
+Reference: the eager model with the same (dequantized) weights
+"""
 
 from __future__ import annotations
 

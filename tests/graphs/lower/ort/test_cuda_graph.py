@@ -2,6 +2,13 @@
 
 Its arithmetic is compared in float64, its types with the schemas that ONNX Runtime ships, and what its CPU provider has
 kernels for runs there.
+
+Covers: fp16 and bf16; int8, int4, fp8 by block and row; dense, tied, MoE; ragged prompts, decode, a chunk. Types
+    and attributes are held to the schemas of ONNX Runtime 1.31.1, whose CPU distribution lacks the kernels but not
+    the types. In fp16 the same graphs run on its CPU kernels, within 0.4 % of the eager model: not fp8, not int8
+    experts, and with the norm of queries and keys outside the attention
+Reference: the eager model with the same stored values, in float64 operators written from ONNX Runtime's
+    documentation
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""Target `ort-cpu`: any packed step gives what the eager model gives, in every format; other graphs are refused."""
+"""Target ort with plugins: any packed step gives what the eager model gives, in every format; other graphs are refused.
+
+Covers: random schedules over permuted blocks; every weight format, an int8 cache; dense, MoE, tied, untied, YaRN;
+    graphs that must be refused
+Reference: the eager model with the same (dequantized) weights
+"""
 
 from __future__ import annotations
 

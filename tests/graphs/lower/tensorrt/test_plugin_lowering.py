@@ -1,4 +1,9 @@
-"""Files with our TensorRT plugins compute what the eager model does, executed on CPU through their functions."""
+"""Files with our TensorRT plugins compute what the eager model does, executed on CPU through their functions.
+
+Covers: packed random chunks over permuted blocks, idle sequences, embedding models; fp16 and bf16; experts in fp16,
+    fp8, int4; refusals. What is executed is the function of each plugin's node
+Reference: the eager model with the same (dequantized) weights
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The file that TensorRT imports computes with the values that its formats store."""
+"""The file that TensorRT imports computes with the values that its formats store.
+
+Covers: fp8, int8, int4, quantized activations, AWQ pre-scales
+Reference: the eager model with the same (dequantized) weights and quantized activations
+"""
 
 from __future__ import annotations
 

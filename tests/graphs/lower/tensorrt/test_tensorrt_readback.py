@@ -1,4 +1,9 @@
-"""What TensorRT's own parser understood of the file: layers, masks, lengths and types, not only that it parsed."""
+"""What TensorRT's own parser understood of the file: layers, masks, lengths and types, not only that it parsed.
+
+Covers: attention layers, their mask, lengths and types; caches in place; rotations; types of norms, products, codes
+    and scales
+Reference: what TensorRT's parser lists of the network
+"""
 
 from __future__ import annotations
 

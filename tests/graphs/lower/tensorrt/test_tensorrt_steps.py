@@ -1,4 +1,9 @@
-"""The file that TensorRT imports, executed on CPU, gives what the eager model gives in every kind of step."""
+"""The file that TensorRT imports, executed on CPU, gives what the eager model gives in every kind of step.
+
+Covers: fp16 and bf16; ragged prompts, chunks with a past, decode, padding, full caches; dense, MoE, tied, untied,
+    YaRN, hidden states; a layer at 0.6B dimensions
+Reference: the eager model with the same (dequantized) weights
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""An engine for CUDA never runs on the CPU without a word. There is no GPU here: what is tested is that it refuses."""
+"""An engine for CUDA never runs on the CPU without a word. There is no GPU here: what is tested is that it refuses.
+
+Reference: a stand-in for the Python module, with real sessions on the CPU
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A built engine, opened by the runtime and run on ONNX Runtime, says what transformers says."""
+"""A built engine, opened by the runtime and run on ONNX Runtime, says what transformers says.
+
+Reference: `transformers`, through real sessions
+"""
 
 from __future__ import annotations
 

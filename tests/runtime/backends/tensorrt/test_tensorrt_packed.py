@@ -2,6 +2,8 @@
 
 What stands for the plan is the eager model, which has the same contract; CUDA and TensorRT are imitated as in
 `test_tensorrt_padded`.
+
+Reference: `transformers` in float32
 """
 
 from __future__ import annotations

@@ -1,6 +1,11 @@
 """The TensorRT backend's host side, end to end: the file that TensorRT imports, executed where a device would be.
 
 CUDA and TensorRT are imitated over host memory (`cuda_on_host`, `tensorrt_on_host`); ONNX Runtime computes.
+
+Covers: profiles, staging, caches in place, CUDA graphs, refusals. ONNX Runtime computes the very graph that the
+    plan was built from; names, types, shapes, profiles and aliases are those of TensorRT's own parser; calls have
+    the arguments that CUDA's bindings accept
+Reference: `transformers` in float32; the same graph run plainly, bit for bit
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Each layout, read back by the operator's own rules, holds the matrix that was quantised."""
+"""Each layout, read back by the operator's own rules, holds the matrix that was quantised.
+
+Reference: the operators' own rules
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Layouts in columns, read back by ONNX's own DequantizeLinear, hold the matrix within its format's step."""
+"""Layouts in columns, read back by ONNX's own DequantizeLinear, hold the matrix within its format's step.
+
+Reference: ONNX's DequantizeLinear
+"""
 
 from __future__ import annotations
 
