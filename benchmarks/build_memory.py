@@ -51,11 +51,12 @@ class Peak:
 
 def measure(size: str, layers: int, weights: str, threads: int) -> dict[str, object]:
     """Pack one synthetic model and say what it took."""
-    from qwen3_compile.checkpoint import open_checkpoint
-    from qwen3_compile.engine.manifest import source_record
-    from qwen3_compile.pipeline import stages
-    from qwen3_compile.pipeline.cache import Cache
-    from qwen3_compile.pipeline.progress import Silent
+    from qwen3_compile.pipeline.context import BuildContext
+    from qwen3_compile.pipeline.stage import run
+    from qwen3_compile.pipeline.stages.checkpoint import CheckpointStage
+    from qwen3_compile.pipeline.stages.lower import LowerStage
+    from qwen3_compile.pipeline.stages.pack import PackStage
+    from qwen3_compile.pipeline.stages.trace import TraceStage
     from qwen3_compile.spec import find_spec, load_spec
 
     overrides = [
@@ -64,29 +65,24 @@ def measure(size: str, layers: int, weights: str, threads: int) -> dict[str, obj
         f"precision={{weights: {weights}, group_size: {32 if weights.startswith('int') else 'null'}}}",
     ]
     spec = load_spec(find_spec(SPECS[size]), overrides)
-    checkpoint = open_checkpoint(spec.model.source, base_dir=Path(), expected=spec.graph_architecture())
-    lowered = stages.lowered_graph(spec, stages.semantic_graph(spec, Cache(None), Silent()), Silent())
-    largest = max(2 * rows * columns for rows, columns in _matrices(checkpoint))
-    with tempfile.TemporaryDirectory() as folder, Peak() as peak:
-        started = time.perf_counter()
-        stages.packed_weights(
-            spec,
-            lowered,
-            checkpoint,
-            source_record(checkpoint),
-            Path(folder),
-            Cache(None),
-            Silent(),
-            threads=threads,
-        )
-        took = time.perf_counter() - started
-        size_of_file = (Path(folder) / stages.WEIGHTS).stat().st_size
+    with tempfile.TemporaryDirectory() as folder:
+        build = BuildContext.of(spec, Path(folder) / "scratch", threads=threads)
+        build.folder = Path(folder) / "engine"
+        build.scratch.mkdir()
+        build.folder.mkdir()
+        for stage in (CheckpointStage, TraceStage, LowerStage):
+            run(stage(build))
+        largest = max(2 * rows * columns for rows, columns in _matrices(build.checkpoint))
+        with Peak() as peak:
+            started = time.perf_counter()
+            run(PackStage(build))
+            took = time.perf_counter() - started
     return {
         "model": size,
         "layers": layers,
         "weights": weights,
         "threads": threads,
-        "weights_mb": round(size_of_file / 1e6),
+        "weights_mb": round(build.weights_size / 1e6),
         "largest_tensor_mb": round(largest / 1e6),
         "anonymous_mb": round((peak.highest - peak.before) / 1e6),
         "seconds": round(took, 1),

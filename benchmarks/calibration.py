@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from qwen3_compile.checkpoint.contract import Checkpoint
+    from qwen3_compile.checkpoint.protocol import Checkpoint
 
     Rule = Callable[[Tensor, str], float]  # magnitudes of an input and what it is rounded to -> its scale
     Sequences = list[NDArray[np.int64]]

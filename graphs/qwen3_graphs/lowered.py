@@ -7,12 +7,16 @@ streams each recipe from the checkpoint, through the packer that its layout name
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from qwen3_graphs.formats import WeightFormat
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import onnx_ir as ir
 
-    from qwen3_graphs.formats import CacheKind, FloatKind, WeightFormat
+    from qwen3_graphs.formats import CacheKind, FloatKind
 
 
 @dataclass(frozen=True)
@@ -101,3 +105,13 @@ class Lowered:
 
     model: ir.Model
     recipes: tuple[WeightRecipe, ...]
+
+
+def recipe_from_json(values: Mapping[str, Any]) -> WeightRecipe:
+    """The recipe whose `dataclasses.asdict` went through JSON."""
+    return WeightRecipe(
+        values["layout"],
+        WeightFormat(**values["format"]),
+        tuple(tuple(entry) for entry in values["sources"]),
+        tuple(TensorSlot(slot["name"], slot["dtype"], tuple(slot["shape"])) for slot in values["outputs"]),
+    )

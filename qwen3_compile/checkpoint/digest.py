@@ -6,7 +6,7 @@ import hashlib
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from qwen3_compile.checkpoint.contract import SourceFile
+from qwen3_compile.checkpoint.protocol import SourceFile
 from qwen3_compile.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ import numpy as np
 
 from qwen3_compile.checkpoint.adapter import ADAPTER_CONFIG, refuse_adapter, refuse_lora_tensors
 from qwen3_compile.checkpoint.config import check_expected, read_architecture
-from qwen3_compile.checkpoint.contract import SourceFile, TensorInfo
 from qwen3_compile.checkpoint.digest import source_file
 from qwen3_compile.checkpoint.float8 import E4M3, StoredFloat8, take_scales
 from qwen3_compile.checkpoint.input_scales import is_cache_scale, read_input_scale, take_input_scales
@@ -25,6 +24,7 @@ from qwen3_compile.checkpoint.names import (
     listed,
     wrappers,
 )
+from qwen3_compile.checkpoint.protocol import SourceFile, TensorInfo
 from qwen3_compile.checkpoint.safetensors_file import FLOAT64, INT4, StoredTensor
 from qwen3_compile.checkpoint.shards import INDEX, SINGLE, read_weights
 from qwen3_compile.checkpoint.tied_head import take_tied_head

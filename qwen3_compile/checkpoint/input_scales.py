@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from qwen3_compile.checkpoint.contract import Checkpoint
+    from qwen3_compile.checkpoint.protocol import Checkpoint
     from qwen3_compile.checkpoint.safetensors_file import StoredTensor
     from qwen3_compile.quantize import Stored
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from qwen3_compile.checkpoint.contract import Checkpoint
     from qwen3_compile.checkpoint.directory import Look
     from qwen3_compile.checkpoint.hub import HubSnapshot
+    from qwen3_compile.checkpoint.protocol import Checkpoint
     from qwen3_graphs.architecture import Architecture
 
 

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from qwen3_compile.checkpoint.contract import SourceFile, TensorInfo
 from qwen3_compile.checkpoint.names import expected_tensors
+from qwen3_compile.checkpoint.protocol import SourceFile, TensorInfo
 from qwen3_compile.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from qwen3_compile.checkpoint.contract import Checkpoint
+    from qwen3_compile.checkpoint.protocol import Checkpoint
     from qwen3_graphs.architecture import Architecture
 
 

@@ -44,7 +44,7 @@ def command(
     The engine is not changed: its published report stays as it is. Of a TensorRT engine the graph is executed, on the
     CPU, unless --plan asks for the plan.
     """
-    from qwen3_compile.validate import revalidate
+    from qwen3_compile.validate.published import revalidate
 
     with Screen(stderr=True).status("opening") as status:
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from qwen3_compile.checkpoint.contract import Checkpoint
+    from qwen3_compile.checkpoint.protocol import Checkpoint
     from qwen3_compile.engine.tokens import Tokens
     from qwen3_compile.spec import Spec
     from qwen3_runtime.manifest import FileEntry

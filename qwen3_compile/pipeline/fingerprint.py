@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -45,18 +46,39 @@ def code_fingerprint(*modules: str) -> str:
     Args:
         modules: dotted names; a package stands for every module in it.
     """
-    sources: dict[str, Path] = {}
+    parts: dict[str, str] = {}
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name in sources or (path := _source(name)) is None:
+        if name in parts or (module := _module(name)) is None:
             continue
-        sources[name] = path
-        waiting += _imports(name, path)
-        if name in modules and path.name == "__init__.py":
-            waiting += [f"{name}.{found}" for found in _members(path.parent)]
-    parts = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sources.items()}
+        parts[name] = module.sha256
+        waiting += module.imports
+        if name in modules:
+            waiting += module.members
     return digest(parts)
+
+
+@dataclass(frozen=True)
+class _Module:
+    """One of our modules: the hash of its source, what it imports, and the modules of a package, by dotted name."""
+
+    sha256: str
+    imports: tuple[str, ...]
+    members: tuple[str, ...]
+
+
+@cache
+def _module(name: str) -> _Module | None:
+    """Read a module; stages share most of what they import, and each file is parsed once."""
+    if (path := _source(name)) is None:
+        return None
+    members = _members(path.parent) if path.name == "__init__.py" else ()
+    return _Module(
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+        tuple(dict.fromkeys(_imports(name, path))),
+        tuple(f"{name}.{found}" for found in members),
+    )
 
 
 def _source(name: str) -> Path | None:

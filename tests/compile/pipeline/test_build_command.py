@@ -15,15 +15,12 @@ from qwen3_compile.cli import main
 
 HANGING = """
 import sys, time
-from qwen3_compile.pipeline import stages
-from qwen3_graphs.lowered import Lowered
-stages.semantic_graph = lambda *_: None
-stages.lowered_graph = lambda *_, **__: Lowered(None, ())
-def hang(spec, lowered, checkpoint, source, folder, *rest, **options):
-    (folder / "weights.bin").write_bytes(b"half")
+from qwen3_compile.pipeline.stages.pack import PackStage
+def hang(stage):
+    (stage.build.folder / "weights.bin").write_bytes(b"half")
     print("packing", flush=True)
     time.sleep(60)
-stages.packed_weights = hang
+PackStage.produce = hang
 from qwen3_compile.cli import main
 sys.exit(main())
 """

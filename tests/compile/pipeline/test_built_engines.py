@@ -160,7 +160,7 @@ def test_a_precision_that_the_target_lacks_is_refused(make, monkeypatch):
 
     monkeypatch.setattr("qwen3_graphs.lower.lower", refuse)
     with pytest.raises(UnsupportedError, match="use fp32"):
-        make(options={"validate": False})
+        make(options={"validate": False}, limits={"max_context": 255, "max_batch": 1})
 
 
 def test_synthetic_weights_need_no_files(make):

@@ -19,11 +19,16 @@ from safetensors.torch import load_file, save_file
 from qwen3_compile.calibrate import collect, measure
 from qwen3_compile.checkpoint import open_checkpoint
 from qwen3_compile.engine.manifest import source_record
+from qwen3_compile.engine.tokens import Tokens
 from qwen3_compile.errors import CompileError, LockError
-from qwen3_compile.pipeline import stages
 from qwen3_compile.pipeline.cache import Cache
-from qwen3_compile.pipeline.calibration_stage import calibration_record, wanted_scales
+from qwen3_compile.pipeline.context import BuildContext
 from qwen3_compile.pipeline.progress import Silent
+from qwen3_compile.pipeline.stage import run as run_stage
+from qwen3_compile.pipeline.stages.calibrate import CalibrateStage
+from qwen3_compile.pipeline.stages.lower import LowerStage
+from qwen3_compile.pipeline.stages.trace import TraceStage
+from qwen3_compile.pipeline.text_assets import TextAssets
 from qwen3_compile.spec import parse_spec
 from qwen3_runtime.manifest import parse_manifest
 from qwen3_runtime.text import ChatTemplate, Tokenizer
@@ -37,7 +42,7 @@ ATTENTION, MLP = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_pro
 
 
 @pytest.fixture
-def calibrated(checkpoints, cache_dir, spec_of):
+def calibrated(checkpoints, cache_dir, spec_of, tmp_path_factory):
     """calibrated(kind, precision, source=..., locked=...): the record, how the stage ended, and the checkpoint."""
 
     class Outcome(Silent):
@@ -51,19 +56,14 @@ def calibrated(checkpoints, cache_dir, spec_of):
         document = json.loads(spec_of(folder, kind, precision=precision, target=TARGET, chat=None))
         document["model"]["task"] = task
         spec = parse_spec(json.dumps(document))
-        lowered = stages.lowered_graph(spec, stages.semantic_graph(spec, cache, Silent()), Silent())
-        checkpoint, outcome = open_checkpoint(str(folder), base_dir=folder), Outcome()
-        record = calibration_record(
-            spec,
-            wanted_scales(lowered),
-            checkpoint,
-            source_record(checkpoint),
-            LIVE,
-            folder,
-            cache,
-            outcome,
-            locked=locked,
-        )
+        scratch, outcome = tmp_path_factory.mktemp("scratch"), Outcome()
+        build = BuildContext.of(spec, scratch, cache=cache, progress=outcome, locked=locked, capabilities=["8.9"])
+        build.checkpoint = open_checkpoint(str(folder), base_dir=folder)
+        build.source, build.folder = source_record(build.checkpoint), folder
+        build.text = TextAssets({}, None, Tokens(LIVE))
+        for stage in (TraceStage, LowerStage, CalibrateStage):
+            run_stage(stage(build))
+        record, checkpoint = build.source["calibration"], build.checkpoint
         return record, outcome.text, checkpoint
 
     return run
@@ -175,7 +175,7 @@ def test_a_locked_build_takes_the_scales_of_the_engine(calibrated, manifest):
     ("damage", "message"),
     [
         (lambda _: None, "the manifest has no source.calibration"),
-        (lambda scales: {"scales": dict(list(scales.items())[1:])}, "does not hold the scales of 14 inputs"),
+        (lambda scales: {"scales": dict(list(scales.items())[1:])}, "does not hold the scales of 14 activations"),
         (lambda scales: {"scales": scales | {next(iter(scales)): 0.0}}, "input_scale is 0.0, expected a number above"),
         (lambda scales: {"scales": scales | {next(iter(scales)): 1e-300}}, "input_scale is 1e-300, expected a number"),
         (lambda scales: {"scales": scales | {next(iter(scales)): 1e300}}, r"input_scale is 1e\+300, expected a number"),

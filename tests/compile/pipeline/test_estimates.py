@@ -124,6 +124,6 @@ def test_builds_have_the_threads_that_a_session_would_have(monkeypatch, tmp_path
     def counted():
         raise CountedError
 
-    monkeypatch.setattr(sys.modules[build.__module__], "physical_cores", counted)
+    monkeypatch.setattr("qwen3_compile.pipeline.context.physical_cores", counted)
     with pytest.raises(CountedError):
         build(load_spec(ROOT / "specs" / "tiny-dense.yaml"), tmp_path / "engine", cache_dir=tmp_path / "cache")

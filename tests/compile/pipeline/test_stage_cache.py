@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,15 +20,28 @@ INT8 = {"weights": "int8", "group_size": 32}
 def test_a_second_build_takes_everything_from_the_cache(make, read_tree):
     first, before = make(out="first")
     second, after = make(out="second")
-    assert before.cached == {"trace"}
-    assert after.cached == {"trace", "pack", "validate"}
+    assert before.cached == {"trace", "lower"}
+    assert after.cached == {"trace", "lower", "pack", "validate"}
     assert read_tree(first.path) == read_tree(second.path)
+
+
+def test_a_build_whose_results_are_known_imports_no_torch_and_no_onnx(make, tmp_path, cache_dir):
+    first, _ = make(out="first")
+    (tmp_path / "spec.json").write_text(json.dumps(first.manifest["spec"]))
+    heavy = ("torch", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "matplotlib")
+    script = (
+        "import sys\nfrom qwen3_compile.cli import main\n"
+        f"code = main(['build', 'spec.json', '-o', 'second', '--cache-dir', {str(cache_dir)!r}])\n"
+        f"print(code, sorted(set(sys.modules) & set({heavy})))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr
 
 
 def test_a_changed_default_or_limit_of_the_contract_redoes_nothing(make):
     make(out="first", accuracy={"max_kl": 1.0})
     _, record = make(out="second", accuracy={"max_kl": 0.9}, chat={"thinking_budget": 2, "max_tokens": 64})
-    assert record.cached == {"trace", "pack", "validate"}
+    assert record.cached == {"trace", "lower", "pack", "validate"}
     with pytest.raises(AccuracyError, match="mean KL"):
         make(out="third", accuracy={"max_kl": 1e-12})
 
@@ -36,8 +51,8 @@ def test_a_changed_default_or_limit_of_the_contract_redoes_nothing(make):
     [
         ({"precision": {"weights": "fp32"}}, {"trace"}),
         ({"limits": {"max_context": 256, "max_batch": 3, "max_step_tokens": 64}}, {"trace", "pack"}),
-        ({"source": "synthetic://2"}, {"trace"}),
-        ({"source": "synthetic://1", "name": "another"}, {"trace", "pack"}),
+        ({"source": "synthetic://2"}, {"trace", "lower"}),
+        ({"source": "synthetic://1", "name": "another"}, {"trace", "lower", "pack"}),
     ],
 )
 def test_a_change_redoes_what_depends_on_it(make, change, kept):
@@ -50,7 +65,7 @@ def test_a_change_redoes_what_depends_on_it(make, change, kept):
 def test_other_questions_are_measured_anew(make):
     make(out="first", accuracy={"prompts": ["One?"]})
     _, record = make(out="second", accuracy={"prompts": ["Two?"]})
-    assert record.cached == {"trace", "pack"}
+    assert record.cached == {"trace", "lower", "pack"}
 
 
 def test_without_a_folder_nothing_is_kept(tmp_path):
@@ -70,10 +85,10 @@ def test_a_damaged_entry_is_made_again(make, cache_dir, read_tree, damage):
     else:
         (entry / "content").write_bytes(damage)
     second, record = make(out="second", options={"validate": False})
-    assert record.cached == {"trace"}
+    assert record.cached == {"trace", "lower"}
     assert read_tree(first.path) == read_tree(second.path)
     _, record = make(out="third", options={"validate": False})
-    assert record.cached == {"trace", "pack"}
+    assert record.cached == {"trace", "lower", "pack"}
 
 
 def test_a_target_that_cannot_be_written_does_not_cost_the_entry(tmp_path):
@@ -186,8 +201,10 @@ def package(tmp_path, monkeypatch):
     ],
 )
 def test_code_counts_where_it_is_imported(package, module, changed, counts):
+    fingerprint._module.cache_clear()
     before = fingerprint.code_fingerprint.__wrapped__(module)
     (package / f"{changed}.py").write_text("z = 2")
+    fingerprint._module.cache_clear()
     assert (fingerprint.code_fingerprint.__wrapped__(module) != before) == counts
 
 

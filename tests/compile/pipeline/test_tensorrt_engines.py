@@ -15,9 +15,9 @@ import pytest
 from qwen3_compile.cli import main
 from qwen3_compile.engine.recorded import recorded_spec
 from qwen3_compile.errors import AccuracyError, LockError, UnsupportedError
-from qwen3_compile.pipeline.plan_stage import plan_notes
+from qwen3_compile.pipeline.stages.plan import plan_notes
 from qwen3_compile.tensorrt import PlanRequest, build_plan, profiles_of
-from qwen3_compile.validate import revalidate
+from qwen3_compile.validate.published import revalidate
 from qwen3_runtime import Engine
 from qwen3_runtime.directory import read_engine_directory
 from qwen3_runtime.errors import EngineError
@@ -94,9 +94,9 @@ def test_another_architecture_costs_another_plan_and_nothing_else(make):
     settings = {"precision": {"weights": "fp16"}, "accuracy": TEXTS}
     first, _ = make(target=RTX | {"compute_capabilities": ["8.9"]}, **settings)
     _, again = make(out="again", target=RTX | {"compute_capabilities": ["8.9"]}, **settings)
-    assert again.cached == {"trace", "pack", "plan", "validate"}
+    assert again.cached == {"trace", "lower", "pack", "plan", "validate"}
     other, record = make(out="other", target=RTX | {"compute_capabilities": ["12.0"]}, **settings)
-    assert record.cached == {"trace", "pack", "validate"}
+    assert record.cached == {"trace", "lower", "pack", "validate"}
     assert other.manifest["files"]["model.plan"] != first.manifest["files"]["model.plan"]
     assert other.manifest["files"]["weights.bin"] == first.manifest["files"]["weights.bin"]
 
