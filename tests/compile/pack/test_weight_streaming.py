@@ -107,6 +107,17 @@ def test_equal_recipes_share_their_bytes(tmp_path):
     assert np.array_equal(found["head"].numpy().view(np.uint16), tensors()["matrix"].view(np.uint16))
 
 
+def test_recipes_of_different_formats_share_nothing():
+    """Bytes of the same type and shape stand for other values in another format."""
+    slots = (TensorSlot("a", "UINT8", (10, 2, 16)), TensorSlot("b", "FLOAT", (10, 2)))
+    renamed = tuple(TensorSlot(f"other.{slot.name}", slot.dtype, slot.shape) for slot in slots)
+    first = WeightRecipe("nbit_rows", INT4, (("matrix",),), slots)
+    second = WeightRecipe("nbit_rows", WeightFormat("uint4", 32), (("matrix",),), renamed)
+    placement = place((first, second))
+    assert placement.recipes == (first, second)
+    assert len({region.offset for region in placement.regions.values()}) == 4
+
+
 @pytest.mark.parametrize("threads", [2, 3, 8])
 def test_threads_change_nothing(tmp_path, threads):
     (tmp_path / "one").mkdir()

@@ -74,6 +74,14 @@ def test_other_tools_are_named(locked):
         locked(edit)
 
 
+def test_a_tool_that_the_engine_was_built_without_is_named(locked):
+    def edit(document):
+        del document["tools"]["numpy"]
+
+    with pytest.raises(LockError, match=r"other tools: numpy absent \(here [0-9.]+\); install"):
+        locked(edit)
+
+
 def test_another_spec_is_named_by_its_first_key(locked):
     with pytest.raises(LockError, match=r"limits\.max_batch is 3, the engine was built with 2"):
         locked(limits={"max_context": 256, "max_batch": 3, "max_step_tokens": 64})

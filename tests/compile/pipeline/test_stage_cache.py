@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from qwen3_compile.errors import AccuracyError, CompileError
 from qwen3_compile.pipeline import fingerprint
@@ -66,6 +68,20 @@ def test_other_questions_are_measured_anew(make):
     make(out="first", accuracy={"prompts": ["One?"]})
     _, record = make(out="second", accuracy={"prompts": ["Two?"]})
     assert record.cached == {"trace", "lower", "pack"}
+
+
+def test_figures_are_kept_by_the_weights_that_they_were_measured_against(make, checkpoints, tmp_path):
+    """Another checkpoint may round to the same engine: its figures are others all the same."""
+    wide = shutil.copytree(checkpoints / "dense", tmp_path / "wide")
+    state = {name: tensor.float() for name, tensor in load_file(wide / "model.safetensors").items()}
+    save_file(state, wide / "model.safetensors", metadata={"format": "pt"})
+    first, _ = make(out="first", source=wide, precision={"weights": "bf16"})
+    nudged = {name: tensor * (1 + 2.0**-20) if "proj" in name else tensor for name, tensor in state.items()}
+    save_file(nudged, wide / "model.safetensors", metadata={"format": "pt"})
+    second, record = make(out="second", source=wide, precision={"weights": "bf16"})
+    for name in ("model.onnx", "weights.bin"):
+        assert first.manifest["files"][name] == second.manifest["files"][name]
+    assert "validate" not in record.cached
 
 
 def test_without_a_folder_nothing_is_kept(tmp_path):

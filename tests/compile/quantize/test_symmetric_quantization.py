@@ -143,6 +143,14 @@ def test_scales_are_values_of_their_type_and_codes_are_chosen_for_them(kind, sca
     assert (np.abs(np.clip(wanted, *WeightFormat(kind).code_range) - found.codes) <= 0.5001).all()
 
 
+@pytest.mark.parametrize(("scale_type", "dtype"), [("fp16", np.float16), ("bf16", ml_dtypes.bfloat16)])
+def test_scales_are_rounded_to_the_nearest_where_their_type_is_fine(scale_type, dtype):
+    weight = normal(64, 96, 3, spread=1)
+    exact = quantize(weight, WeightFormat("int4", 32)).scales
+    found = quantize(weight, WeightFormat("int4", 32), scale_type=scale_type).scales
+    np.testing.assert_array_equal(found, exact.astype(dtype).astype(np.float32))
+
+
 def test_a_scale_beyond_its_type_is_refused():
     with pytest.raises(UnsupportedError, match="too large for int4 with scales in fp16: use bf16"):
         quantize(normal(4, 32, spread=1e6), WeightFormat("int4", 32), scale_type="fp16")

@@ -77,6 +77,16 @@ def test_likelihood_of_targets():
     np.testing.assert_allclose(negative_log_likelihood(logits, targets, 30), expected.numpy(), rtol=1e-5)
 
 
+def test_rows_beyond_the_tokenizers_vocabulary_are_no_part_of_the_likelihood():
+    """They were never trained, and whatever stands there is never sampled."""
+    logits = np.random.default_rng(6).standard_normal((4, 40)).astype(np.float32)
+    logits[:, 30:] = [50, -50, np.inf, np.nan] * 2 + [0, 9]
+    targets = np.array([0, 7, 29, 3])
+    expected = negative_log_likelihood(logits[:, :30], targets, 30)
+    assert np.isfinite(expected).all()
+    np.testing.assert_array_equal(negative_log_likelihood(logits, targets, 30), expected)
+
+
 def test_cosine_of_hidden_states():
     a = np.array([[1, 0], [1, 1], [2, 0]], np.float32)
     b = np.array([[0, 1], [1, 1], [-1, 0]], np.float32)

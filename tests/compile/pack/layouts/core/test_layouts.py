@@ -242,6 +242,14 @@ def test_groups_whose_scale_is_coarse_in_float16_lose_little(kind: str, size: fl
         assert np.square(found - source).mean() < 1.4 * np.square(worth(source, fmt) - source).mean()
 
 
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_scales_in_panels_are_rounded_to_the_nearest_where_float16_is_fine(kind: str) -> None:
+    fmt, source = WeightFormat(kind, 32), matrix(16, 64)
+    exact = quantize(source, fmt).scales
+    scales = pack("panels", (source,), fmt)[1]
+    np.testing.assert_array_equal(scales.reshape(2, 16).T, exact.astype(np.float16))
+
+
 def test_panels_refuse_scales_beyond_float16() -> None:
     source = matrix(4, 32) * np.float32(1e6)
     with pytest.raises(UnsupportedError, match="too large for int4 with scales in fp16: use bf16 or fp32"):
