@@ -6,13 +6,14 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.checkpoint.config_section import Section
-from qwen3_compile.checkpoint.float8 import check_quantization
 from qwen3_compile.checkpoint.json_file import read_json_object
 from qwen3_compile.checkpoint.rope_config import read_rope
+from qwen3_compile.checkpoint.schemes import Scheme, stated_scheme
 from qwen3_compile.errors import CheckpointError
 from qwen3_graphs.architecture import Architecture, layers_without_experts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -79,6 +80,17 @@ def read_architecture(path: Path) -> Architecture:
     return _with_experts(dense, config) if is_moe else dense
 
 
+def read_quantization(path: Path) -> tuple[Scheme, Mapping[str, Any]] | None:
+    """The scheme that the config.json at `path` states and its `quantization_config`; None where it has none.
+
+    Raises:
+        CheckpointError: the file cannot be read, or no scheme reads what it states.
+    """
+    config = Section(read_json_object(path, max_bytes=MAX_CONFIG_BYTES), str(path))
+    stated = config.section("quantization_config")
+    return None if stated is None else (stated_scheme(stated.values, where=config.where), stated.values)
+
+
 def _with_experts(dense: Architecture, config: Section) -> Architecture:
     experts = config.integer("num_experts", "num_local_experts")
     chosen = config.integer("num_experts_per_tok")
@@ -107,7 +119,7 @@ def _layers_without_experts(config: Section, layers: int) -> tuple[int, ...]:
 
 def _refuse_unsupported(config: Section) -> None:
     if (quantization := config.section("quantization_config")) is not None:
-        check_quantization(quantization.values, where=config.where)
+        stated_scheme(quantization.values, where=config.where)
     for key, off, feature in _UNSUPPORTED:
         if key in config.values and config.values[key] not in off:
             raise CheckpointError(

@@ -7,14 +7,10 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-
 from qwen3_compile.checkpoint.adapter import ADAPTER_CONFIG, refuse_adapter, refuse_lora_tensors
-from qwen3_compile.checkpoint.config import check_expected, read_architecture
+from qwen3_compile.checkpoint.config import check_expected, read_architecture, read_quantization
 from qwen3_compile.checkpoint.digest import source_file
-from qwen3_compile.checkpoint.float8 import E4M3, StoredFloat8, take_scales
-from qwen3_compile.checkpoint.input_scales import is_cache_scale, read_input_scale, take_input_scales
-from qwen3_compile.checkpoint.int4 import StoredInt4, take_int4
+from qwen3_compile.checkpoint.input_scales import is_cache_scale, take_input_scales
 from qwen3_compile.checkpoint.names import (
     HEAD,
     canonical_tensors,
@@ -25,7 +21,9 @@ from qwen3_compile.checkpoint.names import (
     wrappers,
 )
 from qwen3_compile.checkpoint.protocol import SourceFile, TensorInfo
-from qwen3_compile.checkpoint.safetensors_file import FLOAT64, INT4, StoredTensor
+from qwen3_compile.checkpoint.safetensors_file import FLOAT64
+from qwen3_compile.checkpoint.schemes import StoredWeight, stored_scheme
+from qwen3_compile.checkpoint.schemes.plain import ELEMENT_TYPES, StoredFloats
 from qwen3_compile.checkpoint.shards import INDEX, SINGLE, read_weights
 from qwen3_compile.checkpoint.tied_head import take_tied_head
 from qwen3_compile.errors import CheckpointError
@@ -34,16 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from qwen3_compile.quantize import Stored
     from qwen3_graphs.architecture import Architecture
 
     Look: TypeAlias = Callable[[Mapping[str, Path]], object]  # takes the files that travel with the engine, by name
 
 CONFIG = "config.json"
-ELEMENT_TYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", E4M3: "float8_e4m3fn", INT4: "int4"}
-ELEMENT_TYPES |= {FLOAT64: "float32"}  # what is read of it
 TOKENIZER_ASSETS = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 MODEL_ASSETS = ("generation_config.json",)
 # Files of older writers that may declare tokens, which the engine's tokenizer.json gets.
@@ -57,10 +51,7 @@ class DirectoryCheckpoint:
     uri: str
     revision: str | None
     architecture: Architecture
-    stored: Mapping[str, StoredTensor]
-    float8: Mapping[str, StoredFloat8]
-    int4: Mapping[str, StoredInt4]
-    input_scales: Mapping[str, StoredTensor]
+    stored: Mapping[str, StoredWeight]
     paths: tuple[Path, ...]
     asset_paths: Mapping[str, Path]
     notes: tuple[str, ...] = ()
@@ -71,22 +62,15 @@ class DirectoryCheckpoint:
 
     @cached_property
     def _infos(self) -> Mapping[str, TensorInfo]:
-        infos = {name: TensorInfo(t.shape, ELEMENT_TYPES[t.dtype]) for name, t in self.stored.items()}
-        scales = {name: TensorInfo(_squeezed(t.shape), "float32") for name, t in self.input_scales.items()}
-        return MappingProxyType(infos | scales)
+        infos = {name: TensorInfo(weight.shape, weight.element_type) for name, weight in self.stored.items()}
+        return MappingProxyType(infos)
 
     def read(self, name: str) -> Stored:
-        """A read-only view of the tensor `name` in its file; of a quantised matrix, its codes and scales."""
-        if name in self.float8:
-            return self.float8[name].read(name)
-        if name in self.int4:
-            return self.int4[name].read(name)
-        if name in self.input_scales:
-            return read_input_scale(self.input_scales[name], name)
-        tensor = self.stored.get(name)
-        if tensor is None:
+        """A read-only view of the tensor `name` in its file; of a quantized matrix, its codes and scales."""
+        weight = self.stored.get(name)
+        if weight is None:
             raise CheckpointError(f"{self.uri}: no tensor is named {name!r}")
-        return tensor.view() if tensor.dtype != FLOAT64 else _rounded(tensor.view())
+        return weight.read(name)
 
     def files(self) -> tuple[SourceFile, ...]:
         """Configuration, index and weight files, hashed on first call."""
@@ -131,29 +115,30 @@ def open_directory(
         look(assets)
 
     notes = ["the adapter beside the model is not applied"] if (folder / ADAPTER_CONFIG).is_file() else []
-    weights, paths = read_weights(folder, tied=architecture.tie_word_embeddings, notes=notes)
-    refuse_lora_tensors(weights, where=str(paths[0] if len(paths) == 1 else folder))
-    if left_out := wrappers(weights):
+    held, paths = read_weights(folder, tied=architecture.tie_word_embeddings, notes=notes)
+    where = str(paths[0] if len(paths) == 1 else folder)
+    refuse_lora_tensors(held, where=where)
+    if left_out := wrappers(held):
         notes.append(f"{listed(left_out)} left out of tensor names")
-    canonical = canonical_tensors(weights).items()
-    has_head = not lacks_model_prefix(weights) or any(name == HEAD for name, _ in canonical)
+    canonical = canonical_tensors(held).items()
+    has_head = not lacks_model_prefix(held) or any(name == HEAD for name, _ in canonical)
     tensors = {name: t for name, t in canonical if not is_rotary_buffer(name) and not is_cache_scale(name)}
-    float8, int4 = take_scales(tensors), take_int4(tensors)
-    input_scales = take_input_scales(tensors, float8)
+    quantization = read_quantization(config)
+    scheme = stored_scheme(tensors) if quantization is None else quantization[0]
+    matrices = scheme.take(tensors)
+    weights = {name: StoredFloats(tensor) for name, tensor in tensors.items()} | dict(matrices)
+    input_scales = take_input_scales(weights)
     if architecture.tie_word_embeddings:
-        take_tied_head(tensors, float8, notes)
+        take_tied_head(weights, notes)
     shapes = expected_tensors(architecture, has_head=has_head)
-    if wide := [name for name in shapes if name in tensors and tensors[name].dtype == FLOAT64]:
+    if wide := [name for name in shapes if name in weights and weights[name].parts[0].dtype == FLOAT64]:
         notes.append(f"{len(wide)} tensors are float64 and are rounded to float32: {listed(wide)}")
-    _verify(tensors, shapes, where=str(paths[0] if len(paths) == 1 else folder))
+    _verify(weights, shapes, where=where)
     return DirectoryCheckpoint(
         uri=uri,
         revision=revision,
         architecture=architecture,
-        stored=MappingProxyType({name: tensors[name] for name in shapes}),
-        float8=MappingProxyType(float8),
-        int4=MappingProxyType(int4),
-        input_scales=MappingProxyType(input_scales),
+        stored=MappingProxyType({name: weights[name] for name in shapes} | dict(input_scales)),
         paths=(config, *paths),
         asset_paths=MappingProxyType(assets),
         notes=tuple(notes),
@@ -165,31 +150,25 @@ def find_assets(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     return {name: folder / name for name in names if (folder / name).is_file()}
 
 
-def _rounded(array: NDArray[np.float64]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # what becomes infinite is named where weights are packed
-        return array.astype(np.float32)
-
-
-def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that `read_input_scale` gives: a single number is a scalar."""
-    return () if shape == (1,) else shape
-
-
-def _verify(tensors: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int, ...]], *, where: str) -> None:
-    missing = [name for name in shapes if name not in tensors]
-    extra = [name for name in tensors if name not in shapes]
-    shared = [name for name in shapes if name in tensors]
+def _verify(weights: Mapping[str, StoredWeight], shapes: Mapping[str, tuple[int, ...]], *, where: str) -> None:
+    missing = [name for name in shapes if name not in weights]
+    extra = [name for name in weights if name not in shapes]
+    shared = {name: weights[name] for name in shapes if name in weights}
     misshapen = [
-        f"{name} {list(tensors[name].shape)} instead of {list(shapes[name])}"
-        for name in shared
-        if tensors[name].shape != shapes[name]
+        f"{name} {list(weight.shape)} instead of {list(shapes[name])}"
+        for name, weight in shared.items()
+        if weight.shape != shapes[name]
     ]
-    mistyped = [f"{name} {tensors[name].dtype}" for name in shared if tensors[name].dtype not in ELEMENT_TYPES]
+    mistyped = [
+        f"{name} {weight.tensor.dtype}"
+        for name, weight in shared.items()
+        if isinstance(weight, StoredFloats) and weight.tensor.dtype not in ELEMENT_TYPES
+    ]
     problems = (
         ("missing", missing),
         ("not of this architecture", extra),
         ("of the wrong shape", misshapen),
-        (f"of a type other than {', '.join(ELEMENT_TYPES)}", mistyped),
+        (f"neither {', '.join(ELEMENT_TYPES)} nor of the checkpoint's quantization_config", mistyped),
     )
     found = [f"{len(names)} {kind}: {listed(names)}" for kind, names in problems if names]
     if found:

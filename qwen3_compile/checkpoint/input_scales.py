@@ -10,11 +10,13 @@ Both appear among a checkpoint's tensors. A reader that does not multiply inputs
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qwen3_compile.checkpoint.float8 import SCALE_TYPES
+from qwen3_compile.checkpoint.schemes.float8 import E4M3
+from qwen3_compile.checkpoint.schemes.scheme import SCALE_TYPES
 from qwen3_compile.errors import CheckpointError
 from qwen3_compile.quantize import values
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from qwen3_compile.checkpoint.protocol import Checkpoint
     from qwen3_compile.checkpoint.safetensors_file import StoredTensor
+    from qwen3_compile.checkpoint.schemes import StoredWeight
     from qwen3_compile.quantize import Stored
 
 INPUT_SCALE, PRE_SCALE = "input_scale", "pre_quant_scale"
@@ -44,30 +47,54 @@ def scale_name(matrix: str, kind: str) -> str:
     return matrix.removesuffix("weight") + kind
 
 
-def take_input_scales(tensors: dict[str, StoredTensor], float8: Collection[str]) -> dict[str, StoredTensor]:
-    """Take the scales of inputs out of `tensors`, in which the matrices stay.
+@dataclass(frozen=True)
+class StoredScale:
+    """A scale in a file; one number in a list is read as a number alone."""
 
-    Args:
-        tensors: stored tensors by canonical name.
-        float8: those of them that are matrices in E4M3.
+    tensor: StoredTensor
+    element_type: str = "float32"
 
-    Returns:
-        The scales by name.
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[] of an input, [K] of a pre-scale."""
+        return () if self.tensor.shape == (1,) else self.tensor.shape
+
+    @property
+    def parts(self) -> tuple[StoredTensor, ...]:
+        """The one tensor."""
+        return (self.tensor,)
+
+    def read(self, name: str) -> NDArray[np.float32]:
+        """The scale in float32.
+
+        Raises:
+            CheckpointError: it holds a number that is not finite or not above zero.
+        """
+        found = self.tensor.view().astype(np.float32)
+        if not (np.isfinite(found) & (found > 0)).all():
+            raise CheckpointError(
+                f"{self.tensor.path}: {name} holds a number that is not above zero: the checkpoint is damaged"
+            )
+        return found.reshape(self.shape)
+
+
+def take_input_scales(weights: dict[str, StoredWeight]) -> dict[str, StoredScale]:
+    """Take the scales of inputs out of weights by canonical name, in which the matrices stay.
 
     Raises:
         CheckpointError: a scale is of a tensor that cannot have one, or of another shape or type.
     """
     found = {}
-    for name in [name for name in tensors if name.endswith((f".{INPUT_SCALE}", f".{PRE_SCALE}"))]:
-        scale, matrix = tensors.pop(name), f"{name.rpartition('.')[0]}.weight"
-        if matrix not in tensors or not matrix.endswith(_MATRICES) or len(tensors[matrix].shape) != 2:
+    for name in [name for name in weights if name.endswith((f".{INPUT_SCALE}", f".{PRE_SCALE}"))]:
+        (scale,), matrix = weights.pop(name).parts, f"{name.rpartition('.')[0]}.weight"
+        if matrix not in weights or not matrix.endswith(_MATRICES) or len(weights[matrix].shape) != 2:
             raise CheckpointError(
                 f"{scale.path}: {name} scales an input, but {matrix} is no projection, expert or head"
             )
-        if name.endswith(INPUT_SCALE) and matrix not in float8:
-            kind = tensors[matrix].dtype
-            raise CheckpointError(f"{scale.path}: {name} scales the input of {matrix}, which is {kind}, not F8_E4M3")
-        found[name] = _checked(scale, name, tensors[matrix].shape[1])
+        kind = weights[matrix].parts[0].dtype
+        if name.endswith(INPUT_SCALE) and kind != E4M3:
+            raise CheckpointError(f"{scale.path}: {name} scales the input of {matrix}, which is {kind}, not {E4M3}")
+        found[name] = StoredScale(_checked(scale, name, weights[matrix].shape[1]))
     return found
 
 
@@ -79,18 +106,6 @@ def _checked(scale: StoredTensor, name: str, inputs: int) -> StoredTensor:
     if scale.dtype not in SCALE_TYPES:
         raise CheckpointError(f"{scale.path}: {name} is {scale.dtype}, expected BF16, F16 or F32")
     return scale
-
-
-def read_input_scale(scale: StoredTensor, name: str) -> NDArray[np.float32]:
-    """Read a scale in float32: [] of an input, [K] of a pre-scale.
-
-    Raises:
-        CheckpointError: it holds a number that is not finite or not above zero.
-    """
-    found = scale.view().astype(np.float32)
-    if not (np.isfinite(found) & (found > 0)).all():
-        raise CheckpointError(f"{scale.path}: {name} holds a number that is not above zero: the checkpoint is damaged")
-    return found.reshape(()) if name.endswith(INPUT_SCALE) else found
 
 
 def pre_scaled(checkpoint: Checkpoint) -> tuple[str, ...]:

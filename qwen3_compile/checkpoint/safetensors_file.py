@@ -31,8 +31,6 @@ ELEMENT_BITS = {
     "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
 }  # fmt: skip
 
-INT4 = "I4"  # of a matrix that a file holds as bytes of two codes; no type of the format
-
 FLOAT64 = "F64"
 
 NUMPY_TYPES: dict[str, np.dtype[Any]] = {
@@ -42,6 +40,8 @@ NUMPY_TYPES: dict[str, np.dtype[Any]] = {
     FLOAT64: np.dtype(np.float64),
     "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
     "U8": np.dtype(np.uint8),
+    "I32": np.dtype(np.int32),
+    "I64": np.dtype(np.int64),
 }
 
 

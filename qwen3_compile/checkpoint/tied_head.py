@@ -13,37 +13,31 @@ from qwen3_compile.errors import CheckpointError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from qwen3_compile.checkpoint.float8 import StoredFloat8
     from qwen3_compile.checkpoint.safetensors_file import StoredTensor
+    from qwen3_compile.checkpoint.schemes import StoredWeight
 
 
-def take_tied_head(tensors: dict[str, StoredTensor], float8: dict[str, StoredFloat8], notes: list[str]) -> None:
+def take_tied_head(weights: dict[str, StoredWeight], notes: list[str]) -> None:
     """Keep a tied matrix under the embedding's name alone.
 
     Args:
-        tensors: stored tensors by canonical name; the head is taken out.
-        float8: those of them in E4M3, likewise.
+        weights: by canonical name; the head is taken out.
         notes: receives what was found.
 
     Raises:
         CheckpointError: both are stored and differ: which of the two is meant?
     """
-    head, embedding = tensors.pop(HEAD, None), tensors.get(EMBEDDING)
-    scaled_head, scaled_embedding = float8.pop(HEAD, None), float8.get(EMBEDDING)
+    head, embedding = weights.pop(HEAD, None), weights.get(EMBEDDING)
     if head is None:
         return
     if embedding is None:
-        tensors[EMBEDDING] = head
-        if scaled_head is not None:
-            float8[EMBEDDING] = scaled_head
+        weights[EMBEDDING] = head
         notes.append(f"the tied matrix is stored as {HEAD}")
         return
-    pairs = [(head, embedding)]
-    if scaled_head is not None and scaled_embedding is not None:
-        pairs.append((scaled_head.scales, scaled_embedding.scales))
-    if not all(_same(*pair) for pair in pairs):
+    alike = len(head.parts) == len(embedding.parts)
+    if not alike or not all(_same(*pair) for pair in zip(head.parts, embedding.parts, strict=True)):
         raise CheckpointError(
-            f"{head.path}: {HEAD} differs from {EMBEDDING}, but tie_word_embeddings is true in config.json;"
+            f"{head.parts[0].path}: {HEAD} differs from {EMBEDDING}, but tie_word_embeddings is true in config.json;"
             " set it to false there if the head is meant"
         )
     notes.append(f"{HEAD} repeats the tied {EMBEDDING}")

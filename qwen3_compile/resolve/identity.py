@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.checkpoint.adapter import ADAPTER_CONFIG, refuse_adapter
-from qwen3_compile.checkpoint.config import MAX_CONFIG_BYTES, read_architecture
+from qwen3_compile.checkpoint.config import MAX_CONFIG_BYTES, read_architecture, read_quantization
 from qwen3_compile.checkpoint.directory import CONFIG, MODEL_ASSETS, TOKENIZER_ASSETS
 from qwen3_compile.checkpoint.json_file import read_json_object
+from qwen3_compile.checkpoint.schemes import StoredFormat
 from qwen3_compile.errors import CheckpointError
 from qwen3_compile.spec.source import FolderSource, HubSource
 from qwen3_runtime.errors import EngineError
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 GENERATION = MODEL_ASSETS[0]
 _SENTENCE_TRANSFORMERS = ("modules.json", "config_sentence_transformers.json")
 _QUESTION = [{"role": "user", "content": "Hello"}]
-_AWQ_GROUP = 128
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
@@ -87,7 +87,8 @@ def _identity(folder: Path, names: Collection[str], source: str, name: str) -> I
     generation = read_json_object(folder / GENERATION, max_bytes=MAX_CONFIG_BYTES) if has_generation else {}
     template = _template(folder)
     task, task_from = _task(folder, names, name, config, generation, template)
-    fp8_scales, int4_group = _stored_format(config)
+    quantization = read_quantization(folder / CONFIG)
+    stored = StoredFormat() if quantization is None else quantization[0].format_of(quantization[1])
     return Identity(
         source=source,
         name=name,
@@ -95,8 +96,8 @@ def _identity(folder: Path, names: Collection[str], source: str, name: str) -> I
         task=task,
         task_from=task_from,
         thinking=_thinking(template) if task == "chat" and template else None,
-        fp8_scales=fp8_scales,
-        int4_group=int4_group,
+        fp8_scales=stored.fp8_scales,
+        int4_group=stored.int4_group,
         sampling=_sampling(generation),
     )
 
@@ -155,21 +156,6 @@ def _thinking(template: ChatTemplate) -> Thinking:
     if turns[0] != turns[1]:
         return "hybrid"
     return "always" if turns[0].rstrip().endswith("<think>") else "never"
-
-
-def _stored_format(config: Mapping[str, Any]) -> tuple[Fp8Scale | None, int | None]:
-    """How matrices are stored, where they are quantised; `read_architecture` has refused what is not supported."""
-    stored = config.get("quantization_config")
-    if not isinstance(stored, dict):
-        return None, None
-    method = stored.get("quant_method")
-    if method == "modelopt" and stored.get("quant_algo") == "W4A16_AWQ":
-        return None, _AWQ_GROUP
-    if method == "compressed-tensors":
-        is_block = any(group["weights"].get("strategy") == "block" for group in stored["config_groups"].values())
-    else:
-        is_block = method == "fp8" and bool(stored.get("weight_block_size"))
-    return "block" if is_block else "channel", None  # one scale for a whole matrix is one for each of its rows
 
 
 def _sampling(generation: Mapping[str, Any]) -> dict[str, float]:

@@ -195,6 +195,16 @@ def test_what_does_not_fit_is_named(quantised, tmp_path, damage, message):
     assert str(folder / "model.safetensors") in str(caught.value)
 
 
+def test_a_matrix_of_another_scheme_than_config_json_states_is_named(quantised, tmp_path):
+    folder = shutil.copytree(quantised[0] / "dense", tmp_path / "other")
+    state = load_file(folder / "model.safetensors")
+    state[MATRIX] = torch.ones(64, 128).to(torch.float8_e4m3fn)
+    del state[f"{MATRIX}_scale"]
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=rf"1 neither BF16, .* nor of .*quantization_config: {MATRIX} F8_E4M3"):
+        opened(folder)
+
+
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_scale_that_is_not_above_zero_is_named_when_it_is_read(quantised, tmp_path, value):
     folder = shutil.copytree(quantised[0] / "dense", tmp_path / "damaged")

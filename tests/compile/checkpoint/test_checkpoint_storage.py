@@ -67,6 +67,13 @@ def test_a_repeated_head_is_told(tied):
     assert opened(folder).notes == ("lm_head.weight repeats the tied model.embed_tokens.weight",)
 
 
+def test_a_tied_head_in_float64_is_told_where_only_the_head_is_stored(tied):
+    model, folder = tied
+    state = {HEAD if name == EMBEDDING else name: tensor for name, tensor in without_head(model).items()}
+    save_file(state | {HEAD: state[HEAD].double()}, folder / "model.safetensors")
+    assert f"1 tensors are float64 and are rounded to float32: {EMBEDDING}" in opened(folder).notes
+
+
 def shard(folder, state, *, listed):
     """Two shards, whose index lists `listed` in the place of what is in them."""
     (folder / "model.safetensors").unlink()

@@ -1,4 +1,4 @@
-"""Matrices that NVIDIA's ModelOpt stores in four bits (`quant_algo: W4A16_AWQ`).
+"""`quant_method: modelopt`, `quant_algo: W4A16_AWQ`: matrices that NVIDIA's ModelOpt stores in four bits.
 
 `X.weight` is uint8 [N / 2, K]: a byte holds row 2n in its low half and row 2n + 1 in its high half, in two's
 complement. `X.weight_scale` is a number for each group of inputs, [N, K / group].
@@ -6,20 +6,23 @@ complement. `X.weight_scale` is a number for each group of inputs, [N, K / group
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qwen3_compile.checkpoint.float8 import SCALE_TYPES
-from qwen3_compile.checkpoint.safetensors_file import INT4
+from qwen3_compile.checkpoint.schemes.scheme import SCALE_TYPES, Scheme, StoredFormat
 from qwen3_compile.errors import CheckpointError
 from qwen3_compile.quantize import Quantized
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qwen3_compile.checkpoint.safetensors_file import StoredTensor
 
 _PACKED = "U8"
+_ALGORITHM = "W4A16_AWQ"
+_GROUP = 128  # ModelOpt's default
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,18 @@ class StoredInt4:
 
     codes: StoredTensor
     scales: StoredTensor
+    element_type: str = "int4"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N and K."""
+        rows, columns = self.codes.shape
+        return 2 * rows, columns
+
+    @property
+    def parts(self) -> tuple[StoredTensor, ...]:
+        """Codes and scales."""
+        return self.codes, self.scales
 
     def read(self, name: str) -> Quantized:
         """Unpack the matrix `name`: a copy, one byte a code.
@@ -45,24 +60,18 @@ class StoredInt4:
         return Quantized(codes, scales, columns // scales.shape[1])
 
 
-def take_int4(tensors: dict[str, StoredTensor]) -> dict[str, StoredInt4]:
-    """Take the scales of packed matrices out of `tensors`, in which the matrices get the shape that they stand for.
+def _is_packed(name: str, tensor: StoredTensor) -> bool:
+    return tensor.dtype == _PACKED and name.endswith(".weight")
 
-    Returns:
-        Codes and scales by the matrix's name.
 
-    Raises:
-        CheckpointError: a packed matrix has no scales, or scales of another shape or type.
-    """
+def _take(tensors: dict[str, StoredTensor]) -> dict[str, StoredInt4]:
     found = {}
-    for name in [name for name, tensor in tensors.items() if tensor.dtype == _PACKED and name.endswith(".weight")]:
-        codes, scales = tensors[name], tensors.pop(f"{name}_scale", None)
+    for name in [name for name, tensor in tensors.items() if _is_packed(name, tensor)]:
+        codes, scales = tensors.pop(name), tensors.pop(f"{name}_scale", None)
         if scales is None:
             raise CheckpointError(f"{codes.path}: {name} is {_PACKED}, which needs {name}_scale; it is missing")
         _check(codes, scales, name)
         found[name] = StoredInt4(codes, scales)
-        rows, columns = codes.shape
-        tensors[name] = replace(codes, dtype=INT4, shape=(2 * rows, columns))
     return found
 
 
@@ -76,3 +85,18 @@ def _check(codes: StoredTensor, scales: StoredTensor, name: str) -> None:
         )
     if scales.dtype not in SCALE_TYPES:
         raise CheckpointError(f"{where} is {scales.dtype}, expected {', '.join(SCALE_TYPES)}")
+
+
+def _format(stated: Mapping[str, Any]) -> StoredFormat:
+    group = stated.get("group_size")
+    return StoredFormat(int4_group=group if type(group) is int and group > 0 else _GROUP)
+
+
+SCHEME = Scheme(
+    name=f"modelopt {_ALGORITHM}",
+    is_stated=lambda stated: stated.get("quant_method") == "modelopt" and stated.get("quant_algo") == _ALGORITHM,
+    is_stored=lambda tensors: any(_is_packed(name, tensor) for name, tensor in tensors.items()),
+    problems=lambda _: (),
+    format_of=_format,
+    take=_take,
+)
