@@ -36,7 +36,7 @@ def compile_engine(
         output: the engine's directory; default is `build/<name>`.
         overrides: values by key of the spec, `{"precision.weights": "int8"}` or nested, or `key.path=value` texts; as
             in `load_spec`.
-        validate: compare the engine with PyTorch and hold it to the spec's accuracy contract.
+        validate: compare the engine with PyTorch and judge it by the spec's accuracy limits.
         force: replace an engine that is already there.
         threads: of packing and validation; default is one for each physical core.
         cache: use and keep results of stages in the user's build cache.
@@ -46,7 +46,7 @@ def compile_engine(
         The engine's path, its manifest, and what validation measured.
 
     Raises:
-        AccuracyError: the engine breaks the contract of its spec.
+        AccuracyError: the engine misses the accuracy limits of its spec.
         CompileError: any other reason, in one line.
         TypeError: overrides for a `Spec`, which has its values already.
     """

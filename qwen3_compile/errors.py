@@ -22,7 +22,7 @@ class UnsupportedError(CompileError):
 
 
 class AccuracyError(CompileError):
-    """An engine that breaks the accuracy contract of its spec."""
+    """An engine that misses the accuracy limits of its spec."""
 
 
 class LockError(CompileError):

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qwen3_compile.accuracy_limits import FIGURES, number, shown
 from qwen3_compile.cli.completion import EnginePath
 from qwen3_compile.cli.inspect import describe
 from qwen3_compile.cli.options import JSON, STRICT
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.cli.quantities import size
-from qwen3_compile.contract import FIGURES, number, shown
 from qwen3_compile.terminal import Screen, aligned
 from qwen3_runtime.directory import read_engine_directory
 

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from qwen3_compile.contract import BY_MODE, FIGURES, number, shown
+from qwen3_compile.accuracy_limits import BY_MODE, FIGURES, number, shown
 from qwen3_compile.terminal import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from qwen3_compile.contract import Verdict
+    from qwen3_compile.accuracy_limits import Verdict
     from qwen3_compile.terminal import Screen
 
 _MARKS = {"pass": "green", "FAIL": "bold red"}
 
 
-def show_contract(screen: Screen, verdicts: Sequence[Verdict]) -> None:
+def show_limits(screen: Screen, verdicts: Sequence[Verdict]) -> None:
     """One line a limit: figure, measured, comparison, limit, pass or FAIL."""
-    title = Text("contract", "bold")
+    title = Text("accuracy limits", "bold")
     screen.print(title if verdicts else title + Text(" none: no limit is set", "not bold"))
     for verdict, line in zip(verdicts, aligned([verdict.cells for verdict in verdicts], right=(1,)), strict=True):
         text = Text(f"  {line}")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.text import Text
 
-from qwen3_compile.cli.figures import show_contract, show_others
+from qwen3_compile.accuracy_limits import Verdict, current_names, judge
+from qwen3_compile.cli.figures import show_limits, show_others
 from qwen3_compile.cli.options import ENGINE, JSON, STRICT
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.contents import bytes_by_part, cache_bytes_per_token, operators, read_graph
-from qwen3_compile.contract import Verdict, current_names, judge
 from qwen3_compile.terminal import Screen, aligned, harmless
 from qwen3_runtime.directory import read_engine_directory, read_signatures
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 )
 @JSON
 def command(engine: Path, strict: bool, trusted_keys: tuple[Path, ...], as_json: bool) -> None:
-    """Show an ENGINE's operators, sizes by part, cache bytes per token and contracts."""
+    """Show an ENGINE's operators, sizes by part, cache bytes per token and accuracy limits."""
     found = describe(engine, strict=strict, trusted_keys=trusted_keys)
     print_json(found) if as_json else _show(found)
 
@@ -44,8 +44,8 @@ def describe(engine: Path, *, strict: bool = True, trusted_keys: tuple[Path, ...
     manifest = read_engine_directory(engine, strict=strict, trusted_keys=trusted_keys)
     graph, report = read_graph(engine), _report(engine)
     summary = current_names(report["summary"]) if report else None
-    contract = manifest.spec.get("accuracy") or {}
-    verdicts = judge(contract, manifest.io.output, summary, report.get("greedy", []), report.get("rotation"))
+    limits = manifest.spec.get("accuracy") or {}
+    verdicts = judge(limits, manifest.io.output, summary, report.get("greedy", []), report.get("rotation"))
     return {
         "name": manifest.name,
         "source": manifest.source["uri"],
@@ -58,7 +58,7 @@ def describe(engine: Path, *, strict: bool = True, trusted_keys: tuple[Path, ...
         "kv_cache_bytes_per_token": cache_bytes_per_token(manifest.io),
         "inputs": [value.name for value in graph.input if not value.name.startswith(("kv.", "kv_scales."))],
         "outputs": [value.name for value in graph.output if not value.name.startswith("kv_out.")],
-        "contract": [asdict(verdict) for verdict in verdicts],
+        "accuracy_limits": [asdict(verdict) for verdict in verdicts],
         "accuracy": summary,
         "accuracy_of": report.get("executed"),
         "verified": manifest.verified,
@@ -95,8 +95,8 @@ def _show(found: dict[str, Any]) -> None:
     screen.print(f"{'KV cache':>10}  {found['kv_cache_bytes_per_token']:,} bytes a token of context")
     _show_pairs(screen, "bytes by part", found["bytes_by_part"])
     _show_pairs(screen, "operators", found["operators"])
-    verdicts = [Verdict(**verdict) for verdict in found["contract"]]
-    show_contract(screen, verdicts)
+    verdicts = [Verdict(**verdict) for verdict in found["accuracy_limits"]]
+    show_limits(screen, verdicts)
     if found["accuracy"]:
         show_others(screen, found["accuracy"], verdicts)
     if plan := found["files"].get("model.plan"):

@@ -13,7 +13,7 @@ from qwen3_compile.cli.verbosity import with_verbosity
 
 COMMANDS = {
     "build": "Compile a model into a verified engine.",
-    "validate": "Compare an engine with eager PyTorch and its accuracy contract.",
+    "validate": "Compare an engine with eager PyTorch and judge it by its accuracy limits.",
     "run": "Complete one prompt with an engine.",
     "chat": "Talk to an engine, its thinking shown.",
     "sign": "Sign an engine with a key of yours.",

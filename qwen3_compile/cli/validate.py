@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.text import Text
 
-from qwen3_compile.cli.figures import show_by_mode, show_contract, show_others
+from qwen3_compile.cli.figures import show_by_mode, show_limits, show_others
 from qwen3_compile.cli.options import ENGINE, JSON, STRICT, THREADS
 from qwen3_compile.cli.output import print_json, remark, verbosity
 from qwen3_compile.terminal import Screen, harmless, write
@@ -17,9 +17,9 @@ from qwen3_compile.terminal import Screen, harmless, write
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qwen3_compile.contract import Verdict
+    from qwen3_compile.accuracy_limits import Verdict
 
-HOLDS = "the accuracy contract holds"
+HOLDS = "every accuracy limit holds"
 
 
 @click.command()
@@ -39,7 +39,7 @@ def command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Compare ENGINE with eager PyTorch in float32 and judge it by its accuracy contract.
+    """Compare ENGINE with eager PyTorch in float32 and judge it by its accuracy limits.
 
     The engine is not changed: its published report stays as it is. Of a TensorRT engine the graph is executed, on the
     CPU, unless --plan asks for the plan.
@@ -51,7 +51,7 @@ def command(
         def show(text: str) -> None:
             status.update(Text(harmless(text)))
 
-        found, contract = revalidate(
+        found, limits = revalidate(
             engine,
             source=source,
             report_dir=report,
@@ -60,15 +60,15 @@ def command(
             plan=plan,
             strict=strict,
         )
-    document, verdicts = found.to_json(), found.verdicts(contract)
+    document, verdicts = found.to_json(), found.verdicts(limits)
     if as_json:
         judged = [asdict(verdict) for verdict in verdicts]
-        print_json({**document["summary"], "contract": judged, "violations": found.violations(contract)})
+        print_json({**document["summary"], "accuracy_limits": judged, "violations": found.violations(limits)})
     elif verbosity() >= 0:
         _show(document, verdicts)
     if found.executed:
         remark(found.executed)
-    found.check(contract)
+    found.check(limits)
     if verbosity() < 0 and not as_json:
         write(f"{HOLDS}\n")  # the result of a quiet command
     remark(HOLDS)
@@ -77,7 +77,7 @@ def command(
 def _show(document: dict[str, Any], verdicts: Sequence[Verdict]) -> None:
     screen = Screen()
     show_by_mode(screen, document["output"], {**document["by_mode"], "all": document["summary"]})
-    show_contract(screen, verdicts)
+    show_limits(screen, verdicts)
     show_others(screen, document["summary"], verdicts)
     for entry in document["greedy"]:
         screen.print(f"greedy agreement on {entry['case']}: {entry['agreed']} of {entry['generated']} tokens")

@@ -1,4 +1,4 @@
-"""The folder `<engine>.failed`: figures and report of a build whose engine breaks its contract, beside its output."""
+"""The folder `<engine>.failed`: figures and report of a build whose engine misses its accuracy limits."""
 
 from __future__ import annotations
 

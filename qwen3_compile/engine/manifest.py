@@ -41,7 +41,7 @@ def manifest_document(
         tools: version by distribution.
         tokens: facts about the tokenizer.
         files: every file of the engine but the manifest.
-        verified: whether the engine was validated and holds its accuracy contract.
+        verified: whether the engine was validated and is within its accuracy limits.
         capabilities: GPU architectures of a TensorRT plan; the spec may have left them to the machine.
     """
     architecture = spec.graph_architecture()

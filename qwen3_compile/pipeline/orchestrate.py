@@ -78,13 +78,13 @@ def build(
         locked: manifest of an engine that is to be built again: every input and the outcome are held to it.
         cache_dir: results of earlier builds; None keeps and looks up nothing.
         progress: told how it goes.
-        validate: compare with eager PyTorch and hold the engine to its contract. An engine built without says so.
+        validate: compare with eager PyTorch and judge by the accuracy limits. An engine built without says so.
         force: replace an engine at `out_dir`.
         threads: threads of packing and validation; default is one for each physical core. The engine does not depend on
             it; the last digits of measured figures may.
 
     Raises:
-        AccuracyError: the engine breaks the spec's contract; its figures and report are kept in `<out_dir>.failed`.
+        AccuracyError: the engine misses the spec's accuracy limits; figures and report are kept in `<out_dir>.failed`.
         LockError: an input or the outcome differs from the locked engine's.
         CompileError: any other reason, in one line.
     """

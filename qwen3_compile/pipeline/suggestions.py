@@ -1,4 +1,4 @@
-"""What to try when an engine breaks its contract: more precision where the spec saves most of it."""
+"""What to try when an engine misses its accuracy limits: more precision where the spec saves most of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qwen3_graphs.formats import INTEGERS, KINDS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from qwen3_compile.contract import Verdict
+    from qwen3_compile.accuracy_limits import Verdict
     from qwen3_compile.spec import Spec
 
 Change: TypeAlias = "dict[str, str | int | None]"

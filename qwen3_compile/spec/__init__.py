@@ -2,7 +2,7 @@
 
 from qwen3_compile.spec.load import load_spec, parse_spec, spec_from_mapping
 from qwen3_compile.spec.schema import (
-    Accuracy,
+    AccuracyLimits,
     Architecture,
     Chat,
     Limits,
@@ -18,7 +18,7 @@ from qwen3_compile.spec.shipped import find_spec, shipped_specs
 from qwen3_compile.spec.source import FolderSource, HubSource, Source, SyntheticSource, parse_source
 
 __all__ = [
-    "Accuracy",
+    "AccuracyLimits",
     "Architecture",
     "Chat",
     "FolderSource",

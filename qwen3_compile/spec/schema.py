@@ -270,8 +270,8 @@ class Chat(Section):
     sampling: SamplingByMode = _derived("how tokens are drawn, by mode", "all defaults")
 
 
-class Accuracy(Section):
-    """The accuracy contract against eager PyTorch in float32; a build that breaks it fails. null: not required."""
+class AccuracyLimits(Section):
+    """Accuracy limits against eager PyTorch in float32; a build that exceeds one fails. null: no limit."""
 
     max_kl: Annotated[float, Field(ge=0)] | None = Field(
         default=None,
@@ -295,7 +295,7 @@ class Accuracy(Section):
 
 
 class Spec(Section):
-    """One engine: a model, its number formats, its target, its limits and its accuracy contract."""
+    """One engine: a model, its number formats, its target, its limits and how exact it must be."""
 
     schema_version: Literal[2] = Field(description="version of this format; 1 is read as well, with a warning")
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="name of the engine and of its folder")
@@ -305,7 +305,7 @@ class Spec(Section):
     limits: Limits
     rope_scaling: RopeScaling | None = Field(default=None, description="null: what config.json says")
     chat: Chat | None = _derived("generation defaults", "all defaults; null for embedding and reranker")
-    accuracy: Accuracy = Accuracy()
+    accuracy: AccuracyLimits = AccuracyLimits()
 
     _base_dir: Path = PrivateAttr(default=Path())
     _notes: tuple[str, ...] = PrivateAttr(default=())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from qwen3_compile.contract import BY_MODE, FIGURES, number, shown
+from qwen3_compile.accuracy_limits import BY_MODE, FIGURES, number, shown
 from qwen3_compile.terminal import harmless
 from qwen3_compile.validate.plots import draw
 from qwen3_compile.validate.style import STYLE
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from qwen3_compile.contract import Verdict
-    from qwen3_compile.spec import Accuracy
+    from qwen3_compile.accuracy_limits import Verdict
+    from qwen3_compile.spec import AccuracyLimits
     from qwen3_compile.validate.plots import Plot
     from qwen3_compile.validate.report import AccuracyReport, Greedy
     from qwen3_compile.validate.worst import Guess, WorstPosition
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def write_html(
     report: AccuracyReport,
-    contract: Accuracy,
+    limits: AccuracyLimits,
     name: str,
     path: Path,
     notes: Sequence[str] = (),
@@ -33,15 +33,15 @@ def write_html(
 
     Args:
         report: what was measured.
-        contract: the limits it is shown against.
+        limits: what it is judged by.
         name: the engine's.
         path: file to write.
         notes: what else there is to say of the engine, a paragraph each.
         facts: what was built, a label and a text each.
     """
-    broken = report.violations(contract)
+    broken = report.violations(limits)
     verdict = (
-        "<p class=pass>The accuracy contract holds.</p>"
+        "<p class=pass>Every accuracy limit holds.</p>"
         if not broken
         else "".join(f"<p class=fail>{escape(line)}</p>" for line in broken)
     )
@@ -50,14 +50,14 @@ def write_html(
         f"<h1>{escape(name)}</h1><p>The engine against eager PyTorch in float32.</p>",
         verdict,
         *(f"<p>{escape(note)}</p>" for note in (report.executed, *notes) if note),
-        "<h2>Contract</h2>",
-        _contract(report.verdicts(contract)),
+        "<h2>Accuracy limits</h2>",
+        _limits(report.verdicts(limits)),
         *(["<h2>The engine</h2>", _facts(known)] if known else []),
         "<h2>All figures</h2>",
         _figures(report),
         *_worst(report),
         "<h2>Plots</h2><div class=plots>",
-        *(_figure(plot) for plot in draw(report, contract)),
+        *(_figure(plot) for plot in draw(report, limits)),
         "</div>",
         *_continuations(report.greedy),
     ]
@@ -70,7 +70,7 @@ def write_html(
     path.write_text(head + "\n".join(body) + "</body></html>\n", encoding="utf-8")
 
 
-def _contract(verdicts: Sequence[Verdict]) -> str:
+def _limits(verdicts: Sequence[Verdict]) -> str:
     if not verdicts:
         return "<p>The spec sets no limit.</p>"
     rows = "".join(

@@ -38,7 +38,7 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 def compare_logits(reference: NDArray[np.float32], engine: NDArray[np.float32], live: int) -> Distance:
     """Compare logits [R, V] over the first `live` entries of the vocabulary; the rest was never trained.
 
-    An engine row with a NaN or an infinity is infinitely far: it must break every contract, not slip through
+    An engine row with a NaN or an infinity is infinitely far: it must miss every limit, not slip through
     a comparison with NaN.
     """
     reference, engine = reference[:, :live], engine[:, :live]

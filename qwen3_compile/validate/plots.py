@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from qwen3_compile.spec import Accuracy
+    from qwen3_compile.spec import AccuracyLimits
     from qwen3_compile.validate.report import AccuracyReport, PositionSeries
 
 # Below this a distance is rounding noise; a floor keeps exact zeros on the logarithmic axis, a ceiling infinities.
@@ -35,14 +35,14 @@ class Plot:
     svg: str
 
 
-def draw(report: AccuracyReport, contract: Accuracy) -> list[Plot]:
+def draw(report: AccuracyReport, limits: AccuracyLimits) -> list[Plot]:
     """Draw distances by position, by share and by case: KL divergence for logits, 1 - cosine for hidden states.
 
     Returns:
-        The plots; the same report and contract give the same text.
+        The plots; the same report and limits give the same text.
     """
     name = "KL" if report.output == "logits" else "1 - cosine"
-    limit = contract.max_kl if report.output == "logits" else _angle(contract.min_cosine)
+    limit = limits.max_kl if report.output == "logits" else _angle(limits.min_cosine)
     values = {mode: _of_mode(report, mode) for mode in report.by_mode}
     everything = np.concatenate(list(values.values()))
     bounds = _bounds(everything, limit)

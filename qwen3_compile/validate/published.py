@@ -15,7 +15,7 @@ from qwen3_runtime.directory import read_engine_directory
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qwen3_compile.spec import Accuracy
+    from qwen3_compile.spec import AccuracyLimits
     from qwen3_compile.validate.report import AccuracyReport
 
 
@@ -28,7 +28,7 @@ def revalidate(
     progress: Callable[[str], None] | None = None,
     plan: bool = False,
     strict: bool = True,
-) -> tuple[AccuracyReport, Accuracy]:
+) -> tuple[AccuracyReport, AccuracyLimits]:
     """Measure a published engine again, with the weights it was built from.
 
     Args:
@@ -41,7 +41,7 @@ def revalidate(
         strict: as in `Engine.open`.
 
     Returns:
-        The report, and the contract of the engine's spec.
+        The report, and the accuracy limits of the engine's spec.
 
     Raises:
         CheckpointError: the checkpoint cannot be read, or is not the one that the engine was built from.

@@ -1,4 +1,4 @@
-"""The outcome of a validation, its JSON form, and the judgement against a contract."""
+"""The outcome of a validation, its JSON form, and the judgement by accuracy limits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from qwen3_compile.contract import judge
+from qwen3_compile.accuracy_limits import judge
 from qwen3_compile.errors import AccuracyError
 from qwen3_compile.validate.rotation import Rotation
 from qwen3_compile.validate.worst import Guess, WorstPosition
@@ -15,8 +15,8 @@ from qwen3_compile.validate.worst import Guess, WorstPosition
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qwen3_compile.contract import Verdict
-    from qwen3_compile.spec import Accuracy
+    from qwen3_compile.accuracy_limits import Verdict
+    from qwen3_compile.spec import AccuracyLimits
 
 SCHEMA_VERSION = 2
 
@@ -57,7 +57,7 @@ class Greedy:
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures over every position of every case and mode; `qwen3_compile.contract` names them and says what is limited.
+    """Figures over every position of every case and mode; `accuracy_limits` names them and says what is limited.
 
     `mean_kl` is the mean over positions, `p99_kl` a value that 99 % of them do not exceed, `worst_kl` the largest.
     """
@@ -110,24 +110,24 @@ class AccuracyReport:
     machine: str | None = None
     rotation: Rotation | None = None
 
-    def verdicts(self, contract: Accuracy) -> list[Verdict]:
-        """Each limit of the contract beside what was measured."""
+    def verdicts(self, limits: AccuracyLimits) -> list[Verdict]:
+        """Each accuracy limit beside what was measured."""
         summary = {**asdict(self.summary), "perplexity_ratio": self.summary.perplexity_ratio}
         greedy = [asdict(entry) for entry in self.greedy]
         rotation = None if self.rotation is None else asdict(self.rotation)
-        return judge(contract.model_dump(), self.output, summary, greedy, rotation)
+        return judge(limits.model_dump(), self.output, summary, greedy, rotation)
 
-    def violations(self, contract: Accuracy) -> list[str]:
+    def violations(self, limits: AccuracyLimits) -> list[str]:
         """Each broken limit as one line: the figure, the limit and the worst position."""
         where = f"worst: {self.worst.case}, {self.worst.mode}, position {self.worst.position}: {self.worst.value:.4g}"
-        broken = [verdict for verdict in self.verdicts(contract) if not verdict.passed]
+        broken = [verdict for verdict in self.verdicts(limits) if not verdict.passed]
         return [verdict.failure + (f" ({where})" if verdict.key != "rotation" else "") for verdict in broken]
 
-    def check(self, contract: Accuracy) -> None:
-        """Raise `AccuracyError`, one line naming every broken limit, unless the contract holds."""
-        broken = self.violations(contract)
+    def check(self, limits: AccuracyLimits) -> None:
+        """Raise `AccuracyError`, one line naming every broken limit, unless every limit holds."""
+        broken = self.violations(limits)
         if broken:
-            raise AccuracyError("the engine breaks its accuracy contract: " + "; ".join(broken))
+            raise AccuracyError("the engine misses its accuracy limits: " + "; ".join(broken))
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able form; figures keep six significant digits, beyond which lies the noise of summation order."""

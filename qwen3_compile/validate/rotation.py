@@ -31,7 +31,7 @@ LIMITS = {"float32": 1e-3, "float16": 5e-3, "bfloat16": 3e-2, "int8": 5e-2}
 
 @dataclass(frozen=True)
 class Rotation:
-    """How far keys at far positions are from where the eager model turns them; `contract.judge` says if it is too far.
+    """How far keys at far positions are from where the eager model turns them; `judge` says if it is too far.
 
     Attributes:
         positions: those that were run, ascending.
@@ -51,23 +51,23 @@ def far_positions(max_context: int) -> list[int]:
     return sorted({max_context // 2, max_context * 3 // 4, max(max_context - 2, 0), max_context - 1})
 
 
-def measure_rotation(backend: Backend, architecture: Architecture, contract: ModelConfig) -> Rotation | None:
+def measure_rotation(backend: Backend, architecture: Architecture, model: ModelConfig) -> Rotation | None:
     """Run one token at far positions and compare its keys.
 
     Args:
         backend: of the engine, with nothing in its cache that is still needed.
         architecture: dimensions and RoPE of the model.
-        contract: the engine's.
+        model: the engine's.
 
     Returns:
         None where the backend cannot show its keys.
     """
-    token = contract.tokenizer_vocab_size // 2
+    token = model.tokenizer_vocab_size // 2
     start = _keys(backend, token, 0)
     if start is None:
         return None
     frequency, _ = rope_frequencies(architecture)
-    positions = [position for position in far_positions(contract.max_context) if position]
+    positions = [position for position in far_positions(model.max_context) if position]
     errors = []
     for position in positions:
         found = _keys(backend, token, position)
@@ -77,7 +77,7 @@ def measure_rotation(backend: Backend, architecture: Architecture, contract: Mod
         errors.append(float(np.max(np.linalg.norm(found - expected, axis=-1) / np.linalg.norm(expected, axis=-1))))
     worst = int(np.argmax(errors)) if errors else 0  # the first NaN, if there is one
     return Rotation(
-        positions, errors[worst] if errors else 0.0, positions[worst] if positions else 0, LIMITS[contract.cache_dtype]
+        positions, errors[worst] if errors else 0.0, positions[worst] if positions else 0, LIMITS[model.cache_dtype]
     )
 
 

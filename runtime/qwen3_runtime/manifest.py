@@ -122,7 +122,7 @@ class FileEntry:
 class Manifest:
     """An engine's manifest. `spec`, `source` and `tools` are kept as read: records, not settings.
 
-    `verified` says whether the build compared the engine with PyTorch and its accuracy contract held.
+    `verified` says whether the build compared the engine with PyTorch and found it within its accuracy limits.
     """
 
     name: str

@@ -125,9 +125,9 @@ def make_manifest(
     task: str = "chat",
     output: str = "logits",
     eos: tuple[int, ...] = (IM_END, END_OF_TEXT),
-    **contract: Any,
+    **more_sizes: Any,
 ) -> Manifest:
-    sizes: dict[str, Any] = {"vocab_size": VOCAB, "tokenizer_vocab_size": LIVE, "hidden_size": 8, **contract}
+    sizes: dict[str, Any] = {"vocab_size": VOCAB, "tokenizer_vocab_size": LIVE, "hidden_size": 8, **more_sizes}
     chat = ChatDefaults(thinking, budget, max_tokens, {}) if task == "chat" else None  # type: ignore[arg-type]
     return Manifest(
         name="scripted",

@@ -147,14 +147,14 @@ def test_inspect_and_validate_show_each_limit_beside_its_own_figure(engine, caps
     found = json.loads(document)
     assert code == 0
     assert "max_kl" not in found["accuracy"]
-    assert [(v["key"], v["figure"], v["comparison"], v["passed"]) for v in found["contract"]] == [
+    assert [(v["key"], v["figure"], v["comparison"], v["passed"]) for v in found["accuracy_limits"]] == [
         ("max_kl", "mean_kl", "<=", True),
         ("min_top1_agreement", "top1_agreement", ">=", True),
         ("max_perplexity_ratio", "perplexity_ratio", "<=", True),
         ("rotation", "rotation", "<=", True),
     ]
     figures = {**summary, "rotation": accuracy["rotation"]["error"]}
-    assert all(verdict["measured"] == figures[verdict["figure"]] for verdict in found["contract"])
+    assert all(verdict["measured"] == figures[verdict["figure"]] for verdict in found["accuracy_limits"])
     for command in ("inspect", "validate"):
         out = run(capsys, command, engine)[1]
         line = re.search(r"^  mean KL +([0-9.]+)  <=  0.1 +pass$", out, re.MULTILINE)
@@ -200,7 +200,7 @@ def test_figures_of_validate_are_whole_in_a_terminal_of_sixty_columns(engine, ca
     assert code == 0
     assert "…" not in out
     assert max(map(len, out.splitlines())) <= 60
-    head, *rows = out.partition("contract")[0].splitlines()
+    head, *rows = out.partition("accuracy limits")[0].splitlines()
     assert head.split() == ["prefill", "chunked", "decode", "ragged", "all"]
     assert len(rows) == 7
     for row in rows:

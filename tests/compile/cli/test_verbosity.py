@@ -50,7 +50,7 @@ def test_a_quiet_answer_is_the_answer_alone(engine, capsys):
 
 def test_a_quiet_validation_is_its_verdict_alone(engine, capsys):
     assert main(["validate", "-q", str(engine)]) == 0
-    assert capsys.readouterr() == ("the accuracy contract holds\n", "")
+    assert capsys.readouterr() == ("every accuracy limit holds\n", "")
 
 
 def commands(group, path=()):

@@ -66,7 +66,7 @@ def test_json_is_one_document(run, spec_file):
     assert document["accuracy"]["top1_agreement"] == 1.0
 
 
-def test_a_failed_contract_keeps_its_figures_and_says_what_to_try(run, spec_file, tmp_path):
+def test_a_missed_limit_keeps_its_figures_and_says_what_to_try(run, spec_file, tmp_path):
     coarse = ["--set", "precision={weights: int4, lm_head: int8}"]
     engine, failed = tmp_path / "build" / "tiny-dense", tmp_path / "build" / "tiny-dense.failed"
     assert run(spec_file, *coarse, "--set", "accuracy={min_cosine: -1.0}", "-o", tmp_path / "measured")[0] == 0
@@ -76,7 +76,7 @@ def test_a_failed_contract_keeps_its_figures_and_says_what_to_try(run, spec_file
     assert not engine.exists()
     assert {path.name for path in failed.iterdir()} == {"accuracy.json", "report.html"}
     broken, where, advice = err.splitlines()[-3:]
-    assert broken.startswith("error: the engine breaks its accuracy contract: mean KL is ")
+    assert broken.startswith("error: the engine misses its accuracy limits: mean KL is ")
     assert "missed by" in broken
     assert where == f"error: plots and worst positions: {failed / 'report.html'}"
     assert advice.startswith("error: try --set precision.activation_quantization=none, or ")

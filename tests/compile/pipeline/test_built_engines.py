@@ -31,7 +31,7 @@ TOLERANCE = {
 
 
 def engine_logits(folder, ids):
-    """Prefill one sequence through the contract of docs/architecture.md, with nothing but onnxruntime."""
+    """Prefill one sequence through the packed interface of docs/architecture.md, with nothing but onnxruntime."""
     options = onnxruntime.SessionOptions()
     options.register_custom_ops_library(str(library_path()))
     session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
@@ -118,7 +118,7 @@ def test_the_report_holds_both_continuations_of_a_prompt(bound, make, checkpoint
         assert entry["reference"] == tokenizer.decode(said[same : entry["generated"] if bound is None else same + 1])
 
 
-def test_greedy_agreement_is_measured_as_far_as_the_contract_asks(make):
+def test_greedy_agreement_is_measured_as_far_as_the_limit_asks(make):
     make("dense", out="first", precision={"weights": "fp32"})  # whose figures, kept in the cache, do not reach so far
     info, _ = make("dense", precision={"weights": "fp32"}, accuracy={"min_greedy_tokens": 40})
     continued = json.loads((info.path / "accuracy.json").read_text(encoding="utf-8"))["greedy"]
@@ -133,7 +133,7 @@ def test_an_engine_without_validation_says_so(make):
     assert not (info.path / "accuracy.json").exists()
 
 
-def test_a_broken_contract_publishes_nothing(make, tmp_path):
+def test_an_engine_that_misses_a_limit_is_not_published(make, tmp_path):
     with pytest.raises(AccuracyError, match="largest error"):
         make(precision={"weights": "int4", "group_size": 32}, accuracy={"max_logit_error": 1e-9})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "engine.failed"]

@@ -31,7 +31,7 @@ FORMATS = [
 
 
 @pytest.mark.parametrize(("kind", "precision", "limit"), FORMATS)
-def test_an_engine_in_each_format_keeps_its_contract(make, kind, precision, limit):
+def test_an_engine_in_each_format_keeps_its_limits(make, kind, precision, limit):
     info, _ = make(kind, precision=precision, accuracy=TEXTS | {"max_kl": limit})
     assert 0 < info.accuracy.summary.mean_kl <= limit
 

@@ -34,7 +34,7 @@ def built(spec, tmp_path_factory):
     return build(spec, tmp_path_factory.mktemp("plugins") / "engine", cache_dir=None)
 
 
-def test_the_plan_is_made_of_plugins_and_the_graph_holds_the_contract(built):
+def test_the_plan_is_made_of_plugins_and_the_graph_has_the_packed_interface(built):
     assert built.plan.layers["PLUGIN_V3"] == 2 * 4  # attention and experts of four layers
     assert "ATTENTION_INPUT" not in built.plan.layers
     # At random tokens rounding to fp16 turns a router's close call now and then: one position in 508 has a KL of 0.2.

@@ -40,7 +40,7 @@ def test_a_build_whose_results_are_known_imports_no_torch_and_no_onnx(make, tmp_
     assert done.stdout.splitlines()[-1] == "0 []", done.stderr
 
 
-def test_a_changed_default_or_limit_of_the_contract_redoes_nothing(make):
+def test_a_changed_default_or_accuracy_limit_redoes_nothing(make):
     make(out="first", accuracy={"max_kl": 1.0})
     _, record = make(out="second", accuracy={"max_kl": 0.9}, chat={"thinking_budget": 2, "max_tokens": 64})
     assert record.cached == {"trace", "lower", "pack", "validate"}

@@ -1,8 +1,8 @@
-"""What an engine that breaks its contract is told to try."""
+"""What an engine that misses its accuracy limits is told to try."""
 
 import pytest
 
-from qwen3_compile.contract import judge
+from qwen3_compile.accuracy_limits import judge
 from qwen3_compile.pipeline.suggestions import suggestions
 from qwen3_compile.spec import find_spec, load_spec, shipped_specs
 

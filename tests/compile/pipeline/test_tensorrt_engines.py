@@ -109,7 +109,7 @@ def test_profiles_reach_the_plan(make):
     assert first.manifest["files"]["model.plan"] != second.manifest["files"]["model.plan"]
 
 
-def test_an_engine_that_breaks_its_contract_is_not_published(make, tmp_path):
+def test_an_engine_that_misses_a_limit_is_not_published(make, tmp_path):
     with pytest.raises(AccuracyError):
         make(precision={"weights": "int4", "group_size": 32}, target=RTX, accuracy=TEXTS | {"max_kl": 1e-9})
     assert {path.name for path in tmp_path.iterdir()} == {"cache", "engine.failed"}

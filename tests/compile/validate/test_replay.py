@@ -1,4 +1,4 @@
-"""Schedules cover every position once, and steps keep the packed contract."""
+"""Schedules cover every position once, and steps keep the packed interface."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The judgement against a contract, and the files a report is written to.
+"""The judgement by accuracy limits, and the files a report is written to.
 
 Covers: hostile texts
 Reference: an HTML parser
@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 import pytest
 
 from qwen3_compile.errors import AccuracyError
-from qwen3_compile.spec import Accuracy
+from qwen3_compile.spec import AccuracyLimits
 from qwen3_compile.validate.html import write_html
 from qwen3_compile.validate.report import AccuracyReport, Greedy, PositionSeries, Summary, Worst, read_json, write_json
 from qwen3_compile.validate.worst import Guess, WorstPosition
@@ -38,52 +38,52 @@ def make(output="logits", **changes):
     [
         (
             {"max_kl": 0.01},
-            "mean KL is 0.02, the contract allows at most 0.01, missed by 0.01 .worst: text, prefill, position 1: 0.05",
+            "mean KL is 0.02, the limit is at most 0.01, missed by 0.01 .worst: text, prefill, position 1: 0.05",
         ),
-        ({"min_top1_agreement": 0.95}, "top-1 agreement is 0.9, the contract demands at least 0.95"),
-        ({"max_logit_error": 0.5}, "largest error is 0.7, the contract allows at most 0.5"),
-        ({"max_perplexity_ratio": 1.01}, "perplexity ratio is 1.02, the contract allows at most 1.01"),
+        ({"min_top1_agreement": 0.95}, "top-1 agreement is 0.9, the limit is at least 0.95"),
+        ({"max_logit_error": 0.5}, "largest error is 0.7, the limit is at most 0.5"),
+        ({"max_perplexity_ratio": 1.01}, "perplexity ratio is 1.02, the limit is at most 1.01"),
         ({"min_greedy_tokens": 6}, "greedy agreement is 5 of 32 tokens on prompt 1, .* at least 6, missed by 1"),
     ],
 )
 def test_a_broken_limit_is_named_with_figure_limit_and_worst_position(limit, message):
     with pytest.raises(AccuracyError, match=message) as caught:
-        make().check(Accuracy(**limit))
+        make().check(AccuracyLimits(**limit))
     assert "\n" not in str(caught.value)
 
 
 def test_limits_that_hold_pass_and_a_limit_is_inclusive():
     held = {"max_kl": 0.02, "min_top1_agreement": 0.9, "max_logit_error": 0.7, "max_perplexity_ratio": 1.02}
-    make().check(Accuracy(**held, min_greedy_tokens=5))
-    make().check(Accuracy())
+    make().check(AccuracyLimits(**held, min_greedy_tokens=5))
+    make().check(AccuracyLimits())
 
 
 def test_every_broken_limit_is_listed():
     with pytest.raises(AccuracyError) as caught:
-        make().check(Accuracy(max_kl=0.0, min_top1_agreement=1.0))
-    assert str(caught.value).count("contract") == 3
+        make().check(AccuracyLimits(max_kl=0.0, min_top1_agreement=1.0))
+    assert str(caught.value).count("the limit is") == 2
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_figure_that_is_not_a_number_breaks_the_contract(value):
+def test_a_figure_that_is_not_a_number_misses_the_limit(value):
     with pytest.raises(AccuracyError):
-        make(mean_kl=value).check(Accuracy(max_kl=1e9))
+        make(mean_kl=value).check(AccuracyLimits(max_kl=1e9))
 
 
 def test_a_limit_on_what_was_not_measured_is_broken():
     with pytest.raises(AccuracyError, match="not measured"):
-        make(engine_perplexity=None).check(Accuracy(max_perplexity_ratio=2.0))
+        make(engine_perplexity=None).check(AccuracyLimits(max_perplexity_ratio=2.0))
 
 
 def test_an_embedding_is_judged_by_angle():
-    make("hidden").check(Accuracy(min_cosine=0.98, max_kl=0.0))
-    with pytest.raises(AccuracyError, match=r"smallest cosine is 0\.98, the contract demands at least 0\.99"):
-        make("hidden").check(Accuracy(min_cosine=0.99))
+    make("hidden").check(AccuracyLimits(min_cosine=0.98, max_kl=0.0))
+    with pytest.raises(AccuracyError, match=r"smallest cosine is 0\.98, the limit is at least 0\.99"):
+        make("hidden").check(AccuracyLimits(min_cosine=0.99))
 
 
 def test_a_limit_on_the_angle_holds_for_logits_too():
-    with pytest.raises(AccuracyError, match=r"smallest cosine is 0\.98, the contract demands at least 0\.99"):
-        make().check(Accuracy(min_cosine=0.99))
+    with pytest.raises(AccuracyError, match=r"smallest cosine is 0\.98, the limit is at least 0\.99"):
+        make().check(AccuracyLimits(min_cosine=0.99))
 
 
 def test_json_is_strict_and_reads_back(tmp_path):
@@ -98,7 +98,7 @@ def test_json_is_strict_and_reads_back(tmp_path):
 def test_page_is_self_contained_and_repeatable(tmp_path):
     report = make()
     for name in ("a.html", "b.html"):
-        write_html(report, Accuracy(max_kl=0.01), "tiny <dense>", tmp_path / name)
+        write_html(report, AccuracyLimits(max_kl=0.01), "tiny <dense>", tmp_path / name)
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert page == (tmp_path / "b.html").read_text(encoding="utf-8")
     assert "tiny &lt;dense&gt;" in page
@@ -109,7 +109,7 @@ def test_page_is_self_contained_and_repeatable(tmp_path):
 
 
 def test_a_page_of_hidden_states_speaks_of_angles_and_not_of_probabilities(tmp_path):
-    write_html(replace(make("hidden"), greedy=[]), Accuracy(min_cosine=0.9), "embedding", tmp_path / "a.html")
+    write_html(replace(make("hidden"), greedy=[]), AccuracyLimits(min_cosine=0.9), "embedding", tmp_path / "a.html")
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert "1 - cosine" in page
     for word in ("KL", "top-1", "perplexity", "nats", "Greedy"):
@@ -119,7 +119,7 @@ def test_a_page_of_hidden_states_speaks_of_angles_and_not_of_probabilities(tmp_p
 def test_a_page_shows_figures_that_are_not_finite(tmp_path):
     report = make(mean_kl=math.inf)
     series = replace(report.series[0], kl=[0.0, math.inf, math.nan], max_error=[0.1, math.inf, math.nan])
-    write_html(replace(report, series=[series]), Accuracy(max_kl=0.1), "broken", tmp_path / "a.html")
+    write_html(replace(report, series=[series]), AccuracyLimits(max_kl=0.1), "broken", tmp_path / "a.html")
     assert "mean KL is inf" in (tmp_path / "a.html").read_text(encoding="utf-8")
 
 
@@ -163,8 +163,8 @@ class Page(HTMLParser):
             self.texts.setdefault(tag, []).append(data)
 
 
-def page_of(tmp_path, report, contract, facts=()):
-    write_html(report, contract, "tiny", tmp_path / "page.html", facts=facts)
+def page_of(tmp_path, report, limits, facts=()):
+    write_html(report, limits, "tiny", tmp_path / "page.html", facts=facts)
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     return text, Page(text)
 
@@ -175,8 +175,8 @@ def test_every_text_survives_json_and_numbers_are_numbers_again():
 
 
 def test_a_page_shows_limits_with_pass_or_fail_the_engine_and_what_both_say(tmp_path):
-    contract = Accuracy(max_kl=0.01, min_top1_agreement=0.9, min_greedy_tokens=3)
-    text, page = page_of(tmp_path, full(), contract, [("precision", "weights int4"), ("built with", "torch 2")])
+    limits = AccuracyLimits(max_kl=0.01, min_top1_agreement=0.9, min_greedy_tokens=3)
+    text, page = page_of(tmp_path, full(), limits, [("precision", "weights int4"), ("built with", "torch 2")])
     rows = re.findall(
         r"<tr><th>([^<]*)<small>([^<]*)</small></th><td>([^<]*)</td><td>([^<]*)</td><td class=(\w+)>", text
     )
@@ -196,7 +196,7 @@ def test_a_page_shows_limits_with_pass_or_fail_the_engine_and_what_both_say(tmp_
 
 
 def test_no_text_of_a_model_is_markup_or_obeyed(tmp_path):
-    text, page = page_of(tmp_path, full(), Accuracy())
+    text, page = page_of(tmp_path, full(), AccuracyLimits())
     assert not {"script", "b", "iframe", "img", "link", "object"} & set(page.found)
     assert "^[[2J<U+202E>" in "".join(page.texts["p"])
     assert not {"\x1b", "\u202e"} & set(text)
@@ -207,7 +207,7 @@ def test_no_text_of_a_model_is_markup_or_obeyed(tmp_path):
 
 
 def test_plots_take_the_colors_of_a_light_or_dark_page_and_say_what_they_show(tmp_path):
-    text, page = page_of(tmp_path, full(), Accuracy(max_kl=0.04))
+    text, page = page_of(tmp_path, full(), AccuracyLimits(max_kl=0.04))
     drawings = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
     assert len(drawings) == 3
     for drawing in drawings:
@@ -230,8 +230,8 @@ def test_modes_that_coincide_are_drawn_once(tmp_path):
     report = replace(
         report, series=[series, near, far], by_mode=dict.fromkeys(("prefill", "decode", "ragged batch"), summary)
     )
-    text, _ = page_of(tmp_path, report, Accuracy())
+    text, _ = page_of(tmp_path, report, AccuracyLimits())
     assert ">prefill, decode</text>" in text
     assert ">ragged batch</text>" in text
     report = replace(report, series=[series, near], by_mode=dict.fromkeys(("prefill", "decode"), summary))
-    assert ">every mode</text>" in page_of(tmp_path, report, Accuracy())[0]
+    assert ">every mode</text>" in page_of(tmp_path, report, AccuracyLimits())[0]

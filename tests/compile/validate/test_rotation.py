@@ -19,7 +19,7 @@ import torch
 from transformers import Qwen3Config
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding, apply_rotary_pos_emb
 
-from qwen3_compile.contract import judge
+from qwen3_compile.accuracy_limits import judge
 from qwen3_compile.engine.recorded import recorded_spec
 from qwen3_compile.validate.rotation import far_positions, measure_rotation, turned
 from qwen3_graphs.architecture import Architecture, YarnScaling
@@ -96,7 +96,7 @@ def test_damaged_tables_are_found(engine, damage, tmp_path):
     assert rotation.error > 2 * rotation.limit
     verdict = verdict_on(rotation)
     assert verdict.passed is False
-    assert f" at {rotation.position:,}, the contract allows at most" in verdict.failure
+    assert f" at {rotation.position:,}, the limit is at most" in verdict.failure
 
 
 @pytest.mark.parametrize("max_context", [1, 2, 3, 5, 40_960, 1_048_576])

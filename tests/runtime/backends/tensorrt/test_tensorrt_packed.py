@@ -1,6 +1,6 @@
 """The TensorRT backend of engines with our attention plugin: packed steps over a pool of cache blocks.
 
-What stands for the plan is the eager model, which has the same contract; CUDA and TensorRT are imitated as in
+What stands for the plan is the eager model, which has the same interface; CUDA and TensorRT are imitated as in
 `test_tensorrt_padded`.
 
 Reference: `transformers` in float32

@@ -24,7 +24,7 @@ from qwen3_runtime.backends.tensorrt.signature import (
 )
 from qwen3_runtime.manifest import ModelConfig
 
-CONTRACT = ModelConfig(
+MODEL = ModelConfig(
     task="chat",
     output="logits",
     vocab_size=100,
@@ -38,8 +38,8 @@ CONTRACT = ModelConfig(
     max_batch=4,
     max_step_tokens=128,
 )
-PADDED = interface.padded_batch(step_model(CONTRACT), CONTRACT.max_context)
-PACKED = interface.packed(step_model(CONTRACT))
+PADDED = interface.padded_batch(step_model(MODEL), MODEL.max_context)
+PACKED = interface.packed(step_model(MODEL))
 PREFILL = {"B": (1, 4), "S": (1, 128), "R": (1, 4)}
 DECODE = {"B": (1, 4), "S": (1, 1), "R": (1, 4)}
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from qwen3_compile.contract import FIGURES, LIMITS, judge
-from qwen3_compile.spec import Accuracy
+from qwen3_compile.accuracy_limits import FIGURES, LIMITS, judge
+from qwen3_compile.spec import AccuracyLimits
 
 SUMMARY = {
     "mean_kl": 0.02, "worst_kl": 0.9, "top1_agreement": 0.9, "max_logit_error": 0.7, "min_cosine": 0.98,
@@ -15,7 +15,7 @@ GREEDY = [{"case": "prompt 1", "agreed": 5, "generated": 32}, {"case": "prompt 2
 
 
 def test_every_limit_of_a_spec_has_its_figure():
-    keys = [key for key in Accuracy.model_fields if key.startswith(("min_", "max_"))]
+    keys = [key for key in AccuracyLimits.model_fields if key.startswith(("min_", "max_"))]
     assert sorted(limit.key for limit in LIMITS) == sorted(keys)
     assert {limit.figure for limit in LIMITS} <= set(FIGURES)
     assert all((limit.comparison == "<=") is limit.key.startswith("max_") for limit in LIMITS)

@@ -1,4 +1,4 @@
-"""The accuracy contract: each limit of a spec beside the figure that it limits, and whether it holds.
+"""Accuracy limits: each limit of a spec beside the figure that it limits, and whether it holds.
 
 The one place that knows what a figure is called, which limit holds for it and from which side.
 """
@@ -105,23 +105,23 @@ class Verdict:
     @property
     def failure(self) -> str:
         """What is wrong, in words."""
-        demand = "allows at most" if self.comparison == "<=" else "demands at least"
+        bound = "at most" if self.comparison == "<=" else "at least"
         missed = "" if self.measured is None else f", missed by {abs(self.measured - self.limit):.2g}"
         about = f" {self.note}" if self.note else ""
-        return f"{self.name} is {self.shown}{about}, the contract {demand} {self.limit:g}{missed}"
+        return f"{self.name} is {self.shown}{about}, the limit is {bound} {self.limit:g}{missed}"
 
 
 def judge(
-    contract: Mapping[str, Any],
+    limits: Mapping[str, Any],
     output: str,
     summary: Mapping[str, Any] | None,
     greedy: Sequence[Mapping[str, Any]],
     rotation: Mapping[str, Any] | None = None,
 ) -> list[Verdict]:
-    """Hold figures to a contract.
+    """Judge figures by accuracy limits.
 
     Args:
-        contract: the accuracy section of a spec, or of an engine's manifest.
+        limits: the accuracy section of a spec, or of an engine's manifest.
         output: `logits` or `hidden`; the latter have no probabilities, and limits on those say nothing of them.
         summary: the summary of `accuracy.json`, an infinity perhaps as a string; None for an engine without one.
         greedy: the greedy continuations of `accuracy.json`.
@@ -133,7 +133,7 @@ def judge(
     """
     found = []
     for limit in LIMITS:
-        bound, figure = contract.get(limit.key), FIGURES[limit.figure]
+        bound, figure = limits.get(limit.key), FIGURES[limit.figure]
         if bound is None or (output == "hidden" and not figure.of_hidden):
             continue
         measured, note = number(summary and summary.get(limit.figure)), ""
