@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from qwen3_compile.pipeline.rope_scaling import own_scaling
+from qwen3_compile.spec.rope_scaling import own_scaling
 from qwen3_compile.spec.schema import Architecture
 from qwen3_compile.spec.size import parameter_counts
 

@@ -8,9 +8,9 @@ from qwen3_compile.checkpoint import open_checkpoint
 from qwen3_compile.checkpoint.input_scales import pre_scaled
 from qwen3_compile.engine.manifest import source_record
 from qwen3_compile.pipeline.lock import check_source, check_spec, pinned_source
-from qwen3_compile.pipeline.rope_scaling import scaling_note, with_own_scaling
 from qwen3_compile.pipeline.stage import Stage
 from qwen3_compile.pipeline.text_assets import checked_text
+from qwen3_compile.spec.rope_scaling import scaling_note, with_own_scaling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

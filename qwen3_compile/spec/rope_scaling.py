@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from qwen3_compile.spec import spec_from_mapping
+from qwen3_compile.spec.load import spec_from_mapping
 
 if TYPE_CHECKING:
-    from qwen3_compile.spec import Spec
+    from qwen3_compile.spec.schema import Spec
     from qwen3_graphs.architecture import Architecture, YarnScaling
 
 _DEFAULTS = {"attention_factor": None, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": True}
