@@ -42,6 +42,7 @@ TOKENIZER_ASSETS = ("tokenizer.json", "tokenizer_config.json", "chat_template.ji
 MODEL_ASSETS = ("generation_config.json",)
 # Files of older writers that may declare tokens, which the engine's tokenizer.json gets.
 TOKENIZER_SOURCES = ("added_tokens.json", "special_tokens_map.json")
+TOKENIZER_FILES = TOKENIZER_ASSETS + TOKENIZER_SOURCES
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from qwen3_compile.checkpoint.directory import (
     CONFIG,
     MODEL_ASSETS,
     TOKENIZER_ASSETS,
-    TOKENIZER_SOURCES,
+    TOKENIZER_FILES,
     DirectoryCheckpoint,
     find_assets,
     open_directory,
@@ -112,7 +112,7 @@ def _fetch_model(snapshot: HubSnapshot, *, expected: Architecture | None, look: 
     architecture = read_architecture(config)
     if expected is not None:
         check_expected(architecture, expected, where=str(config))
-    snapshot.fetch(TOKENIZER_ASSETS + TOKENIZER_SOURCES + MODEL_ASSETS)
+    snapshot.fetch(TOKENIZER_FILES + MODEL_ASSETS)
     look(find_assets(snapshot.folder, TOKENIZER_ASSETS + MODEL_ASSETS))
     snapshot.fetch([SINGLE])
     if not (snapshot.folder / SINGLE).is_file():
@@ -129,7 +129,7 @@ def _tokenizer_assets(source: str, *, base_dir: Path, cache_dir: Path | None) ->
         from qwen3_compile.checkpoint.hub import hub_snapshot
 
         snapshot = hub_snapshot(origin.repo, origin.revision, cache_dir=cache_dir)
-        snapshot.fetch(TOKENIZER_ASSETS + TOKENIZER_SOURCES)
+        snapshot.fetch(TOKENIZER_FILES)
         folder = snapshot.folder
     else:
         folder = _local(origin, base_dir)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qwen3_compile.checkpoint.directory import CONFIG, MODEL_ASSETS, TOKENIZER_ASSETS, TOKENIZER_SOURCES, find_assets
+from qwen3_compile.checkpoint.directory import CONFIG, MODEL_ASSETS, TOKENIZER_ASSETS, TOKENIZER_FILES, find_assets
 from qwen3_compile.checkpoint.shards import INDEX, SINGLE
 from qwen3_compile.contents import CACHE_BYTES
 from qwen3_compile.spec import FolderSource, HubSource, parse_source
@@ -18,7 +18,7 @@ from qwen3_compile.targets import target_of
 from qwen3_runtime.backends.cores import physical_cores
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from qwen3_compile.spec import Spec
@@ -31,7 +31,6 @@ _REFERENCE = 1.3  # bytes at the peak of validation for each byte of a layer in 
 _RATE = 11e6  # parameters a second and thread: 30.5e9 in 1,382 s on two
 _START = 10.0  # seconds of imports and of the trace
 _TIME_BASIS = "10 s and 11 million parameters a second and thread, measured on a 2-core x86-64; within a factor of 3"
-_TEXT_FILES = (*TOKENIZER_ASSETS, *TOKENIZER_SOURCES, *MODEL_ASSETS)
 _KV_BYTES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 
 
@@ -84,7 +83,7 @@ def estimate(spec: Spec, *, threads: int | None = None, cached: bool = True, hub
     """
     architecture, has_head = spec.graph_architecture(), spec.model.task != "embedding"
     threads = threads or physical_cores()
-    source, download, text = _source(spec, hub_cache)
+    source, download, text = _sources(spec, hub_cache)
     target = target_of(spec.target)
     weights = weight_bytes(architecture, spec.graph_precision(), has_head=has_head, scale_bits=target.scale_bits)
     weights += _tables(spec)
@@ -108,31 +107,56 @@ def estimate(spec: Spec, *, threads: int | None = None, cached: bool = True, hub
     )
 
 
-def _source(spec: Spec, hub_cache: Path | None) -> tuple[str, int | None, int]:
-    """The source, bytes to download, and bytes of the text files that go into the engine."""
-    source = parse_source(spec.model.source)
+@dataclass(frozen=True)
+class _Place:
+    """What a source holds.
+
+    Attributes:
+        uri: the source; a revision on the hub as its commit, where the hub can be asked.
+        sizes: bytes of its files by name; nothing of a hub that cannot be asked.
+        cached: the files that need no download, or None where the hub cannot be asked.
+    """
+
+    uri: str
+    sizes: Mapping[str, int]
+    cached: Collection[str] | None
+
+
+def _sources(spec: Spec, hub_cache: Path | None) -> tuple[str, int | None, int]:
+    """The model's source, bytes to download, and bytes of the text files that go into the engine."""
+    model = _place(spec.model.source, spec, hub_cache)
+    tokenizer = model if spec.model.tokenizer is None else _place(spec.model.tokenizer, spec, hub_cache)
+    text = sum(tokenizer.sizes.get(name, 0) for name in TOKENIZER_ASSETS)
+    text += sum(model.sizes.get(name, 0) for name in MODEL_ASSETS)
+    if model.cached is None or tokenizer.cached is None:
+        return model.uri, None, text
+    # By place and name: a tokenizer of the model's own repository travels once.
+    needed = {(model.uri, name): size for name, size in model.sizes.items() if _is_needed(name, model)}
+    needed |= {(tokenizer.uri, name): size for name, size in tokenizer.sizes.items() if name in TOKENIZER_FILES}
+    there = {(place.uri, name) for place in (model, tokenizer) for name in place.cached or ()}
+    return model.uri, sum(size for file, size in needed.items() if file not in there), text
+
+
+def _place(text: str, spec: Spec, hub_cache: Path | None) -> _Place:
+    source = parse_source(text)
     if isinstance(source, HubSource):
         from qwen3_compile.checkpoint.hub import hub_listing
 
         listing = hub_listing(source.repo, source.revision, cache_dir=hub_cache)
         if listing is None:
-            return str(source), None, 0
-        needed = [name for name in listing.sizes if _is_needed(name, listing.sizes)]
-        missing = sum(listing.sizes[name] for name in needed if name not in listing.cached)
-        text = sum(listing.sizes.get(name, 0) for name in (*TOKENIZER_ASSETS, *MODEL_ASSETS))
-        return str(HubSource(source.repo, listing.commit)), missing, text
+            return _Place(str(source), {}, None)
+        return _Place(str(HubSource(source.repo, listing.commit)), listing.sizes, listing.cached)
     if isinstance(source, FolderSource):
-        folder = spec.base_dir / source.path.expanduser()
-        assets = find_assets(folder, TOKENIZER_ASSETS + MODEL_ASSETS)
-        return str(source), 0, sum(path.stat().st_size for path in assets.values())
-    return str(source), 0, 0
+        found = find_assets(spec.base_dir / source.path.expanduser(), TOKENIZER_FILES + MODEL_ASSETS)
+        return _Place(str(source), {name: path.stat().st_size for name, path in found.items()}, found)
+    return _Place(str(source), {}, ())
 
 
-def _is_needed(name: str, names: Collection[str]) -> bool:
-    """Whether a build downloads a file of a repository; which shards an index names is not looked up."""
-    if name in (CONFIG, *_TEXT_FILES, SINGLE):
+def _is_needed(name: str, model: _Place) -> bool:
+    """Whether a build downloads a file of a model; which shards an index names is not looked up."""
+    if name in (CONFIG, *TOKENIZER_FILES, *MODEL_ASSETS, SINGLE):
         return True
-    return SINGLE not in names and (name == INDEX or ("/" not in name and name.endswith(".safetensors")))
+    return SINGLE not in model.sizes and (name == INDEX or ("/" not in name and name.endswith(".safetensors")))
 
 
 def _tables(spec: Spec) -> int:

@@ -86,6 +86,49 @@ def test_a_dry_run_counts_the_files_that_are_not_cached_and_writes_nothing(fresh
     assert again["cache_bytes"] == 0
 
 
+TEXT = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
+
+
+def test_a_tokenizer_of_its_own_on_the_hub_is_counted(fresh, serve_hub, spec_of, checkpoints):
+    files = {path.name: path.read_bytes() for path in (checkpoints / "dense").iterdir()}
+    hub = serve_hub(files | {"added_tokens.json": b"{}"})
+
+    def estimated(source, tokenizer=None):
+        document = json.loads(spec_of(source))
+        document["model"] |= {"tokenizer": tokenizer}
+        return estimate(parse_spec(json.dumps(document)), hub_cache=fresh / "cache")
+
+    apart, alone = estimated("synthetic://0", "hf://test/tiny"), estimated("synthetic://0")
+    text = sum(len(files[name]) for name in TEXT[:2])
+    assert (alone.download_bytes, apart.download_bytes) == (0, text + len(b"{}"))
+    assert apart.engine_bytes - alone.engine_bytes == text
+    assert apart.disk_bytes - alone.disk_bytes == 2 * text + len(b"{}")
+    local, other = estimated(checkpoints / "dense"), estimated(checkpoints / "dense", "hf://test/tiny")
+    assert other.engine_bytes == local.engine_bytes
+    assert other.download_bytes == apart.download_bytes
+    # The same commit under two names of a revision travels once.
+    whole, again = estimated("hf://test/tiny"), estimated("hf://test/tiny", f"hf://test/tiny@{hub.commit}")
+    assert (again.download_bytes, again.engine_bytes) == (whole.download_bytes, whole.engine_bytes)
+    assert whole.download_bytes > text
+
+
+def test_a_tokenizer_in_a_folder_is_counted_and_not_downloaded(spec_of, checkpoints):
+    document = json.loads(spec_of("synthetic://0"))
+    alone = estimate(parse_spec(json.dumps(document)))
+    document["model"] |= {"tokenizer": str(checkpoints / "dense")}
+    found = estimate(parse_spec(json.dumps(document)))
+    assert found.download_bytes == 0
+    sizes = [(checkpoints / "dense" / name).stat().st_size for name in TEXT[:2]]
+    assert found.engine_bytes - alone.engine_bytes == sum(sizes)
+
+
+def test_without_the_hub_of_the_tokenizer_the_download_is_unknown(monkeypatch, spec_of, tmp_path):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    document = json.loads(spec_of("synthetic://0"))
+    document["model"] |= {"tokenizer": "hf://test/tiny"}
+    assert estimate(parse_spec(json.dumps(document)), hub_cache=tmp_path).download_bytes is None
+
+
 @pytest.mark.usefixtures("fresh")
 def test_without_the_hub_the_download_is_unknown_and_the_rest_is_said(monkeypatch, capsys):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
