@@ -14,8 +14,10 @@ from qwen3_compile.engine.tokens import json_object, open_tokenizer
 from qwen3_compile.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
+
+    from tokenizers import Tokenizer
 
 # In the order in which transformers adds them.
 _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -23,11 +25,14 @@ _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_
 _GENERIC_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 
-def completed_tokenizer(assets: Mapping[str, Path]) -> bytes | None:
-    """`tokenizer.json` with the tokens that only other files declare; None where there is nothing to add.
+def completed_tokenizer(assets: Mapping[str, Path]) -> tuple[Tokenizer, bytes | None]:
+    """Open `tokenizer.json` and add the tokens that only other files declare.
 
     Args:
         assets: the tokenizer's files by name; `added_tokens.json` and `special_tokens_map.json` count where they are.
+
+    Returns:
+        The tokenizer, and what `tokenizer.json` then is; None where there is nothing to add.
 
     Raises:
         CheckpointError: a file is damaged, or gives a token an id that it cannot have.
@@ -35,7 +40,7 @@ def completed_tokenizer(assets: Mapping[str, Path]) -> bytes | None:
     path = assets["tokenizer.json"]
     tokenizer = open_tokenizer(path)
     before = tokenizer.get_added_tokens_decoder()
-    declared = _declared(assets)
+    declared = _declared(assets, {token.content for token in before.values()})
     config = json_object(assets.get("tokenizer_config.json")) | _legacy_roles(assets)
     named = list(_named_tokens(config, str(path)))
     extra = list(_extra_tokens(config, str(path)))
@@ -54,12 +59,12 @@ def completed_tokenizer(assets: Mapping[str, Path]) -> bytes | None:
                 f"{path.name} it is token {found}; declare every added token, in the order of their ids"
             )
     if _flags(before) == _flags(tokenizer.get_added_tokens_decoder()):
-        return None
-    return tokenizer.to_str(pretty=True).encode()
+        return tokenizer, None
+    return tokenizer, tokenizer.to_str(pretty=True).encode()
 
 
-def _declared(assets: Mapping[str, Path]) -> dict[int, AddedToken]:
-    """Tokens that are declared with an id."""
+def _declared(assets: Mapping[str, Path], inside: Collection[str]) -> dict[int, AddedToken]:
+    """Tokens that are declared with an id; of older files only those that are not `inside` tokenizer.json."""
     path = assets.get("tokenizer_config.json")
     config = json_object(path)
     if "added_tokens_decoder" in config:
@@ -72,7 +77,6 @@ def _declared(assets: Mapping[str, Path]) -> dict[int, AddedToken]:
         raise CheckpointError(f"{path}: expected an object of ids by token")
     config |= _legacy_roles(assets)
     special = {token.content for token in (*_named_tokens(config, ""), *_extra_tokens(config, ""))}
-    inside = {token.content for token in open_tokenizer(assets["tokenizer.json"]).get_added_tokens_decoder().values()}
     return {
         index: AddedToken(content, normalized=content not in special, special=content in special)
         for content, index in older.items()

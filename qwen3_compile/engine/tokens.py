@@ -32,7 +32,7 @@ class Tokens:
     pad_token_id: int | None = None
 
 
-def read_tokens(assets: Mapping[str, Path], vocab_size: int) -> Tokens:
+def read_tokens(assets: Mapping[str, Path], vocab_size: int, tokenizer: Tokenizer | None = None) -> Tokens:
     """Read the facts from a checkpoint's `generation_config.json` and `tokenizer_config.json`.
 
     The end tokens are those of the first and, as other runtimes have it, the tokenizer's own. The padding token is the
@@ -41,12 +41,14 @@ def read_tokens(assets: Mapping[str, Path], vocab_size: int) -> Tokens:
     Args:
         assets: the checkpoint's files by name; without `tokenizer.json` every id counts as a token.
         vocab_size: rows of the embedding matrix.
+        tokenizer: what `tokenizer.json` holds, where it is open already: the released one takes half a second.
 
     Raises:
         CheckpointError: a file is damaged, or the tokenizer is not this model's.
     """
     path = assets.get("tokenizer.json")
-    tokenizer = None if path is None else open_tokenizer(path)
+    if tokenizer is None and path is not None:
+        tokenizer = open_tokenizer(path)
     live = vocab_size if tokenizer is None else _live_vocabulary(tokenizer, vocab_size, assets["tokenizer.json"])
     generation = json_object(assets.get("generation_config.json"))
     names = json_object(assets.get("tokenizer_config.json")) if tokenizer is not None else {}

@@ -17,7 +17,7 @@ from qwen3_compile.checkpoint.directory import TOKENIZER_SOURCES, find_assets
 from qwen3_compile.engine.added_tokens import completed_tokenizer
 from qwen3_compile.engine.files import copy_file, file_entry
 from qwen3_compile.engine.manifest import manifest_document
-from qwen3_compile.engine.tokens import Tokens, read_tokens
+from qwen3_compile.engine.tokens import Tokens, open_tokenizer, read_tokens
 from qwen3_compile.errors import CheckpointError
 from qwen3_compile.pipeline.text_checks import Opened, check, reranker_notes, with_turn_end
 from qwen3_compile.spec.source import SyntheticSource, parse_source
@@ -25,9 +25,12 @@ from qwen3_runtime.admission import Model
 from qwen3_runtime.errors import EngineError
 from qwen3_runtime.manifest import FileEntry, parse_manifest
 from qwen3_runtime.text import ChatTemplate, Tokenizer
+from qwen3_runtime.text.tokenizer import read_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import tokenizers
 
     from qwen3_compile.spec import Spec
 
@@ -84,9 +87,10 @@ def checked_text(spec: Spec, assets: Mapping[str, Path], *, capabilities: Sequen
         for copy, path in origin.items():
             copy.symlink_to(path.resolve())
         try:
-            rewritten = _complete(assets, staged)
-            tokens = read_tokens({path.name: path for path in origin}, spec.model.architecture.vocab_size)
-            tokens, notes = _checked(spec, assets, staged, tokens, capabilities)
+            backend, rewritten = _complete(assets, staged)
+            tokens = read_tokens({path.name: path for path in origin}, spec.model.architecture.vocab_size, backend)
+            tokenizer = None if backend is None else Tokenizer(backend, read_config(staged))
+            tokens, notes = _checked(spec, assets, staged, tokenizer, tokens, capabilities)
         except (CheckpointError, EngineError) as error:
             raise CheckpointError(_located(str(error), origin)) from error
     return TextAssets(
@@ -97,25 +101,30 @@ def checked_text(spec: Spec, assets: Mapping[str, Path], *, capabilities: Sequen
     )
 
 
-def _complete(assets: Mapping[str, Path], staged: Path) -> bytes | None:
-    """Stage `tokenizer.json` with the tokens that other files declare."""
+def _complete(assets: Mapping[str, Path], staged: Path) -> tuple[tokenizers.Tokenizer | None, bytes | None]:
+    """Stage `tokenizer.json` with the tokens that other files declare, opened, and its bytes where it was rewritten."""
     if _TOKENIZER not in assets:
-        return None
-    rewritten = completed_tokenizer({**assets, **find_assets(assets[_TOKENIZER].parent, TOKENIZER_SOURCES)})
+        return None, None
+    backend, rewritten = completed_tokenizer({**assets, **find_assets(assets[_TOKENIZER].parent, TOKENIZER_SOURCES)})
     if rewritten is not None:
         (staged / _TOKENIZER).unlink()
         (staged / _TOKENIZER).write_bytes(rewritten)
-    return rewritten
+        backend = open_tokenizer(staged / _TOKENIZER)  # as the runtime will
+    return backend, rewritten
 
 
 def _checked(
-    spec: Spec, assets: Mapping[str, Path], staged: Path, tokens: Tokens, capabilities: Sequence[str] | None
+    spec: Spec,
+    assets: Mapping[str, Path],
+    staged: Path,
+    tokenizer: Tokenizer | None,
+    tokens: Tokens,
+    capabilities: Sequence[str] | None,
 ) -> tuple[Tokens, tuple[str, ...]]:
     document = manifest_document(
         spec, source={}, tools={}, tokens=tokens, files={}, verified=False, capabilities=capabilities
     )
     manifest = parse_manifest(json.dumps(document).encode())
-    tokenizer = Tokenizer.open(staged) if _TOKENIZER in assets else None
     template = None if tokenizer is None else ChatTemplate.open(staged, tokenizer.named_tokens)
     _ = Model(manifest, tokenizer, template, manifest.io.max_context).default_sampling
     if tokenizer is None:

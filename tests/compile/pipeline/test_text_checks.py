@@ -9,6 +9,7 @@ import pytest
 from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer
 
+from qwen3_compile.engine.tokens import open_tokenizer
 from qwen3_compile.errors import CheckpointError
 from qwen3_compile.pipeline.text_assets import checked_text
 from qwen3_compile.spec import parse_spec
@@ -110,6 +111,23 @@ def test_the_released_template_needs_no_addition(qwen3_tokenizer_dir, spec_of):
     found = checked_text(parse_spec(json.dumps(document)), assets)
     assert found.tokens.eos_token_ids == (151_645,)
     assert found.notes == ()
+
+
+@pytest.mark.parametrize("extra", [None, "<tool_call>"])
+def test_the_tokenizer_is_parsed_once_and_once_more_where_tokens_are_added(folder, check, monkeypatch, extra):
+    if extra is not None:
+        configure(folder, extra_special_tokens=[extra])
+    parsed = []
+
+    def counted(path):
+        parsed.append(path)
+        return open_tokenizer(path)
+
+    for module in ("engine.added_tokens", "engine.tokens", "pipeline.text_assets"):
+        monkeypatch.setattr(f"qwen3_compile.{module}.open_tokenizer", counted)
+    monkeypatch.setattr("qwen3_runtime.text.tokenizer._read_backend", counted)
+    assert (check().tokenizer is None) == (extra is None)
+    assert len(parsed) == (1 if extra is None else 2)
 
 
 def append(folder, token):
