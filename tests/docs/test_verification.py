@@ -45,3 +45,9 @@ def test_a_module_without_a_docstring_is_named(tmp_path):
     (tmp_path / "test_it.py").write_text("x = 1\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"tests/test_it\.py needs a docstring"):
         verification_page._read(tmp_path / "test_it.py", "test_it.py")
+
+
+def test_no_two_test_modules_have_one_name():
+    """Pytest imports them without their folder: a whole run, and no part of it, would end before its first test."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted(set(names)) == sorted(names)
