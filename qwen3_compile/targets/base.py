@@ -32,7 +32,7 @@ class Target:
             a list of plugins (see `takes`).
         name: how tables and messages call it, unlike any other target.
         summary: what it is, for the spec's documentation.
-        lowering: its name among `qwen3_graphs.lower.TARGETS`.
+        lowering: its name among `qwen3_graphs.lower.LOWERINGS`.
         formats: the number formats and shapes that it computes.
         needs: what `doctor` must find so that an engine runs, by the topic of the finding.
         builds_without: what of `needs` a build does without.

@@ -30,7 +30,7 @@ class OrtPlugins(Target):
     plugins = ("all",)
     name = "ort with plugins"
     summary = "ONNX Runtime with our operators"
-    lowering = "ort-cpu"
+    lowering = "ort_plugins"
     formats = Formats(
         _OURS,
         _OURS,

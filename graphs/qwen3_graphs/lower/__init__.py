@@ -1,55 +1,49 @@
-"""Lowerings: the semantic graph in the operators and weight layouts of one target."""
+"""Lowerings: the semantic graph in the operators and weight layouts of one target, a folder each.
+
+A folder's package has `lower(semantic, precision, limits)`; TensorRT's also has `lower_with_plugins`. What two
+lowerings need stands in `core`. A folder is imported when it is first asked for.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from qwen3_graphs.errors import LoweringError
-from qwen3_graphs.lower import onnx, ort, ort_plugins, tensorrt
-from qwen3_graphs.lower.tensorrt import plugin as tensorrt_plugin
-from qwen3_graphs.lowered import Plugins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import onnx_ir as ir
 
-    from qwen3_graphs.lowered import Limits, Lowered, Precision
+    from qwen3_graphs.lowered import Limits, Lowered, Plugins, Precision
 
-TARGETS: dict[str, Callable[[ir.Model, Precision, Limits], Lowered]] = {
-    "onnx": onnx.lower,
-    "ort": ort.lower,
-    "ort-cpu": ort_plugins.lower,
-    "tensorrt": tensorrt.lower,
-    "tensorrt-rtx": tensorrt.lower,
-}
-
-
-PLUGIN_TARGETS = ("tensorrt", "tensorrt-rtx")
+LOWERINGS = ("onnx", "ort", "ort_plugins", "tensorrt")
 
 
 def lower(
-    semantic: ir.Model, target: str, precision: Precision, limits: Limits, plugins: Plugins | None = None
+    semantic: ir.Model, lowering: str, precision: Precision, limits: Limits, plugins: Plugins | None = None
 ) -> Lowered:
     """Lower a semantic graph.
 
     Args:
         semantic: the graph of `qwen3_graphs.trace`, made for `limits.max_context` positions.
-        target: a key of `TARGETS`.
+        lowering: one of `LOWERINGS`.
         precision: number formats of the engine.
         limits: sizes the engine is built for.
-        plugins: operators that are our TensorRT plugins; none by default.
+        plugins: operators that are our plugins, where a lowering has the choice; none by default.
 
     Returns:
         The target's graph without weights, and the recipe of each weight.
 
     Raises:
-        LoweringError: the target is unknown or cannot compute the model in this precision.
+        LoweringError: the lowering is unknown or cannot compute the model in this precision.
     """
-    if target not in TARGETS:
-        raise LoweringError(f"unknown target {target!r}: expected one of {', '.join(sorted(TARGETS))}")
-    if plugins is None or plugins == Plugins(block_size=plugins.block_size):
-        return TARGETS[target](semantic, precision, limits)
-    if target not in PLUGIN_TARGETS:
-        raise LoweringError(f"target {target} has no plugins: leave them out, or ask for {' or '.join(PLUGIN_TARGETS)}")
-    return tensorrt_plugin.lower(semantic, precision, limits, plugins)
+    if lowering not in LOWERINGS:
+        raise LoweringError(f"unknown lowering {lowering!r}: expected one of {', '.join(LOWERINGS)}")
+    package = import_module(f"{__name__}.{lowering}")
+    if plugins is None or not (plugins.attention or plugins.moe):
+        lowered: Lowered = package.lower(semantic, precision, limits)
+    elif hasattr(package, "lower_with_plugins"):
+        lowered = package.lower_with_plugins(semantic, precision, limits, plugins)
+    else:
+        raise LoweringError(f"lowering {lowering} has no choice of plugins: leave them out")
+    return lowered

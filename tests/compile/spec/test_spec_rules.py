@@ -17,7 +17,7 @@ from qwen3_compile.spec.problems import all_keys
 from qwen3_compile.spec.schema import Backend
 from qwen3_graphs.architecture import Architecture, YarnScaling
 from qwen3_graphs.formats import WeightFormat
-from qwen3_graphs.lower import TARGETS
+from qwen3_graphs.lower import LOWERINGS
 from qwen3_graphs.lowered import Limits, Precision
 
 WEIGHTS = "'fp32', 'fp16', 'bf16', 'fp8', 'int8', 'int4' or 'uint4'"
@@ -353,7 +353,7 @@ def test_a_last_group_may_be_partial_outside_experts():
 
 def test_the_schema_the_table_of_targets_and_the_lowerings_name_the_same_backends():
     assert {target.backend for target in targets.TARGETS} == set(get_args(Backend))
-    assert {target.lowering for target in targets.TARGETS} | {"tensorrt-rtx"} == set(TARGETS)
+    assert {target.lowering for target in targets.TARGETS} == set(LOWERINGS)
 
 
 def test_yarn_reaches_beyond_the_trained_context():

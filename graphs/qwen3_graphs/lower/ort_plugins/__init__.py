@@ -1,4 +1,4 @@
-"""Target `ort-cpu`: our own operators for ONNX Runtime."""
+"""Target ort with plugins: our own operators for ONNX Runtime."""
 
 from qwen3_graphs.lower.ort_plugins.graph import lower
 

@@ -1,4 +1,4 @@
-"""Target `ort-cpu`: the operators of our ONNX Runtime plugin, in the packed interface of the semantic graph.
+"""Target ort with plugins: the operators of our ONNX Runtime plugin, in the packed interface of the semantic graph.
 
 A layer becomes four operators: queries, keys and values as one Linear with the norm inside; Attention; the output
 projection with the residual; and MoE with norm and residual, or gate and up as one SwiGLU Linear and the down
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from qwen3_graphs.lower.ort_plugins.panels import Panels
     from qwen3_graphs.lowered import Limits, Precision
 
-TARGET = "ort-cpu"
+TARGET = "ort with plugins"
 CACHE_TYPES = {"fp16": ir.DataType.FLOAT16, "int8": ir.DataType.INT8}
 GROUP_SIZES: dict[str, tuple[int, ...]] = {
     "int8": (0, 32, 64, 128),

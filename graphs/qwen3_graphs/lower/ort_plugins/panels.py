@@ -53,13 +53,13 @@ def stacked_rows(writer: GraphWriter, fmt: WeightFormat, matrices: Sequence[ir.V
     shapes = [weights.dims(matrix) for matrix in matrices]
     inputs = {shape[1] for shape in shapes}
     if len(inputs) != 1:
-        raise LoweringError(f"target ort-cpu: {_stem(matrices)} should have equal inputs, found {shapes}")
+        raise LoweringError(f"target ort with plugins: {_stem(matrices)} should have equal inputs, found {shapes}")
     sources = (tuple(weights.source(matrix) for matrix in matrices),)
     outputs = sum(shape[0] for shape in shapes)
     if fmt.granularity == "per-block" and any(shape[0] % PANEL for shape in shapes[:-1]):
         raise LoweringError(
-            f"target ort-cpu: {_stem(matrices)} have {[shape[0] for shape in shapes]} outputs; fp8 with block scales "
-            f"needs multiples of {PANEL}: use one scale a channel"
+            f"target ort with plugins: {_stem(matrices)} have {[shape[0] for shape in shapes]} outputs; "
+            f"fp8 with block scales needs multiples of {PANEL}: use one scale a channel"
         )
     return _packed(writer, "panels", fmt, sources, _stem(matrices), outputs, inputs.pop())
 
@@ -85,7 +85,7 @@ def experts(
     """
     count, width, hidden = _equal_dims(gate, up)
     if weights.dims(down) != (count, hidden, width):
-        raise LoweringError(f"target ort-cpu: {weights.source(down)} should be {[count, hidden, width]}")
+        raise LoweringError(f"target ort with plugins: {weights.source(down)} should be {[count, hidden, width]}")
     upward, downward = weights.expert_sources((gate, up), count), weights.expert_sources((down,), count)
     return (
         _packed(writer, "gate_up_panels", fmt, upward, _stem((gate, up)), 2 * width, hidden),
@@ -108,7 +108,7 @@ def _packed(writer: GraphWriter, layout: str, fmt: WeightFormat, sources: Source
 def _equal_dims(first: ir.Value | None, second: ir.Value | None) -> tuple[int, ...]:
     shape = weights.dims(first)
     if weights.dims(second) != shape:
-        raise LoweringError(f"target ort-cpu: {_stem((first, second))} should have equal shapes")
+        raise LoweringError(f"target ort with plugins: {_stem((first, second))} should have equal shapes")
     return shape
 
 

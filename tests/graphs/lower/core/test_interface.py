@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 HALF = Precision(*(WeightFormat("fp16"),) * 3, "fp16", "fp16", quantized_activations=False)
 # Target, plugins, formats, and the interface for a model.
 TARGETS: dict[str, tuple[str, Plugins | None, Precision, Callable[[StepModel], StepInterface]]] = {
-    "ort-cpu": ("ort-cpu", None, precision(kv_cache="fp16"), interface.packed_plugins),
-    "ort-cpu int8": ("ort-cpu", None, precision(kv_cache="int8"), interface.packed_plugins),
+    "ort_plugins": ("ort_plugins", None, precision(kv_cache="fp16"), interface.packed_plugins),
+    "ort_plugins int8": ("ort_plugins", None, precision(kv_cache="int8"), interface.packed_plugins),
     "ort": ("ort", None, precision(), interface.padded),
     "ort fp16": ("ort", None, precision(kv_cache="fp16"), interface.padded),
     "cuda": ("ort", None, HALF, interface.padded),

@@ -19,7 +19,7 @@ from onnx.reference import ReferenceEvaluator
 
 from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.formats import WeightFormat
-from qwen3_graphs.lower import TARGETS, lower
+from qwen3_graphs.lower import LOWERINGS, lower
 from qwen3_graphs.lowered import Precision
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ CASES = [(architecture, fmt) for architecture in (DENSE, MOE) for fmt in (FLOAT,
 every_case = pytest.mark.parametrize(
     ("architecture", "fmt"), CASES, ids=[f"{'moe' if a.is_moe else 'dense'}-{f.kind}" for a, f in CASES]
 )
-every_target = pytest.mark.parametrize("target", sorted(TARGETS))
+every_target = pytest.mark.parametrize("target", LOWERINGS)
 padded_target = pytest.mark.parametrize("target", ["onnx", "ort"])
 
 
 def lowered(architecture: Architecture, target: str, formats: Precision) -> Lowered:
-    if target == "ort-cpu" and formats.kv_cache == "fp32":
+    if target == "ort_plugins" and formats.kv_cache == "fp32":
         formats = replace(formats, kv_cache="fp16")
     if target.startswith("tensorrt"):
         formats = tensorrt_formats(formats.weights)
@@ -82,7 +82,7 @@ def test_inputs_and_outputs_are_the_padded_interface(target: str, kind: str, dty
 
 @pytest.mark.parametrize(("kind", "dtype"), [("fp16", "FLOAT16"), ("int8", "INT8")])
 def test_inputs_and_outputs_of_ort_cpu_are_the_packed_interface(kind: str, dtype: str) -> None:
-    graph = ir.to_proto(lowered(DENSE, "ort-cpu", precision(kv_cache=kind)).model).graph
+    graph = ir.to_proto(lowered(DENSE, "ort_plugins", precision(kv_cache=kind)).model).graph
     scales = {f"kv_scales.{layer}": ("FLOAT", ["blocks", 2, 2, "block"]) for layer in (0, 1)}
     assert described(graph.input) == {
         "input_ids": ("INT64", ["T"]),
@@ -165,8 +165,8 @@ def test_the_number_of_nodes_does_not_grow_with_the_experts(target: str) -> None
         ("ort", INT8),
         ("ort", FLOAT),
         ("onnx", BF16),
-        ("ort-cpu", INT4),
-        ("ort-cpu", FLOAT),
+        ("ort_plugins", INT4),
+        ("ort_plugins", FLOAT),
         ("tensorrt", BF16),
     ],
 )
@@ -186,11 +186,11 @@ def test_equal_inputs_give_equal_bytes_in_every_process() -> None:
         text=True,
         env={"PYTHONHASHSEED": "5", "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    assert other.stdout.split()[-len(TARGETS) :] == digests()
+    assert other.stdout.split()[-len(LOWERINGS) :] == digests()
 
 
 def digests() -> list[str]:
-    models = [lowered(MOE, target, precision(INT4)).model for target in sorted(TARGETS)]
+    models = [lowered(MOE, target, precision(INT4)).model for target in LOWERINGS]
     return [hashlib.sha256(ir.to_proto(model).SerializeToString(deterministic=True)).hexdigest() for model in models]
 
 
@@ -224,7 +224,7 @@ def test_onnx_refuses_int4_matrices_with_an_odd_number_of_outputs() -> None:
 
 
 def test_an_unknown_target_is_named() -> None:
-    with pytest.raises(LoweringError, match="unknown target 'ovx': expected one of onnx, ort, ort-cpu, tensorrt"):
+    with pytest.raises(LoweringError, match="unknown lowering 'ovx': expected one of onnx, ort, ort_plugins, tensorrt"):
         lower(semantic(DENSE), "ovx", precision(), LIMITS)
 
 

@@ -1,4 +1,4 @@
-"""A tiny engine of target `ort-cpu` in memory: packed steps over a paged cache."""
+"""A tiny engine of target ort with plugins in memory: packed steps over a paged cache."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def packed_engine(
     library = library_path()
     assert library is not None, why_missing()
     asked = replace(formats, quantized_activations=quantized_activations)
-    proto = attach(lower(semantic(architecture, output), "ort-cpu", asked, LIMITS), architecture)
+    proto = attach(lower(semantic(architecture, output), "ort_plugins", asked, LIMITS), architecture)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4

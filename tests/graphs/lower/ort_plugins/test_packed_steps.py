@@ -183,7 +183,7 @@ def test_a_layer_is_four_operators() -> None:
         (DENSE, ["Linear", "Attention", "Linear", "Linear", "Linear"]),
         (MOE, ["Linear", "Attention", "Linear", "MoE"]),
     ):
-        nodes = lower(semantic(architecture), "ort-cpu", formats(), LIMITS).model.graph
+        nodes = lower(semantic(architecture), "ort_plugins", formats(), LIMITS).model.graph
         assert [node.op_type for node in nodes] == ["Embedding", *layer * 2, "Head"]
 
 
@@ -228,7 +228,7 @@ def test_a_graph_of_another_shape_is_refused(change: Callable[[ir.Graph], None],
     model = ir.from_proto(ir.to_proto(semantic(DENSE)))
     change(model.graph)
     with pytest.raises(LoweringError, match=message):
-        lower(model, "ort-cpu", formats(), LIMITS)
+        lower(model, "ort_plugins", formats(), LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -243,5 +243,5 @@ def test_a_graph_of_another_shape_is_refused(change: Callable[[ir.Graph], None],
     ],
 )
 def test_what_no_operator_computes_is_refused(wanted: Precision, message: str) -> None:
-    with pytest.raises(LoweringError, match=f"target ort-cpu: {message}"):
-        lower(semantic(DENSE), "ort-cpu", wanted, LIMITS)
+    with pytest.raises(LoweringError, match=f"target ort with plugins: {message}"):
+        lower(semantic(DENSE), "ort_plugins", wanted, LIMITS)

@@ -40,7 +40,7 @@ def imported(
     architecture: Architecture, formats: Precision, plugins: Plugins, *, output: str = "logits"
 ) -> onnx.ModelProto:
     """The file, its weights inside."""
-    return attach(lower(semantic(architecture, output), "tensorrt-rtx", formats, LIMITS, plugins), architecture)
+    return attach(lower(semantic(architecture, output), "tensorrt", formats, LIMITS, plugins), architecture)
 
 
 @dataclass

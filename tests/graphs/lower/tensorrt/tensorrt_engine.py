@@ -40,7 +40,7 @@ def imported(
     calibrated: Mapping[str, np.ndarray] | None = None,
 ) -> onnx.ModelProto:
     """The file that TensorRT imports, with its weights inside."""
-    return attach(lower(semantic(architecture, output), "tensorrt-rtx", formats, LIMITS), architecture, calibrated)
+    return attach(lower(semantic(architecture, output), "tensorrt", formats, LIMITS), architecture, calibrated)
 
 
 def executed(

@@ -78,7 +78,7 @@ def test_experts_with_the_attention_of_tensorrt_keep_the_padded_interface():
 
 
 def test_interface_of_packed_steps():
-    graph = lower(semantic(WIDE), "tensorrt-rtx", precision("bf16"), LIMITS, ATTENTION).model.graph
+    graph = lower(semantic(WIDE), "tensorrt", precision("bf16"), LIMITS, ATTENTION).model.graph
     described = {
         value.name: (value.dtype.name, [size if isinstance(size, int) else size.value for size in value.shape])
         for value in (*graph.inputs, *graph.outputs)
@@ -107,7 +107,7 @@ def test_the_checker_accepts_the_file():
 @pytest.mark.parametrize(
     ("target", "architecture", "formats", "plugins", "said"),
     [
-        ("ort-cpu", WIDE, precision("fp16"), ATTENTION, "target ort-cpu has no plugins"),
+        ("ort_plugins", WIDE, precision("fp16"), ATTENTION, "lowering ort_plugins has no choice of plugins"),
         ("tensorrt", replace(WIDE, head_dim=32), precision("fp16"), ATTENTION, "head_dim is 64 or 128, found 32"),
         ("tensorrt", EXPERTS, precision("fp16", WeightFormat("int8")), BOTH, "weights are .*, found int8"),
         ("tensorrt", EXPERTS, precision("fp16", WeightFormat("int4", 64)), BOTH, "found int4 in groups of 64"),

@@ -246,10 +246,10 @@ def test_what_tensorrt_has_no_layer_for_is_refused(formats: Precision, message: 
         lower(semantic(DENSE), "tensorrt", formats, SIZES)
 
 
-@pytest.mark.parametrize("target", ["onnx", "ort", "ort-cpu"])
+@pytest.mark.parametrize("target", ["onnx", "ort", "ort_plugins"])
 def test_other_targets_refuse_scaled_inputs(target: str) -> None:
     plain = WeightFormat("fp32")
-    cache = "fp16" if target == "ort-cpu" else "fp32"
+    cache = "fp16" if target == "ort_plugins" else "fp32"
     formats = Precision(plain, plain, plain, "fp32", cache, pre_scaled=("model.layers.0.mlp.up_proj.weight",))
-    with pytest.raises(LoweringError, match=f"target {target}: no matrix can have a pre_quant_scale"):
+    with pytest.raises(LoweringError, match=r"target .*: no matrix can have a pre_quant_scale"):
         lower(semantic(DENSE), target, formats, SIZES)
