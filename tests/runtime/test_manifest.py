@@ -132,6 +132,7 @@ def test_an_unknown_field_is_named(place: str) -> None:
         ("chat/thinking_budget", -1, "thinking_budget must be an integer from 0"),
         ("chat/sampling", {"thinking": {"temperature": "hot"}}, "thinking.temperature: expected a number"),
         ("eos_token_ids", [151936], "list of token ids below 151936"),
+        ("eos_token_ids", [-1], "list of token ids below 151936"),
         ("eos_token_ids", 5, "list of token ids"),
         ("eos_token_ids", [True], "list of token ids"),
         ("files/model.onnx/size", -1, "size must be an integer from 0"),

@@ -5,7 +5,7 @@ Reference: a search over the whole text
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given, settings
@@ -53,6 +53,16 @@ def test_holds_back_only_what_may_become_a_stop(text, stops):
             return
         prefixes = [k for stop in stops for k in range(len(stop)) if text[:end].endswith(stop[:k])]
         assert len(shown) == end - max(prefixes, default=0)
+
+
+def test_every_pattern_of_two_letters_is_found_in_every_text():
+    """Patterns that repeat themselves, of which random ones are seldom."""
+    for length in range(1, 6):
+        for stop in map("".join, product("ab", repeat=length)):
+            for text in map("".join, product("ab", repeat=8)):
+                stream = StopStrings([stop])
+                shown = stream.push(text)
+                assert (shown + stream.flush(), stream.matched) == naive(text, [stop])
 
 
 def test_text_after_the_stop_is_never_shown():
