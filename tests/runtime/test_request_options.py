@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from scripted import IM_END, THINK, THINK_END, VOCAB, ScriptedBackend, background, in_turn, make_engine
+from scripted import IM_END, THINK, THINK_END, VOCAB, ScriptedBackend, background, in_turn, make_engine, make_manifest
 
-from qwen3_runtime import Engine, Request, RequestError, Sampling, UnknownOptionError
+from qwen3_runtime import DamagedEngineError, Engine, Request, RequestError, Sampling, UnknownOptionError
 from qwen3_runtime.admission import Model, choose_sampling, prepare_turn
 from qwen3_runtime.sampling import NON_THINKING, THINKING
 
@@ -150,6 +150,40 @@ def test_partial_sampling_leaves_the_rest_as_the_mode_of_the_turn_has_it(
     whole = Sampling(min_p=0.3)
     assert sampled(model, Request(messages, **options, sampling=whole)) == whole
     assert sampled(model, Request(messages, **options, sampling=whole, seed=4)) == Sampling(min_p=0.3, seed=4)
+
+
+def test_the_manifests_sampling_replaces_that_of_the_model_cards_mode_by_mode() -> None:
+    declared = declaring({"thinking": {"temperature": 0.3, "top_k": 7}})
+    assert declared.default_sampling == (Sampling(temperature=0.3, top_k=7), NON_THINKING)
+    assert declaring({}).default_sampling == (THINKING, NON_THINKING)
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"heat": 1}, "chat: sampling: unknown field 'heat'; rebuild the engine"),
+        ({"top_p": 2}, "chat: sampling: top_p: expected .*, found 2; rebuild the engine"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["thinking", "non_thinking"])
+def test_sampling_that_a_manifest_cannot_mean_is_damage(mode: str, declared: dict[str, Any], message: str) -> None:
+    with pytest.raises(DamagedEngineError, match=message):
+        _ = declaring({mode: declared}).default_sampling
+
+
+def declaring(sampling: dict[str, Any]) -> Model:
+    """A model whose manifest declares sampling parameters by mode."""
+    manifest = make_manifest()
+    assert manifest.chat is not None
+    return Model(replace(manifest, chat=replace(manifest.chat, sampling=sampling)), None, None, 64)
+
+
+def test_the_first_and_the_last_token_id_are_prompts_and_the_one_after_is_not() -> None:
+    engine = silent(task="completion")
+    assert engine.complete([0, VOCAB - 1], max_tokens=1).usage.prompt_tokens == 2
+    for token in (-1, VOCAB):
+        with pytest.raises(RequestError, match=rf"prompt\[1\]: token id {token} is not below"):
+            engine.complete([0, token])
 
 
 def sampled(model: Model, request: Request) -> Sampling:

@@ -131,6 +131,13 @@ def test_a_batch_holds_no_more_sequences_than_a_step_has_tokens() -> None:
     assert [one.timings.total for one in done] == [6, 6, 12, 12]
 
 
+def test_a_step_asks_for_as_many_of_the_largest_logits_as_any_of_its_sequences_wants() -> None:
+    stage = backend(3)
+    engine = open_engine(stage, max_sequences=3, max_context=256, eos=())
+    engine.generate([Request(prompt=[1], max_tokens=2, top_k=top_k) for top_k in (5, 20, 1)])
+    assert [step.top_k for step in stage.steps] == [21, 21]
+
+
 def test_sequences_beyond_the_cache_wait_and_are_served_in_order() -> None:
     stage = backend(num_blocks=1)
     engine = open_engine(stage, max_sequences=4, max_context=256)

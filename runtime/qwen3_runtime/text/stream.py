@@ -30,6 +30,4 @@ class StreamDecoder:
 
     def flush(self) -> str:
         """What is left at the end: U+FFFD for a character that never became whole. Ready for a new text afterwards."""
-        rest = self._characters.decode(b"", final=True)
-        self._characters.reset()
-        return rest
+        return self._characters.decode(b"", final=True)

@@ -284,6 +284,13 @@ def test_values_out_of_range_are_refused_by_name(name, values):
         assert "\n" not in str(caught.value)
 
 
+def test_numbers_of_numpy_become_those_of_python():
+    sampling = Sampling(temperature=np.float32(0.5), top_k=np.int64(7), seed=np.uint64(3), min_p=np.half(0.25))
+    values = (sampling.temperature, sampling.top_k, sampling.seed, sampling.min_p)
+    assert values == (0.5, 7, 3, 0.25)
+    assert [type(value) for value in values] == [float, int, int, float]
+
+
 def test_the_largest_seed_and_numpy_free_integers_work():
     assert Sampler(Sampling(seed=2**64 - 1), 4).sample(np.zeros(4, np.float32)) in range(4)
     assert type(Sampler(THINKING, 4).sample(np.zeros(4, np.float32))) is int

@@ -65,6 +65,12 @@ def test_every_pattern_of_two_letters_is_found_in_every_text():
                 assert (shown + stream.flush(), stream.matched) == naive(text, [stop])
 
 
+def test_no_stops_end_nothing_and_a_bare_text_is_one_stop():
+    for none in (None, (), []):
+        assert StopStrings(none).push("abc") == "abc"
+    assert StopStrings("bc").push("abcd") == "a"
+
+
 def test_text_after_the_stop_is_never_shown():
     stream = StopStrings(["\n\n"])
     assert stream.push("one\n") == "one"

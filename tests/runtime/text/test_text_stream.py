@@ -54,6 +54,12 @@ def test_a_character_appears_with_its_last_byte(tokenizer):
     assert [piece for piece in streamed(tokenizer, ids, skip=True) if piece] == ["a", "🫨", "b"]
 
 
+def test_special_tokens_have_no_text_unless_asked_for(tokenizer):
+    end = tokenizer.token_id("<|im_end|>")
+    assert StreamDecoder(tokenizer).push(end) == ""
+    assert StreamDecoder(tokenizer, skip_special_tokens=False).push(end) == "<|im_end|>"
+
+
 def test_flush_makes_the_decoder_ready_for_another_text(tokenizer):
     decoder = StreamDecoder(tokenizer)
     assert decoder.push(byte_tokens(tokenizer)[0xF0]) == ""
