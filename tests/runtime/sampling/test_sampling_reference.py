@@ -41,7 +41,9 @@ def test_both_samplers_choose_the_same_tokens(sampling, seed, size, height, spre
         assert token == plain.sample(row)
         for sampler in (fast, plain):
             sampler.accept(token)
-            sampler.accept(size + 1)
+            for none in (-1, size, size + 1):  # no ids of the tokenizer
+                sampler.accept(none)
+                sampler.forbid(none)
         if size > 20:
             barred = int(rng.integers(0, size))
             fast.forbid(barred)
@@ -55,6 +57,12 @@ def test_the_reference_refuses_rows_that_the_fast_sampler_refuses(row, message):
             kind(Sampling(), 3).sample(np.full(3, row, np.float32))
         with pytest.raises(StepFailedError, match="expected logits of shape"):
             kind(Sampling(), 3).sample(np.zeros(2, np.float32))
+
+
+@pytest.mark.parametrize("kind", [Sampler, ReferenceSampler])
+def test_greedy_is_a_distribution_of_one_token(kind):
+    ids, probabilities = kind(Sampling(temperature=0), 3).distribution(np.array([1, 5, 2, 9], np.float32))
+    assert (ids.tolist(), probabilities.tolist()) == ([1], [1.0])
 
 
 def test_an_engine_runs_with_either_sampler():
