@@ -186,6 +186,15 @@ def test_the_first_and_the_last_token_id_are_prompts_and_the_one_after_is_not() 
             engine.complete([0, token])
 
 
+@pytest.mark.parametrize("token", [-(2**40), -1, VOCAB, 2**40])
+def test_token_ids_are_judged_before_the_tokenizer_sees_them(
+    tokenizer: Tokenizer, template: ChatTemplate, token: int
+) -> None:
+    """A thinking model's prompt is decoded to see how it begins, and the tokenizer takes 32 bits."""
+    with pytest.raises(RequestError, match=rf"prompt\[0\]: token id {token} is not below"):
+        silent(tokenizer, template).complete([token])
+
+
 def sampled(model: Model, request: Request) -> Sampling:
     return choose_sampling(request, model, prepare_turn(request, model).start)
 

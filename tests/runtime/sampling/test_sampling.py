@@ -292,5 +292,6 @@ def test_numbers_of_numpy_become_those_of_python():
 
 
 def test_the_largest_seed_and_numpy_free_integers_work():
+    assert Sampling(top_k=2**31 - 1).top_k == 2**31 - 1
     assert Sampler(Sampling(seed=2**64 - 1), 4).sample(np.zeros(4, np.float32)) in range(4)
     assert type(Sampler(THINKING, 4).sample(np.zeros(4, np.float32))) is int
