@@ -15,13 +15,15 @@ class Hub:
     """One repository, `test/tiny`, whose branch `main` points to `commit`; large files are redirected to a CDN.
 
     `cut` maps a file to the number of bytes after which the next download of it breaks off; `down` answers 503 to
-    every download; `refuse` is a status, error code and message for every request.
+    every download; `refuse` is a status, error code and message for every request; without `ranges` a download is
+    always the whole file.
     """
 
     files: dict[str, bytes]
     commit: str = "c0ffee" * 6 + "abcd"
     cut: dict[str, int] = field(default_factory=dict)
     down: bool = False
+    ranges: bool = True
     refuse: tuple[int, str, str] | None = None
     served: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, Range
     tokens: dict[str, str | None] = field(default_factory=dict)  # path: Authorization
@@ -91,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(503, b"", {}, body=body)
             return
         begin = 0
-        if (sought := self.headers.get("Range")) is not None:
+        if (sought := self.headers.get("Range")) is not None and hub.ranges:
             begin = int(sought.removeprefix("bytes=").split("-")[0])
             headers["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
         cut = hub.cut.pop(name, None) if body else None

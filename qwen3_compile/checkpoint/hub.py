@@ -1,8 +1,9 @@
 """Files of a model on the Hugging Face Hub, pinned to a commit and fetched so that an interruption costs nothing.
 
-Files land in the Hugging Face cache, where other tools find them and theirs are found. `huggingface_hub` itself drops
-a partial file when a download fails, so a rerun would begin a shard anew: here it stays, as `<etag>.incomplete`, and
-the next run asks for the rest.
+Files land in the Hugging Face cache, where other tools find them and theirs are found; its layout is documented
+(https://huggingface.co/docs/huggingface_hub/guides/manage-cache). `hf_hub_download` fills it too, but it begins a shard
+anew after an interruption (`download` says why), compares sizes and no hashes, and lets a server's etag name a file as
+it is (version 2.4.0). Here a partial file stays, as `<etag>.incomplete`, and the next run asks for the rest.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,10 +26,9 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.file_download import http_get, repo_folder_name
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # public, but exported lazily
 
 from qwen3_compile.checkpoint.digest import file_digest
+from qwen3_compile.checkpoint.download import resume
 from qwen3_compile.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class HubSnapshot:
 
     @property
     def _storage(self) -> Path:
-        return self.cache_dir / repo_folder_name(repo_id=self.repo, repo_type="model")
+        return self.cache_dir / f"models--{self.repo.replace('/', '--')}"
 
     def _download(self, name: str) -> None:
         url = hf_hub_url(self.repo, name, revision=self.commit, endpoint=_endpoint())
@@ -95,15 +96,21 @@ class HubSnapshot:
         blob = self._storage / "blobs" / (etag if is_digest else hashlib.sha256(etag.encode()).hexdigest())
         blob.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(blob.with_name(f"{blob.name}.lock")):
-            if not blob.is_file():
+            if not blob.is_file() and is_digest:
                 partial = blob.with_name(f"{blob.name}.incomplete")
-                _resume(url, partial, size=remote.size)
-                if is_digest and file_digest(partial, algorithm=_DIGESTS[len(etag)]) != etag:
+                resume(url, partial, size=remote.size)
+                if file_digest(partial, algorithm=_DIGESTS[len(etag)]) != etag:
                     partial.unlink()
                     raise CheckpointError(
                         f"{self.uri}: {name}: the bytes received do not have the hash that the hub states; run again"
                     )
                 partial.replace(blob)
+            elif not blob.is_file():
+                # Nothing could tell whether the rest belongs to what another run kept.
+                with tempfile.TemporaryDirectory(dir=blob.parent) as folder:
+                    whole = Path(folder) / blob.name
+                    resume(url, whole, size=remote.size)
+                    whole.replace(blob)
         _link(self.folder / name, blob)
 
 
@@ -193,15 +200,6 @@ def _remember_revision(snapshot: HubSnapshot, revision: str) -> None:
         temporary.replace(reference)
     except OSError as error:
         raise CheckpointError(f"{reference}: cannot be written: {error.strerror}; is the cache writable?") from error
-
-
-def _resume(url: str, partial: Path, *, size: int | None) -> None:
-    with partial.open("ab") as file:
-        have = file.tell()
-        if size is not None and have > size:
-            file.truncate(0)
-            have = 0
-        http_get(url, file, resume_size=have, headers=build_hf_headers(), expected_size=size)
 
 
 def _link(path: Path, blob: Path) -> None:

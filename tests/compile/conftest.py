@@ -17,7 +17,7 @@ def serve_hub(monkeypatch):
             state, address = stack.enter_context(served(files))
             monkeypatch.setenv("HF_ENDPOINT", address)
             monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-            # The library's pause between attempts within one run.
+            # The pause between attempts within one run, the library's and ours.
             monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _seconds: None)
             # The library keeps what it received in whole chunks, of 10 MB unless told.
             monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)

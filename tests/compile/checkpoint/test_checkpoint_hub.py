@@ -7,10 +7,12 @@ Reference: a local HTTP server that speaks the hub's API
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import errors, hf_hub_download
 
 from qwen3_compile.checkpoint import open_checkpoint
 from qwen3_compile.errors import CheckpointError
@@ -86,6 +88,67 @@ def test_a_connection_cut_once_is_resumed_within_the_run(hub, tmp_path, monkeypa
     monkeypatch.setattr(type(hub), "down", property(lambda _self: False, lambda _self, _value: None))
     opened(tmp_path)
     assert hub.downloads(name) == [None, "bytes=1000-"]
+
+
+def test_the_library_alone_would_begin_anew(hub, tmp_path):
+    """Why `download` exists; when this fails, `hf_hub_download` may do."""
+    name = largest_shard(hub)
+    hub.cut[name] = 20_000
+    place = {"revision": hub.commit, "cache_dir": tmp_path, "endpoint": os.environ["HF_ENDPOINT"]}
+    with pytest.raises(errors.HfHubHTTPError):
+        hf_hub_download("test/tiny", name, **place)
+    hub.down = False
+    hf_hub_download("test/tiny", name, **place)
+    assert hub.downloads(name) == [None, "bytes=20000-", None]
+
+
+def test_a_file_without_a_hash_is_not_resumed(hub, tmp_path, monkeypatch):
+    name = largest_shard(hub)
+    genuine = hub.etag
+    monkeypatch.setattr(hub, "etag", lambda file: "../../x" if file == name else genuine(file), raising=False)
+    hub.cut[name] = 20_000
+    assert "run again" in failure(tmp_path)
+    hub.down = False
+    checkpoint = opened(tmp_path)
+    assert hub.downloads(name) == [None, "bytes=20000-", None]
+    assert hashlib.sha256(hub.files[name]).hexdigest() in {file.sha256 for file in checkpoint.files()}
+    assert not [path for path in (tmp_path / "models--test--tiny" / "blobs").iterdir() if path.is_dir()]
+
+
+def test_a_partial_file_that_is_too_long_or_of_another_file_is_thrown_away(hub, tmp_path):
+    name = largest_shard(hub)
+    partial = tmp_path / "models--test--tiny" / "blobs" / f"{hub.etag(name)}.incomplete"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(b"x" * 20_000)
+    assert "hash" in failure(tmp_path)
+    assert not partial.exists()
+    partial.write_bytes(b"x" * (len(hub.files[name]) + 1))
+    opened(tmp_path)
+    assert hub.downloads(name) == ["bytes=20000-", None]
+
+
+def test_a_server_that_ignores_ranges_sends_the_file_anew(hub, tmp_path):
+    name = largest_shard(hub)
+    hub.cut[name] = 20_000
+    failure(tmp_path)
+    hub.down, hub.ranges = False, False
+    checkpoint = opened(tmp_path)
+    assert hub.downloads(name)[-1] == "bytes=20000-"
+    assert hashlib.sha256(hub.files[name]).hexdigest() in {file.sha256 for file in checkpoint.files()}
+
+
+def test_a_connection_that_breaks_off_again_and_again_ends_the_download(hub, tmp_path, monkeypatch):
+    name = largest_shard(hub)
+    monkeypatch.setattr("qwen3_compile.checkpoint.download._PAUSE", 0.0)
+    monkeypatch.setattr(type(hub), "down", property(lambda _self: False, lambda _self, _value: None))
+
+    class Always(dict):
+        def pop(self, key, default=None):
+            return 0 if key == name else default
+
+    hub.cut = Always()
+    assert f"{name}: the download broke off" in failure(tmp_path)
+    assert len(hub.downloads(name)) == 5
 
 
 def test_bytes_that_do_not_match_their_hash_are_thrown_away(hub, tmp_path, monkeypatch):
