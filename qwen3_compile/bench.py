@@ -70,7 +70,7 @@ def read_bandwidth(threads: int, repeats: int = 5) -> float:
     return blocks.nbytes / min(seconds)
 
 
-def measure(
+def measure_speed(
     backend: Backend,
     sizes: Sizes,
     *,

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 
 THINKING = "dim italic"
 
-_ASCII = {*range(0x20), 0x7F} - {ord("\n"), ord("\t")}
+_ASCII_CONTROL_CODES = {*range(0x20), 0x7F} - {ord("\n"), ord("\t")}
 # Controls of eight bits, embeddings, overrides and isolates of writing direction (text that reads as other text), and
 # surrogates, which have no bytes in UTF-8.
-_WIDE = (*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000))
-_VISIBLE = {code: f"^{chr(code ^ 0x40)}" for code in _ASCII} | {code: f"<U+{code:04X}>" for code in _WIDE}
-_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in (0x7F, *_WIDE)}
+_CONTROL_CODES = (*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000))
+_VISIBLE = {code: f"^{chr(code ^ 0x40)}" for code in _ASCII_CONTROL_CODES} | {
+    code: f"<U+{code:04X}>" for code in _CONTROL_CODES
+}
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in (0x7F, *_CONTROL_CODES)}
 
 
 def harmless(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qwen3_compile.calibrate.scales import InputKind, input_scale_name, measure
+from qwen3_compile.calibrate.scales import InputKind, input_scale_name, measure_activation_scales
 from qwen3_compile.calibrate.texts import collect
 
-__all__ = ["InputKind", "collect", "input_scale_name", "measure"]
+__all__ = ["InputKind", "collect", "input_scale_name", "measure_activation_scales"]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 InputKind: TypeAlias = Literal["fp8", "int8"]
 
-_BITS = 8  # significant bits of bfloat16
+_BFLOAT16_BITS = 8  # significant bits of bfloat16
 
 
 def input_scale_name(matrix: str) -> str:
@@ -45,7 +45,7 @@ def input_scale_name(matrix: str) -> str:
     return scale_name(matrix, INPUT_SCALE)
 
 
-def measure(
+def measure_activation_scales(
     checkpoint: Checkpoint, architecture: Architecture, sequences: Sequence[NDArray[np.int64]], kind: InputKind
 ) -> dict[str, float]:
     """Run eager PyTorch in float32 over texts, a layer at a time, and scale the input of every matrix.
@@ -79,7 +79,7 @@ def scale_of(amax: float, kind: InputKind) -> float:
     if amax == 0.0:
         return 1.0
     if kind == "int8":
-        return _rounded_up(amax / 127, _BITS)
+        return _rounded_up(amax / 127, _BFLOAT16_BITS)
     return _rounded_up(2 * amax / 448, 1)
 
 

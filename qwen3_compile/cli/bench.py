@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qwen3_compile.bench import FIRST_TOKEN_PROMPT, Benchmark, Sizes, measure
+from qwen3_compile.bench import FIRST_TOKEN_PROMPT, Benchmark, Sizes, measure_speed
 from qwen3_compile.cli.options import ENGINE, JSON, STRICT, THREADS
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.contents import bytes_by_part, bytes_read_per_token, read_graph
@@ -43,7 +43,7 @@ def command(
                 f"the engine's context is {limits.max_context}: ask for fewer",
                 field="prompt",
             )
-        found = measure(
+        found = measure_speed(
             opened.backend,
             token_sizes(opened, engine),
             vocab=limits.tokenizer_vocab_size,

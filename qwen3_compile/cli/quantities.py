@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-_DIGITS = 999.5
+_MAX_SHOWN = 999.5
 
 
 def size(count: float) -> str:
     """Bytes as people write them, in powers of 1000."""
     for unit in ("B", "kB", "MB", "GB"):
-        if count < _DIGITS:
+        if count < _MAX_SHOWN:
             return f"{count:.0f} B" if unit == "B" else f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"

@@ -18,7 +18,7 @@ from qwen3_compile.errors import CompileError
 
 _CONTENT, _HASH = "content", "sha256"
 _LAYOUT = "v1"  # of the cache's folders; entries of another one are never read
-_DAY = 86400.0
+_SECONDS_PER_DAY = 86400.0
 UNUSED_DAYS = 30  # after which an entry is taken for out of use
 
 
@@ -99,7 +99,7 @@ class Cache:
 
     def prune(self, days: float) -> int:
         """Remove entries that no build has used for so many days; returns the bytes freed."""
-        oldest = time.time() - days * _DAY
+        oldest = time.time() - days * _SECONDS_PER_DAY
         return sum(_remove(entry) for entry in self._folders() if entry.stat().st_mtime < oldest)
 
     def clear(self) -> int:

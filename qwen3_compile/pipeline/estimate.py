@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from qwen3_compile.spec import Spec
     from qwen3_graphs.architecture import Architecture
 
-_PAGE = 4096  # every tensor of weights.bin begins on one
-_PROGRAM = 300e6  # the process with its libraries, before it works
-_PACKED = 2.4  # bytes at the peak of packing for each byte of the largest matrix in bfloat16
-_REFERENCE = 1.3  # bytes at the peak of validation for each byte of a layer in float32
-_RATE = 11e6  # parameters a second and thread: 30.5e9 in 1,382 s on two
-_START = 10.0  # seconds of imports and of the trace
+_PAGE_BYTES = 4096  # every tensor of weights.bin begins on one
+_PROCESS_BYTES = 300e6  # the process with its libraries, before it works
+_PACKING_PEAK_RATIO = 2.4  # bytes at the peak of packing for each byte of the largest matrix in bfloat16
+_REFERENCE_PEAK_RATIO = 1.3  # bytes at the peak of validation for each byte of a layer in float32
+_PARAMETERS_PER_THREAD_SECOND = 11e6  # parameters a second and thread: 30.5e9 in 1,382 s on two
+_START_SECONDS = 10.0  # seconds of imports and of the trace
 _TIME_BASIS = "10 s and 11 million parameters a second and thread, measured on a 2-core x86-64; within a factor of 3"
 _KV_BYTES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 
@@ -98,8 +98,8 @@ def estimate(spec: Spec, *, threads: int | None = None, cached: bool = True, hub
         engine_bytes=engine,
         cache_bytes=kept,
         disk_bytes=engine + kept + (download or 0),
-        memory_bytes=round(_PROGRAM + _peak(architecture)),
-        seconds=round(_START + parameters / (_RATE * threads), 1),
+        memory_bytes=round(_PROCESS_BYTES + _peak(architecture)),
+        seconds=round(_START_SECONDS + parameters / (_PARAMETERS_PER_THREAD_SECOND * threads), 1),
         threads=threads,
         time_basis=_TIME_BASIS,
         max_context=spec.limits.max_context,
@@ -162,7 +162,7 @@ def _is_needed(name: str, model: _Place) -> bool:
 def _tables(spec: Spec) -> int:
     """Bytes of `weights.bin` that are no weights: cosines, sines, and what fills the pages."""
     a = spec.model.architecture
-    return 4 * spec.limits.max_context * a.head_dim + a.num_hidden_layers * 8 * _PAGE // 2
+    return 4 * spec.limits.max_context * a.head_dim + a.num_hidden_layers * 8 * _PAGE_BYTES // 2
 
 
 def _peak(a: Architecture) -> float:
@@ -170,7 +170,7 @@ def _peak(a: Architecture) -> float:
     matrix = max(a.vocab_size * a.hidden_size, a.hidden_size * (a.moe_intermediate_size or a.intermediate_size))
     attention = 2 * a.hidden_size * a.head_dim * (a.num_attention_heads + a.num_key_value_heads)
     mlp = 3 * a.hidden_size * (a.num_experts * a.moe_intermediate_size if a.is_moe else a.intermediate_size)
-    return max(_PACKED * 2 * matrix, _REFERENCE * 4 * (attention + mlp))
+    return max(_PACKING_PEAK_RATIO * 2 * matrix, _REFERENCE_PEAK_RATIO * 4 * (attention + mlp))
 
 
 def _cache_bytes(spec: Spec) -> int:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-_WIDE = 60  # columns from which on there is room for a rate
+_MIN_COLUMNS_FOR_RATE = 60  # columns from which on there is room for a rate
 
 
 class Progress(Protocol):
@@ -139,7 +139,7 @@ class Bars(_Numbered):
         bar = BarColumn(bar_width=None, table_column=Column(ratio=1))
         share = TaskProgressColumn(table_column=whole())
         left = TimeRemainingColumn(table_column=whole())
-        speed = [Speed(table_column=whole())] if console.width >= _WIDE else []
+        speed = [Speed(table_column=whole())] if console.width >= _MIN_COLUMNS_FOR_RATE else []
         elapsed = TimeElapsedColumn(table_column=whole())
         self._plain = Live(stage, elapsed, note, console=console, transient=True, expand=True)
         self._bytes = Live(stage, left, share, bar, *speed, note, console=console, transient=True, expand=True)

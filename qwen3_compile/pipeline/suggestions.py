@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 Change: TypeAlias = "dict[str, str | int | None]"
 
 _FLOATS = ("fp16", "bf16")
-_FAR = 100.0  # times the limit: no finer grid of integers wins as much
-_BEST = {
+_FAR_RATIO = 100.0  # times the limit: no finer grid of integers wins as much
+_BEST_FIGURES = {
     "max_kl": 0.0,
     "max_logit_error": 0.0,
     "min_top1_agreement": 1.0,
     "min_cosine": 1.0,
     "max_perplexity_ratio": 1.0,
 }
-_HALF_KL = 1e-7  # nats; the tiny model has 2.7e-7 with weights in fp32 and its cache in fp16
+_HALF_PRECISION_KL_NATS = 1e-7  # nats; the tiny model has 2.7e-7 with weights in fp32 and its cache in fp16
 
 
 def suggestions(spec: Spec, verdicts: Sequence[Verdict] = ()) -> list[str]:
@@ -38,7 +38,9 @@ def suggestions(spec: Spec, verdicts: Sequence[Verdict] = ()) -> list[str]:
     """
     far = [verdict for verdict in verdicts if _is_far(verdict)]
     halves = spec.precision.activations != "fp32" or spec.precision.kv_cache != "fp32"
-    below = [verdict for verdict in far if halves and verdict.key == "max_kl" and verdict.limit < _HALF_KL]
+    below = [
+        verdict for verdict in far if halves and verdict.key == "max_kl" and verdict.limit < _HALF_PRECISION_KL_NATS
+    ]
     changes = [change for change in (_floats(spec) if far else _finer(spec)) if not below and _accepted(spec, change)]
     shown = [
         " ".join(f"--set precision.{key}={'null' if value is None else value}" for key, value in change.items())
@@ -52,11 +54,11 @@ def suggestions(spec: Spec, verdicts: Sequence[Verdict] = ()) -> list[str]:
 
 
 def _is_far(verdict: Verdict) -> bool:
-    """Whether a figure is more than `_FAR` times as far from the best there is as its limit is."""
-    if verdict.passed is not False or verdict.measured is None or verdict.key not in _BEST:
+    """Whether a figure is more than `_FAR_RATIO` times as far from the best there is as its limit is."""
+    if verdict.passed is not False or verdict.measured is None or verdict.key not in _BEST_FIGURES:
         return False
-    best = _BEST[verdict.key]
-    return abs(verdict.measured - best) > _FAR * abs(verdict.limit - best)
+    best = _BEST_FIGURES[verdict.key]
+    return abs(verdict.measured - best) > _FAR_RATIO * abs(verdict.limit - best)
 
 
 def _floats(spec: Spec) -> Iterator[Change]:

@@ -28,10 +28,10 @@ SEARCHES: Mapping[str, Callable[..., Codes]] = {
 """How each integer kind finds its codes: functions with the arguments of `symmetric.search`."""
 
 # Elements quantised at a time: their float32 temporaries stay in the second-level cache.
-_BLOCK = 1 << 16
+_BLOCK_ELEMENTS = 1 << 16
 
 # But at least so many groups: where a group is a whole row, loops over fewer would be too short to be fast.
-_WIDTH = 128
+_MIN_GROUPS = 128
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def quantize_integers(
     codes = np.empty((rows, groups * size), np.uint8 if fmt.zero_point else np.int8)
     scales = np.empty((rows, groups), np.float32)
     zero_points = np.empty((rows, groups), np.uint8) if fmt.zero_point else None
-    step = max(_BLOCK // max(1, groups * size), -(-_WIDTH // max(1, groups)))
+    step = max(_BLOCK_ELEMENTS // max(1, groups * size), -(-_MIN_GROUPS // max(1, groups)))
     for start in range(0, rows, step):
         part = slice(start, start + step)
         found = SEARCHES[fmt.kind](_grouped(weight[part], groups, size), fmt, scale_type, positive=positive)

@@ -21,7 +21,7 @@ _SCALE_TYPES: dict[ScaleType, np.dtype[Any]] = {
 # Below this a group counts as zero: its scale would be a subnormal number, which kernels flush.
 SMALLEST = np.float32(1e-35)
 
-_NEARLY = np.float32(1 + 2.0**-8)  # bfloat16 rounds by half of that, float16 by less
+_ROUNDING_MARGIN = np.float32(1 + 2.0**-8)  # bfloat16 rounds by half of that, float16 by less
 
 
 class Codes(NamedTuple):
@@ -63,7 +63,7 @@ def round_scales(scales: Float32, kind: str, scale_type: ScaleType) -> Float32:
     # Where the type is coarse (its subnormal numbers) a scale goes away from zero: towards it, the largest values
     # would be clipped.
     away = np.nextafter(rounded, np.copysign(np.inf, scales).astype(rounded.dtype))
-    short = np.abs(rounded.astype(np.float32)) * _NEARLY < np.abs(scales)
+    short = np.abs(rounded.astype(np.float32)) * _ROUNDING_MARGIN < np.abs(scales)
     return np.where(short, away, rounded).astype(np.float32)
 
 

@@ -26,7 +26,7 @@ _HEAD = """\
 #   [default]   chosen by qwen3-compile for CPUs: change it to what you want to ship
 """
 _EXPERTS = ("num_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob")
-_GROUP = 32
+_GROUP_SIZE = 32
 
 
 def spec_name(name: str) -> str:
@@ -87,10 +87,14 @@ def _precision(identity: Identity) -> Iterator[str]:
         head = "bf16"
     elif _has_groups(identity):
         yield _noted("  weights: int4", "default", "or int8: larger, and closer to the checkpoint")
-        yield _noted(f"  group_size: {identity.int4_group or _GROUP}", "config" if identity.int4_group else "default")
+        yield _noted(
+            f"  group_size: {identity.int4_group or _GROUP_SIZE}", "config" if identity.int4_group else "default"
+        )
         head = "int8"
     else:
-        yield _noted("  weights: fp16", "default", f"a matrix is no multiple of {_GROUP} wide: no groups of integers")
+        yield _noted(
+            "  weights: fp16", "default", f"a matrix is no multiple of {_GROUP_SIZE} wide: no groups of integers"
+        )
         head = "fp16"
     if identity.task != "embedding":
         yield _noted(f"  lm_head: {head}", "default")
@@ -101,7 +105,7 @@ def _has_groups(identity: Identity) -> bool:
     a = identity.architecture
     mlps = [a.moe_intermediate_size] if a.is_moe else []
     mlps += [a.intermediate_size] if a.dense_layers or not a.is_moe else []
-    return all(width % _GROUP == 0 for width in (a.hidden_size, a.num_attention_heads * a.head_dim, *mlps))
+    return all(width % _GROUP_SIZE == 0 for width in (a.hidden_size, a.num_attention_heads * a.head_dim, *mlps))
 
 
 def _limits(identity: Identity) -> Iterator[str]:

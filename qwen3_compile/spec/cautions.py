@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 # Random weights prefer no token: which one is largest, and so every continuation, hangs on the last digit, and a text
 # is as unlikely to the engine as to the model whatever the engine does wrong.
 # Distances between logits mean what they mean for trained weights.
-_CHANCE = ("min_top1_agreement", "min_greedy_tokens")
-_EMPTY = ("max_perplexity_ratio",)
+_DECIDED_BY_CHANCE = ("min_top1_agreement", "min_greedy_tokens")
+_WITHOUT_MEANING = ("max_perplexity_ratio",)
 
 
 def cautions(spec: Spec) -> list[str]:
@@ -21,7 +21,8 @@ def cautions(spec: Spec) -> list[str]:
     if not isinstance(parse_source(spec.model.source), SyntheticSource):
         return []
     chance, empty = (
-        [f"accuracy.{key}" for key in keys if getattr(spec.accuracy, key) is not None] for keys in (_CHANCE, _EMPTY)
+        [f"accuracy.{key}" for key in keys if getattr(spec.accuracy, key) is not None]
+        for keys in (_DECIDED_BY_CHANCE, _WITHOUT_MEANING)
     )
     found = []
     if chance:

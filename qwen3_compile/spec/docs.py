@@ -38,7 +38,7 @@ This page is generated from the schema by `python -m qwen3_compile.spec.docs`.
 """
 _WORDS = {int: "integer", float: "number", str: "string", bool: "true or false"}
 _BOUNDS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}
-_WIDEST = 2**31 - 1  # a bound against overflow, of no interest to a reader
+_MAX_INT32 = 2**31 - 1  # a bound against overflow, of no interest to a reader
 
 
 def markdown() -> str:
@@ -91,7 +91,7 @@ def _bounds(metadata: tuple[Any, ...]) -> Iterator[str]:
     for entry in metadata:
         yield from _bounds(tuple(getattr(entry, "metadata", ())))  # a Field inside Annotated
         for kind, (sign, attribute) in _BOUNDS.items():
-            if isinstance(entry, kind) and (bound := getattr(entry, attribute)) != _WIDEST:
+            if isinstance(entry, kind) and (bound := getattr(entry, attribute)) != _MAX_INT32:
                 yield f"{sign} {bound}"
 
 

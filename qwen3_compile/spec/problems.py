@@ -39,7 +39,7 @@ _BOUND = {
 }
 
 # So many problems are listed, and the rest counted: nobody reads thousands.
-_MOST = 20
+_MAX_PROBLEMS = 20
 
 
 def schema_problems(error: ValidationError, model: type[BaseModel], written: Plain) -> list[Problem]:
@@ -54,7 +54,7 @@ def schema_problems(error: ValidationError, model: type[BaseModel], written: Pla
     everything = error.errors(include_url=False)
     own = [details for details in everything if details["type"] == "missing" or _is_written(written, details["loc"])]
     found = own or everything
-    problems = [Problem(details["loc"], _message(details, model)) for details in found[:_MOST]]
+    problems = [Problem(details["loc"], _message(details, model)) for details in found[:_MAX_PROBLEMS]]
     left = len(found) - len(problems)
     return [*problems, Problem((), f"and {left} more problems")] if left else problems
 

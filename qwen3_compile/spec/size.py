@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from qwen3_graphs.lowered import Precision
 
 _SCALE_BITS = 32  # scales take the type of the activations, at most float32
-_ROW = 768  # no row of a released model is shorter; a multiple of every group size
+_MIN_ROW_LENGTH = 768  # no row of a released model is shorter; a multiple of every group size
 
 
 @dataclass(frozen=True)
@@ -83,4 +83,8 @@ def _bits(weight_format: WeightFormat, scale_bits: int) -> float:
     """Bits of a weight with its share of scales and zero points; one scale a row is the most that fp8 has."""
     by_group = weight_format.granularity == "per-group"
     row = weight_format if by_group else WeightFormat(weight_format.kind)
-    return row.matrix_bytes(1, _ROW, scale_bits=scale_bits if by_group else _SCALE_BITS).total * 8 / _ROW
+    return (
+        row.matrix_bytes(1, _MIN_ROW_LENGTH, scale_bits=scale_bits if by_group else _SCALE_BITS).total
+        * 8
+        / _MIN_ROW_LENGTH
+    )

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from qwen3_compile.tensorrt.plan_builder import PlanFacts, PlanRequest, build_plan
-from qwen3_compile.tensorrt.profiles import Profile, profiles_of
+from qwen3_compile.tensorrt.profiles import PlanProfile, profiles_of
 
-__all__ = ["PlanFacts", "PlanRequest", "Profile", "build_plan", "profiles_of"]
+__all__ = ["PlanFacts", "PlanProfile", "PlanRequest", "build_plan", "profiles_of"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from qwen3_compile.tensorrt.messages import Messages
-    from qwen3_compile.tensorrt.profiles import Profile
+    from qwen3_compile.tensorrt.profiles import PlanProfile
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PlanRequest:
 
     backend: str
     capabilities: tuple[str, ...]
-    profiles: tuple[Profile, ...]
+    profiles: tuple[PlanProfile, ...]
     plugins: bool = False
 
 
@@ -134,7 +134,7 @@ def _import(
     raise _failure(request, f"import {model.name}", messages)
 
 
-def _profile(builder: Any, config: Any, network: Any, profiles: Sequence[Profile]) -> None:  # noqa: ANN401
+def _profile(builder: Any, config: Any, network: Any, profiles: Sequence[PlanProfile]) -> None:  # noqa: ANN401
     """Give every profile a shape of each input; the graph names the dimensions that steps choose."""
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     for profile in profiles:
@@ -147,7 +147,7 @@ def _profile(builder: Any, config: Any, network: Any, profiles: Sequence[Profile
             raise CompileError(f"TensorRT refuses the optimisation profile for {profile.name}: {dict(profile.sizes)}")
 
 
-def _bounds(profile: Profile, tensor: Any, axis: int, size: int) -> tuple[int, int, int]:  # noqa: ANN401
+def _bounds(profile: PlanProfile, tensor: Any, axis: int, size: int) -> tuple[int, int, int]:  # noqa: ANN401
     if size >= 0:
         return size, size, size
     name = tensor.get_dimension_name(axis)

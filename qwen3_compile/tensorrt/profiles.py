@@ -17,7 +17,7 @@ Bounds = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Profile:
+class PlanProfile:
     """One profile.
 
     Attributes:
@@ -29,7 +29,7 @@ class Profile:
     sizes: Mapping[str, Bounds]
 
 
-def profiles_of(spec: Spec) -> tuple[Profile, ...]:
+def profiles_of(spec: Spec) -> tuple[PlanProfile, ...]:
     """The profiles of a spec for TensorRT, in the order of their numbers in the plan.
 
     Prefill takes any step within the limits, decode steps of one token a sequence. A step may ask for the logits of
@@ -48,18 +48,18 @@ def profiles_of(spec: Spec) -> tuple[Profile, ...]:
         "R": (1, chosen.prefill_batch, tokens),
     }
     decode = {"B": (1, chosen.decode_batch, most), "S": (1, 1, 1), "R": (1, chosen.decode_batch, most)}
-    return Profile("prefill", prefill), Profile("decode", decode)
+    return PlanProfile("prefill", prefill), PlanProfile("decode", decode)
 
 
-def _packed(spec: Spec, chosen: Profiles) -> tuple[Profile, ...]:
+def _packed(spec: Spec, chosen: Profiles) -> tuple[PlanProfile, ...]:
     """Of packed steps over a pool of cache blocks that holds every sequence at its longest."""
     most, tokens = spec.limits.max_batch, spec.limits.max_step_tokens
     held = -(-spec.limits.max_context // Plugins.block_size)
 
-    def profile(name: str, batch: int, step: Bounds, rows: int) -> Profile:
+    def profile(name: str, batch: int, step: Bounds, rows: int) -> PlanProfile:
         pool = {"M": (1, held, held), "blocks": (1, most * held, most * held)}
         sequences = {"B": (1, batch, most), "B+1": (2, batch + 1, most + 1)}
-        return Profile(name, {"T": step, "R": (1, batch, rows), **sequences, **pool})
+        return PlanProfile(name, {"T": step, "R": (1, batch, rows), **sequences, **pool})
 
     prefill = min(tokens, chosen.prefill_batch * chosen.prefill_tokens)
     return (

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 # Below this a distance is rounding noise; a floor keeps exact zeros on the logarithmic axis, a ceiling infinities.
 FLOOR, CEILING = 1e-9, 1e9
-SAME = 0.03  # decades: curves that lie closer everywhere are one curve to the eye
-DECADES = 5  # of the largest distance, that an axis shows
-SIZE = 4.6, 3.0  # inches: about the width of a telephone, where its text is as large as the page's
+SAME_CURVE_DECADES = 0.03  # decades: curves that lie closer everywhere are one curve to the eye
+SHOWN_DECADES = 5  # of the largest distance, that an axis shows
+SIZE_INCHES = 4.6, 3.0  # inches: about the width of a telephone, where its text is as large as the page's
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def distances(report: AccuracyReport, entry: PositionSeries) -> NDArray[np.float
 
 
 def _plot(title: str, alt: str, draw_on: Callable[[Axes], None]) -> Plot:
-    return Plot(title, alt, svg(lambda figure: draw_on(figure.subplots()), SIZE, alt))
+    return Plot(title, alt, svg(lambda figure: draw_on(figure.subplots()), SIZE_INCHES, alt))
 
 
 def _angle(cosine: float | None) -> float | None:
@@ -92,7 +92,7 @@ def _of_mode(report: AccuracyReport, mode: str) -> NDArray[np.float64]:
 def _bounds(values: NDArray[np.float64], limit: float | None) -> tuple[float, float]:
     """What a logarithmic axis shows: the largest distances and the limit, and not the noise far below them."""
     top = 2 * max(float(values.max()), limit or 0, FLOOR)
-    return max(top / 10**DECADES, float(values.min()) / 2, FLOOR / 2), top
+    return max(top / 10**SHOWN_DECADES, float(values.min()) / 2, FLOOR / 2), top
 
 
 def _curves(
@@ -103,7 +103,7 @@ def _curves(
     for mode, found in values.items():
         points = np.sort(np.maximum(found, bounds[0]))
         for place, (label, others) in enumerate(curves):
-            if len(others) == len(points) and np.abs(np.log10(points / others)).max() < SAME:
+            if len(others) == len(points) and np.abs(np.log10(points / others)).max() < SAME_CURVE_DECADES:
                 curves[place] = (f"{label}, {mode}", others)
                 break
         else:

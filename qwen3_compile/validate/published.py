@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from qwen3_compile.checkpoint import open_checkpoint
 from qwen3_compile.engine.recorded import recorded_spec
 from qwen3_compile.errors import CheckpointError, CompileError
-from qwen3_compile.validate.run import measure, write_report
+from qwen3_compile.validate.run import measure_accuracy, write_report
 from qwen3_runtime.directory import read_engine_directory
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def revalidate(
                 f"{checkpoint.uri}: {file['name']} has SHA-256 {found.get(file['name'], '(missing)')[:16]}, the engine "
                 f"was built from {file['sha256'][:16]}: pass --source with the checkpoint of that build"
             )
-    report = measure(engine, checkpoint, spec, threads=threads, progress=progress, plan=plan, strict=strict)
+    report = measure_accuracy(engine, checkpoint, spec, threads=threads, progress=progress, plan=plan, strict=strict)
     if report_dir is not None:
         report_dir.mkdir(parents=True, exist_ok=True)
         document = json.loads((engine / "manifest.json").read_text(encoding="utf-8"))

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from qwen3_runtime.step import Backend
 
 # Odd on purpose: a chunk border must not fall on a multiple of any kernel's tile.
-CHUNKS = (7, 16, 1, 29, 3)
-DECODED = 24
+CHUNK_TOKENS = (7, 16, 1, 29, 3)
+DECODED_TOKENS = 24
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def chunked(length: int, limit: int) -> list[int]:
     """Prefill in uneven chunks, each of which but the first meets a cache that is already filled."""
     sizes: list[int] = []
     left = length
-    for size in cycle(CHUNKS):
+    for size in cycle(CHUNK_TOKENS):
         if left <= 0:
             return sizes
         sizes.append(min(size, left, limit))
@@ -49,8 +49,8 @@ def chunked(length: int, limit: int) -> list[int]:
 
 
 def decoding(length: int, limit: int) -> list[int]:
-    """Prefill the beginning, then take the last `DECODED` tokens one by one."""
-    single = min(DECODED, length - 1)
+    """Prefill the beginning, then take the last `DECODED_TOKENS` tokens one by one."""
+    single = min(DECODED_TOKENS, length - 1)
     return whole(length - single, limit) + [1] * single
 
 

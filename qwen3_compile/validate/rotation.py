@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from qwen3_runtime.step import Backend
 
 # Relative error of a key, two roundings of the cache included; a position that is off by one gives more than 0.1.
-LIMITS = {"float32": 1e-3, "float16": 5e-3, "bfloat16": 3e-2, "int8": 5e-2}
+KEY_ERROR_LIMITS = {"float32": 1e-3, "float16": 5e-3, "bfloat16": 3e-2, "int8": 5e-2}
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,10 @@ def measure_rotation(backend: Backend, architecture: Architecture, model: ModelC
         errors.append(float(np.max(np.linalg.norm(found - expected, axis=-1) / np.linalg.norm(expected, axis=-1))))
     worst = int(np.argmax(errors)) if errors else 0  # the first NaN, if there is one
     return Rotation(
-        positions, errors[worst] if errors else 0.0, positions[worst] if positions else 0, LIMITS[model.cache_dtype]
+        positions,
+        errors[worst] if errors else 0.0,
+        positions[worst] if positions else 0,
+        KEY_ERROR_LIMITS[model.cache_dtype],
     )
 
 

@@ -60,7 +60,7 @@ def write_report(report: AccuracyReport, spec: Spec, folder: Path, manifest: Map
     write_html(report, spec.accuracy, spec.name, folder / "report.html", facts=facts(manifest))
 
 
-def measure(
+def measure_accuracy(
     engine_dir: Path,
     checkpoint: Checkpoint,
     spec: Spec,

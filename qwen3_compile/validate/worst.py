@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from qwen3_runtime.text import Tokenizer
 
-KEPT = 5
-GUESSES = 3
-CONTEXT = 48  # tokens shown before a position
+KEPT_POSITIONS = 5
+GUESSES_PER_POSITION = 3
+CONTEXT_TOKENS = 48  # tokens shown before a position
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,14 @@ class Furthest:
             distance: of each row, [R].
             rows: live logits [R, V] of reference and engine; None for hidden states.
         """
-        for row in np.argsort(-distance, kind="stable")[:KEPT]:
+        for row in np.argsort(-distance, kind="stable")[:KEPT_POSITIONS]:
             value, place = float(distance[row]), (case, start + int(row))
             known = self._found.get(place)
             if value <= (known.value if known else self._least()):
                 continue
             reference, engine = ([], []) if rows is None else (guesses(rows[0][row]), guesses(rows[1][row]))
             self._found[place] = WorstPosition(case, mode, place[1], value, reference, engine)
-            if len(self._found) > KEPT:
+            if len(self._found) > KEPT_POSITIONS:
                 del self._found[min(self._found, key=lambda key: self._found[key].value)]
 
     def positions(self, ids: dict[str, NDArray[np.int64]], tokenizer: Tokenizer | None) -> list[WorstPosition]:
@@ -101,7 +101,11 @@ class Furthest:
         )
 
     def _least(self) -> float:
-        return min((entry.value for entry in self._found.values()), default=-1.0) if len(self._found) >= KEPT else -1.0
+        return (
+            min((entry.value for entry in self._found.values()), default=-1.0)
+            if len(self._found) >= KEPT_POSITIONS
+            else -1.0
+        )
 
 
 def guesses(logits: NDArray[np.float32]) -> list[Guess]:
@@ -109,7 +113,7 @@ def guesses(logits: NDArray[np.float32]) -> list[Guess]:
     if not np.isfinite(logits).all():
         return []
     scores = log_softmax(logits[None])[0]
-    best = np.argsort(-scores, kind="stable")[:GUESSES]
+    best = np.argsort(-scores, kind="stable")[:GUESSES_PER_POSITION]
     return [Guess(int(token), float(np.exp(scores[token]))) for token in best]
 
 
@@ -121,6 +125,6 @@ def _with_text(entry: WorstPosition, ids: Sequence[int], tokenizer: Tokenizer) -
         entry,
         reference=named(entry.reference),
         engine=named(entry.engine),
-        before=tokenizer.decode(ids[max(0, entry.position - CONTEXT) : entry.position]),
+        before=tokenizer.decode(ids[max(0, entry.position - CONTEXT_TOKENS) : entry.position]),
         text=tokenizer.decode([ids[entry.position]]),
     )

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from qwen3_compile.bench import Sizes, measure, read_bandwidth
+from qwen3_compile.bench import Sizes, measure_speed, read_bandwidth
 from qwen3_runtime.step import CacheGeometry, Output
 
 
@@ -32,7 +32,7 @@ class SlowBackend:
 def test_rates_are_those_of_the_backend():
     backend = SlowBackend(0.002)
     sizes = Sizes(weights=1000, cache_per_token=10)
-    found = measure(backend, sizes, vocab=10, step_tokens=8, threads=1, prompt=20, decode=6, repeats=2)
+    found = measure_speed(backend, sizes, vocab=10, step_tokens=8, threads=1, prompt=20, decode=6, repeats=2)
     assert found.prefill_rate == pytest.approx(500, rel=0.3)
     assert found.decode_rate == pytest.approx(500, rel=0.3)
     assert found.bytes_per_token == 1000 + 10 * 23
@@ -46,7 +46,7 @@ def test_peak_memory_is_that_of_the_engine_not_of_the_bandwidth_probe():
         "class Idle:\n"
         "    cache = CacheGeometry(num_blocks=8, block_size=16, bytes_per_token=64)\n"
         "    def run(self, step): return Output(np.zeros((1, 10), np.float32))\n"
-        "found = bench.measure(Idle(), bench.Sizes(1, 1), vocab=10, step_tokens=8, threads=2, prompt=8, decode=2,"
+        "found = bench.measure_speed(Idle(), bench.Sizes(1, 1), vocab=10, step_tokens=8, threads=2, prompt=8, decode=2,"
         " repeats=1)\n"
         "print(found.peak_memory, bench.READ_BYTES)"
     )
@@ -57,7 +57,7 @@ def test_peak_memory_is_that_of_the_engine_not_of_the_bandwidth_probe():
 
 def test_steps_stay_within_the_limit_and_blocks_cover_the_context():
     backend = SlowBackend(0)
-    measure(backend, Sizes(1, 1), vocab=10, step_tokens=8, threads=1, prompt=20, decode=6, repeats=1)
+    measure_speed(backend, Sizes(1, 1), vocab=10, step_tokens=8, threads=1, prompt=20, decode=6, repeats=1)
     assert max(size for _, size, _ in backend.steps) == 8
     for context, size, blocks in backend.steps:
         assert context + size <= blocks * 16

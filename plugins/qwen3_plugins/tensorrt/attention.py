@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qwen3_plugins.tensorrt.kernels.kernel import Kernel
     from qwen3_plugins.tensorrt.operator import Shape
 
-_ALIGNMENT = 256  # of what lies in the workspace; kernels ask for 16
+_ALIGNMENT_BYTES = 256  # of what lies in the workspace; kernels ask for 16
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def laid_out(sizes: Mapping[str, int]) -> tuple[dict[str, Scratch], int]:
     places, end = {}, 0
     for name, size in sizes.items():
         places[name] = Scratch(end)
-        end += -(-size // _ALIGNMENT) * _ALIGNMENT
+        end += -(-size // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
     return places, end
 
 

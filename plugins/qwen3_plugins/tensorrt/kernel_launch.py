@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from qwen3_plugins.tensorrt.binary import Binary
     from qwen3_plugins.tensorrt.operator import Launch
 
-_DEFAULT_SHARED = 48 * 1024  # above it a function has to be told (CUDA C++ programming guide, "Shared Memory")
+_DEFAULT_SHARED_BYTES = 48 * 1024  # above it a function has to be told (CUDA C++ programming guide, "Shared Memory")
 
 
 def capability() -> int:
@@ -75,7 +75,7 @@ def _function(_context: int, binary: Binary) -> Any:  # noqa: ANN401 - the drive
     driver = _driver()
     module = _done(driver.cuModuleLoadData(binary.cubin))
     function = _done(driver.cuModuleGetFunction(module, binary.entry.encode()))
-    if binary.shared > _DEFAULT_SHARED:
+    if binary.shared > _DEFAULT_SHARED_BYTES:
         limit = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         _done(driver.cuFuncSetAttribute(function, limit, binary.shared))
     return function

@@ -22,7 +22,7 @@ Tile = Literal["decode", "prefill"]
 
 _TILED = ("moe_gate_up", "moe_down")
 _SCALE_RANKS = {"fp16": (1, 3, 1), "bf16": (1, 3, 1), "fp8": (2, 3, 2), "int4": (3, 3, 3)}  # and of `down` between
-_FEW = 16  # slots of an expert, on average, up to which the tiles made for decoding are not filled
+_DECODE_SLOTS_PER_EXPERT = 16  # slots of an expert, on average, up to which the tiles made for decoding are not filled
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class MoE:
     def launches(self, activations: str, shapes: Sequence[Shape], capability: int) -> tuple[Launch, ...]:  # noqa: ARG002
         """See `Operator.launches`."""
         experts, tokens = self._experts(activations, shapes), shapes[0][0]
-        tile: Tile = "decode" if tokens * self.top_k <= _FEW * experts.experts else "prefill"
+        tile: Tile = "decode" if tokens * self.top_k <= _DECODE_SLOTS_PER_EXPERT * experts.experts else "prefill"
         places: dict[str, str | Scratch | int] = {"tokens": tokens, **self._places(activations, shapes)[0]}
         return tuple(
             Launch(

@@ -105,11 +105,13 @@ class CalibrateStage(Stage):
         """
         if not self._sequences:
             return
-        from qwen3_compile.calibrate import measure
+        from qwen3_compile.calibrate import measure_activation_scales
 
         build, tokens = self.build, self._record["tokens"]
         build.progress.note(f"running {tokens} tokens through the model, layer by layer")
-        measured = measure(build.checkpoint, build.spec.graph_architecture(), self._sequences, self._kind)
+        measured = measure_activation_scales(
+            build.checkpoint, build.spec.graph_architecture(), self._sequences, self._kind
+        )
         (build.scratch / _SCALES).write_text(json.dumps(measured), encoding="utf-8")
         self._outcome = f"{len(self._wanted)} scales, measured on {tokens} tokens"
 

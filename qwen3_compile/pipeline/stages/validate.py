@@ -69,10 +69,10 @@ class ValidateStage(Stage):
         Raises:
             EngineError: the engine cannot be run here.
         """
-        from qwen3_compile.validate.run import measure
+        from qwen3_compile.validate.run import measure_accuracy
 
         build = self.build
-        report = measure(
+        report = measure_accuracy(
             build.folder, build.checkpoint, build.spec, threads=build.threads, progress=build.progress.note
         )
         write_json(report, build.folder / ACCURACY)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from qwen3_compile.calibrate import measure
+from qwen3_compile.calibrate import measure_activation_scales
 from qwen3_compile.calibrate.observe import watched_states
 from qwen3_compile.calibrate.scales import scale_of
 from qwen3_compile.checkpoint import open_checkpoint
@@ -97,7 +97,7 @@ def expert_hidden(model, layer):
 @pytest.mark.parametrize("kind", ["dense", "moe"])
 def test_every_matrix_has_the_scale_of_what_transformers_feeds_it(models, kind):
     model, checkpoint = models[kind]
-    found = measure(checkpoint, checkpoint.architecture, SEQUENCES, "int8")
+    found = measure_activation_scales(checkpoint, checkpoint.architecture, SEQUENCES, "int8")
     largest = module_inputs(model)
     head = "model.embed_tokens" if kind == "dense" else "lm_head"
     expected = {f"{head}.input_scale": largest["lm_head"]}
@@ -146,7 +146,7 @@ def test_threads_change_no_scale(models):
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            found.append(measure(checkpoint, checkpoint.architecture, SEQUENCES, "int8"))
+            found.append(measure_activation_scales(checkpoint, checkpoint.architecture, SEQUENCES, "int8"))
     finally:
         torch.set_num_threads(threads)
     assert found[0] == found[1] == found[2]
@@ -180,7 +180,7 @@ def test_an_input_that_is_not_finite_is_named(models, monkeypatch):
 
     monkeypatch.setattr(type(checkpoint), "read", damaged)
     with pytest.raises(CheckpointError, match=r"the input of model\.layers\.1\.mlp\.gate_proj\.weight is not finite"):
-        measure(checkpoint, checkpoint.architecture, SEQUENCES, "fp8")
+        measure_activation_scales(checkpoint, checkpoint.architecture, SEQUENCES, "fp8")
 
 
 def test_scales_are_read_as_tensors_over_the_checkpoints_own(models):
@@ -212,7 +212,7 @@ def test_rounding_a_trained_models_inputs_moves_it_little(kind, rounding):
     rng = np.random.default_rng(0)
     texts = [conversation(rng.integers(10, 100, size=count).tolist()) for count in (2, 3, 5, 8, 10, 2, 4, 6, 7, 9)]
     calibration, asked = ([np.array(tokenizer.encode(text)) for text in part] for part in (texts[:5], texts[5:]))
-    scales = measure(checkpoint, architecture, calibration, rounding)
+    scales = measure_activation_scales(checkpoint, architecture, calibration, rounding)
 
     def rounded(name, x):
         scale = scales[name.removesuffix(".weight") + ".input_scale"]

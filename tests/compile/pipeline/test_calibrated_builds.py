@@ -16,7 +16,7 @@ import torch
 from float8_checkpoint import RELEASED, rewrite
 from safetensors.torch import load_file, save_file
 
-from qwen3_compile.calibrate import collect, measure
+from qwen3_compile.calibrate import collect, measure_activation_scales
 from qwen3_compile.checkpoint import open_checkpoint
 from qwen3_compile.engine.manifest import source_record
 from qwen3_compile.engine.tokens import Tokens
@@ -77,7 +77,7 @@ def test_scales_of_every_projection_are_measured_on_the_built_in_texts(calibrate
     tokenizer = Tokenizer.open(folder)
     template = ChatTemplate.open(folder, tokenizer.named_tokens)
     texts = collect(tokenizer, template, prompts=None, tokenizer_vocab=LIVE, max_context=256)
-    expected = measure(checkpoint, checkpoint.architecture, texts, rounding)
+    expected = measure_activation_scales(checkpoint, checkpoint.architecture, texts, rounding)
     experts = "mlp" if kind == "dense" else "mlp.experts"
     names = [f"self_attn.{name}" for name in ATTENTION] + [f"{experts}.{name}" for name in MLP]
     wanted = {f"model.layers.{layer}.{name}.input_scale" for layer in range(2) for name in names}

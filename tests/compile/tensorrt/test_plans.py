@@ -12,13 +12,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from qwen3_compile.errors import CompileError, UnsupportedError
-from qwen3_compile.tensorrt import PlanRequest, Profile, build_plan
+from qwen3_compile.tensorrt import PlanProfile, PlanRequest, build_plan
 from qwen3_compile.tensorrt.availability import load_library, require_library
 from qwen3_compile.tensorrt.messages import cleaned, explained, listening
 
 WIDTH = 64
-PREFILL = Profile("prefill", {"B": (1, 1, 4), "S": (1, 16, 32)})
-DECODE = Profile("decode", {"B": (1, 4, 4), "S": (1, 1, 1)})
+PREFILL = PlanProfile("prefill", {"B": (1, 1, 4), "S": (1, 16, 32)})
+DECODE = PlanProfile("decode", {"B": (1, 4, 4), "S": (1, 1, 1)})
 
 
 def write_graph(folder, *, weights="fp16", nodes=(), dimensions=("B", "S")):
@@ -95,11 +95,11 @@ WRONG = helper.make_node("Reshape", ["p", "p"], ["q"], name="layers.0.wrong")
         ({"nodes": (WRONG,)}, request(), "cannot import model.onnx, node layers.0.wrong (Reshape): "),
         ({}, request("9.9"), "does not build for compute capability 9.9"),
         ({}, request(profiles=()), "no optimization profile has been defined"),
-        ({}, request(profiles=(Profile("decode", {"B": (1, 1, 1)}),)), "dimension 1 of input 'x' is 'S', of which"),
+        ({}, request(profiles=(PlanProfile("decode", {"B": (1, 1, 1)}),)), "dimension 1 of input 'x' is 'S', of which"),
         ({"dimensions": ("B", "T")}, request(), "is 'T', of which the profile for prefill says nothing (it has B, S)"),
         (
             {},
-            request(profiles=(Profile("decode", {"B": (4, 2, 4), "S": (1, 1, 1)}),)),
+            request(profiles=(PlanProfile("decode", {"B": (4, 2, 4), "S": (1, 1, 1)}),)),
             "refuses the optimisation profile",
         ),
     ],

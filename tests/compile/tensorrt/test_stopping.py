@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qwen3_compile.tensorrt import PlanRequest, Profile, build_plan, stopping
+from qwen3_compile.tensorrt import PlanProfile, PlanRequest, build_plan, stopping
 from qwen3_compile.tensorrt.availability import load_library
 from qwen3_compile.tensorrt.stopping import stoppable
 
@@ -49,7 +49,7 @@ def test_a_signal_ends_a_build_and_leaves_no_plan(tmp_path, monkeypatch, number)
     steps = []
     monkeypatch.setattr(stopping, "_monitor", lambda _: Signalling)
     write_deep_graph(tmp_path / "model.onnx")
-    asked = PlanRequest("tensorrt-rtx", ("8.0", "8.9", "12.0"), (Profile("decode", {"B": (1, 4, 4)}),))
+    asked = PlanRequest("tensorrt-rtx", ("8.0", "8.9", "12.0"), (PlanProfile("decode", {"B": (1, 4, 4)}),))
     before = signal.signal(number, leave)
     try:
         with pytest.raises(SystemExit) as caught:

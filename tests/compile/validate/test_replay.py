@@ -55,7 +55,7 @@ def test_every_position_is_reached_once_with_its_own_past(lengths, limit, plan):
 
 
 def test_decoding_ends_token_by_token():
-    assert replay.decoding(100, 64)[-replay.DECODED :] == [1] * replay.DECODED
+    assert replay.decoding(100, 64)[-replay.DECODED_TOKENS :] == [1] * replay.DECODED_TOKENS
     assert sum(replay.decoding(100, 64)) == 100
     assert replay.decoding(3, 64) == [1, 1, 1]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qwen3_compile.validate.metrics import compare_logits
-from qwen3_compile.validate.worst import GUESSES, KEPT, Furthest, guesses
+from qwen3_compile.validate.worst import GUESSES_PER_POSITION, KEPT_POSITIONS, Furthest, guesses
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -26,14 +26,14 @@ def test_the_worst_of_all_runs_are_kept_once_each_at_their_worst_mode(seed):
                 if value > expected.get((case, position), (0,))[0]:
                     expected[case, position] = (value, mode, engine[position])
     found = furthest.positions({}, None)
-    worst = sorted(expected, key=lambda key: -expected[key][0])[:KEPT]
+    worst = sorted(expected, key=lambda key: -expected[key][0])[:KEPT_POSITIONS]
     assert [(entry.case, entry.position) for entry in found] == worst
     for entry in found:
         value, mode, engine = expected[entry.case, entry.position]
         assert (entry.value, entry.mode) == (pytest.approx(value), mode)
         for given, row in ((entry.engine, engine), (entry.reference, reference[entry.case][entry.position])):
             weights = np.exp(row.astype(np.float64) - row.max())
-            best = np.argsort(-weights)[:GUESSES]
+            best = np.argsort(-weights)[:GUESSES_PER_POSITION]
             assert [guess.token for guess in given] == best.tolist()
             assert [guess.probability for guess in given] == pytest.approx(weights[best] / weights.sum(), rel=1e-5)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qwen3_graphs import interface
-from qwen3_graphs.lower.core.step import Step, finish, step_model, walk
+from qwen3_graphs.lower.core.step import StepGraph, finish, step_model, walk
 from qwen3_graphs.lower.core.writer import GraphWriter
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class PackedStep(Step):
+class PackedGraph(StepGraph):
     """The graph being written.
 
     Attributes:
@@ -32,7 +32,7 @@ class PackedStep(Step):
 def lower_packed(
     semantic: ir.Model,
     precision: Precision,
-    handlers: Handlers[PackedStep],
+    handlers: Handlers[PackedGraph],
     opset_imports: Mapping[str, int],
     *,
     block_size: int,
@@ -55,7 +55,7 @@ def lower_packed(
         LoweringError: the graph holds an operator of the semantic domain that has no handler.
     """
     declared = interface.packed(step_model(semantic, precision), block_size)
-    step = PackedStep(GraphWriter(), precision, declared, block_size)
+    step = PackedGraph(GraphWriter(), precision, declared, block_size)
     for value in semantic.graph.inputs:
         step.values[value] = step.inputs[str(value.name)]
     walk(step, semantic, handlers)

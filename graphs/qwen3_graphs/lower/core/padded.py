@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from qwen3_graphs import interface
-from qwen3_graphs.lower.core.step import Step, finish, step_model, walk
+from qwen3_graphs.lower.core.step import StepGraph, finish, step_model, walk
 from qwen3_graphs.lower.core.writer import GraphWriter
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ CACHE_TYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": i
 
 
 @dataclass
-class PaddedStep(Step):
+class PaddedGraph(StepGraph):
     """The graph being written, and what it computes of a step's shape.
 
     Attributes:
@@ -81,7 +81,7 @@ class PaddedStep(Step):
 def lower_padded(
     semantic: ir.Model,
     precision: Precision,
-    handlers: Handlers[PaddedStep],
+    handlers: Handlers[PaddedGraph],
     opset_imports: Mapping[str, int],
     *,
     capacity: int | None = None,
@@ -106,7 +106,7 @@ def lower_padded(
     """
     model = step_model(semantic, precision)
     declared = interface.padded(model) if capacity is None else interface.padded_batch(model, capacity)
-    step = PaddedStep(GraphWriter(), precision, declared)
+    step = PaddedGraph(GraphWriter(), precision, declared)
     rows = {"input_ids": step.rows, "logits_rows": step.inputs["logits_rows"]}
     for value in semantic.graph.inputs:
         if value.name in rows:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 if TYPE_CHECKING:
-    from qwen3_graphs.lower.core.padded import PaddedStep
+    from qwen3_graphs.lower.core.padded import PaddedGraph
 
 
-def first_positions(step: PaddedStep) -> ir.Value:
+def first_positions(step: PaddedGraph) -> ir.Value:
     """Where each sequence's new tokens begin, int64 [B]."""
     return step.once(
         "starts", lambda: step.writer.op("Cast", step.context_len, name="step.starts", to=ir.DataType.INT64)
     )
 
 
-def longest_end(step: PaddedStep) -> ir.Value:
+def longest_end(step: PaddedGraph) -> ir.Value:
     """Return where the longest sequence ends, int64 [1], padding included."""
 
     def make() -> ir.Value:
@@ -27,7 +27,7 @@ def longest_end(step: PaddedStep) -> ir.Value:
     return step.once("end", make)
 
 
-def _range(step: PaddedStep, end: ir.Value, name: str) -> ir.Value:
+def _range(step: PaddedGraph, end: ir.Value, name: str) -> ir.Value:
     """Return 0, 1, ... below `end` int64 [1], as int64 [1, end]."""
     writer = step.writer
     limit = writer.op("Squeeze", end, writer.integers(0), name=f"{name}.limit")
@@ -35,7 +35,7 @@ def _range(step: PaddedStep, end: ir.Value, name: str) -> ir.Value:
     return writer.op("Unsqueeze", values, writer.integers(0), name=name)
 
 
-def position_of_rows(step: PaddedStep) -> ir.Value:
+def position_of_rows(step: PaddedGraph) -> ir.Value:
     """Return the position of each row, int64 [B, S]."""
 
     def make() -> ir.Value:
@@ -45,7 +45,7 @@ def position_of_rows(step: PaddedStep) -> ir.Value:
     return step.once("positions", make)
 
 
-def causal_mask(step: PaddedStep) -> ir.Value:
+def causal_mask(step: PaddedGraph) -> ir.Value:
     """Return which keys each row attends to, bool [B, 1, S, end]: those up to its own position."""
 
     def make() -> ir.Value:

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from qwen3_graphs.lower.core.writer import GraphWriter
     from qwen3_graphs.lowered import Precision
 
-AnyStep = TypeVar("AnyStep", bound="Step")
-Handlers = Mapping[str, Callable[[AnyStep, ir.Node, ir.Value], ir.Value]]
+AnyStepGraph = TypeVar("AnyStepGraph", bound="StepGraph")
+Handlers = Mapping[str, Callable[[AnyStepGraph, ir.Node, ir.Value], ir.Value]]
 
 
 @dataclass
-class Step:
+class StepGraph:
     """The graph being written, whatever its interface.
 
     Attributes:
@@ -69,7 +69,7 @@ class Step:
         return self.shared[name]
 
 
-def walk(step: AnyStep, semantic: ir.Model, handlers: Handlers[AnyStep]) -> None:
+def walk(step: AnyStepGraph, semantic: ir.Model, handlers: Handlers[AnyStepGraph]) -> None:
     """Write every node of a semantic graph.
 
     Args:
@@ -92,14 +92,14 @@ def walk(step: AnyStep, semantic: ir.Model, handlers: Handlers[AnyStep]) -> None
         step.values[node.outputs[0]] = handlers[node.op_type](step, node, step.values[first])
 
 
-def _result(step: Step, semantic: ir.Model) -> ir.Value:
+def _result(step: StepGraph, semantic: ir.Model) -> ir.Value:
     """Return the graph's result under its semantic name."""
     declared = step.interface.result
     return describe(_wide(step, step.values[semantic.graph.outputs[0]], declared.name), declared)
 
 
 def finish(
-    step: Step, semantic: ir.Model, opset_imports: Mapping[str, int], functions: Iterable[ir.Function]
+    step: StepGraph, semantic: ir.Model, opset_imports: Mapping[str, int], functions: Iterable[ir.Function]
 ) -> Lowered:
     """Return what was written, as a model with the step's interface."""
     graph = ir.Graph(
@@ -147,7 +147,7 @@ def describe(value: ir.Value, declared: StepTensor) -> ir.Value:
     return value
 
 
-def _copy(step: Step, node: ir.Node) -> None:
+def _copy(step: StepGraph, node: ir.Node) -> None:
     """Repeat a standard node on lowered inputs; a checkpoint tensor among them keeps its layout."""
     inputs = [None if value is None else _lowered(step, value) for value in node.inputs]
     names = [str(value.name) for value in node.outputs]
@@ -158,7 +158,7 @@ def _copy(step: Step, node: ir.Node) -> None:
     step.values.update(zip(node.outputs, copies, strict=True))
 
 
-def _lowered(step: Step, value: ir.Value) -> ir.Value:
+def _lowered(step: StepGraph, value: ir.Value) -> ir.Value:
     if value in step.values:
         return step.values[value]
     if value.const_value is not None and not isinstance(value.const_value, ir.ExternalTensor):
@@ -166,7 +166,7 @@ def _lowered(step: Step, value: ir.Value) -> ir.Value:
     return weights.vector(step.writer, value, step.precision.activations)
 
 
-def _wide(step: Step, found: ir.Value, name: str) -> ir.Value:
+def _wide(step: StepGraph, found: ir.Value, name: str) -> ir.Value:
     """Return a value in float32, called `name`."""
     if step.precision.activations == "fp32":
         found.name = name

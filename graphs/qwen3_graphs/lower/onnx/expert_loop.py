@@ -16,11 +16,11 @@ from qwen3_graphs.lower.onnx.gather_dequantized import gather_dequantized
 
 if TYPE_CHECKING:
     from qwen3_graphs.formats import WeightFormat
-    from qwen3_graphs.lower.core.padded import PaddedStep
+    from qwen3_graphs.lower.core.padded import PaddedGraph
     from qwen3_graphs.lower.core.writer import GraphWriter
 
 
-def expert_loop(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
+def expert_loop(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::MoE` of x [B*S, H]."""
     writer, name = step.writer, str(node.outputs[0].name)
     routing_weight, expert_id = _route(writer, node, x, name)
@@ -53,7 +53,7 @@ def _route(writer: GraphWriter, node: ir.Node, x: ir.Value, name: str) -> tuple[
     return routing_weight, expert_id
 
 
-def _body(step: PaddedStep, node: ir.Node, outer: tuple[ir.Value, ...], name: str) -> ir.Graph:
+def _body(step: PaddedGraph, node: ir.Node, outer: tuple[ir.Value, ...], name: str) -> ir.Graph:
     """Add one expert's outputs to the sum so far."""
     x, routing_weight, expert_id, used = outer
     writer, prefix = step.writer.body(), f"{name}.expert"
@@ -80,7 +80,7 @@ def _body(step: PaddedStep, node: ir.Node, outer: tuple[ir.Value, ...], name: st
 
 
 def _swiglu(
-    step: PaddedStep, writer: GraphWriter, node: ir.Node, x: ir.Value, expert: ir.Value, prefix: str
+    step: PaddedGraph, writer: GraphWriter, node: ir.Node, x: ir.Value, expert: ir.Value, prefix: str
 ) -> ir.Value:
     def project(rows: ir.Value, index: int, what: str) -> ir.Value:
         matrix = _matrix(writer, step.precision.weights, node.inputs[index], expert, f"{prefix}.{what}_weight")

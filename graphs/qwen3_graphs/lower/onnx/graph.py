@@ -14,7 +14,7 @@ import onnx_ir as ir
 from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.formats import INTEGERS, KINDS
 from qwen3_graphs.lower.core import weights
-from qwen3_graphs.lower.core.padded import CACHE_TYPES, PaddedStep, lower_padded
+from qwen3_graphs.lower.core.padded import CACHE_TYPES, PaddedGraph, lower_padded
 from qwen3_graphs.lower.core.positions import causal_mask, first_positions, longest_end, position_of_rows
 from qwen3_graphs.lower.onnx.expert_loop import expert_loop
 from qwen3_graphs.lower.onnx.gather_dequantized import gather_dequantized
@@ -38,7 +38,7 @@ def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
     return lower_padded(semantic, precision, handlers, {"": OPSET})
 
 
-def _embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
+def _embedding(step: PaddedGraph, node: ir.Node, ids: ir.Value) -> ir.Value:
     writer, fmt, name = step.writer, step.precision.embedding, str(node.outputs[0].name)
     vocab, hidden = weights.dims(node.inputs[1])
     sources = ((weights.source(node.inputs[1]),),)
@@ -48,7 +48,7 @@ def _embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
     return gather_dequantized(writer, fmt, table, ids, hidden, name)
 
 
-def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
+def _linear(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     writer, name = step.writer, str(node.outputs[0].name)
     source = weights.source(node.inputs[1])
     fmt = weights.matrix_format(step.precision, source)
@@ -71,7 +71,7 @@ def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     return writer.op("MatMul", x, matrix, name=name)
 
 
-def _attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.Value:
+def _attention(step: PaddedGraph, node: ir.Node, q: ir.Value) -> ir.Value:
     writer, name = step.writer, str(node.outputs[0].name)
     heads, kv_heads, head_dim = (node.attributes[key].as_int() for key in ("num_heads", "kv_num_heads", "head_dim"))
     k, v = (step.values[value] for value in node.inputs[1:3] if value is not None)
@@ -95,13 +95,13 @@ def _attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.Value:
     return writer.op("Reshape", swapped, writer.integers(-1, heads * head_dim), name=name)
 
 
-def _split_heads(step: PaddedStep, x: ir.Value, heads: int, head_dim: int, name: str) -> ir.Value:
+def _split_heads(step: PaddedGraph, x: ir.Value, heads: int, head_dim: int, name: str) -> ir.Value:
     """Return x [B*S, heads * head_dim] as [B, heads, S, head_dim]."""
     split = step.writer.op("Reshape", x, step.batched_shape(heads, head_dim), name=f"{name}.split")
     return step.writer.op("Transpose", split, name=f"{name}.heads", perm=[0, 2, 1, 3])
 
 
-def _rotate(step: PaddedStep, node: ir.Node, norm: int, x: ir.Value, name: str) -> ir.Value:
+def _rotate(step: PaddedGraph, node: ir.Node, norm: int, x: ir.Value, name: str) -> ir.Value:
     """Return x [B, heads, S, head_dim] normalised by the node's input number `norm`, and rotated."""
     writer = step.writer
     scale, cos, sin = (weights.vector(writer, node.inputs[index]) for index in (norm, 5, 6))
@@ -110,14 +110,14 @@ def _rotate(step: PaddedStep, node: ir.Node, norm: int, x: ir.Value, name: str) 
     return writer.op("RotaryEmbedding", normed, cos, sin, position_of_rows(step), name=f"{name}.rotated")
 
 
-def _cast_to_cache(step: PaddedStep, value: ir.Value) -> ir.Value:
+def _cast_to_cache(step: PaddedGraph, value: ir.Value) -> ir.Value:
     """Return keys or values in the type of the cache."""
     if step.precision.kv_cache == "fp32":
         return value
     return step.writer.op("Cast", value, name=f"{value.name}.stored", to=CACHE_TYPES[step.precision.kv_cache])
 
 
-def _cast_from_cache(step: PaddedStep, cache: ir.Value, name: str) -> ir.Value:
+def _cast_from_cache(step: PaddedGraph, cache: ir.Value, name: str) -> ir.Value:
     """Return the part of a cache that any sequence of the step has filled, in float32."""
     writer = step.writer
     used = writer.op("Slice", cache, writer.integers(0), longest_end(step), writer.integers(2), name=f"{name}.used")

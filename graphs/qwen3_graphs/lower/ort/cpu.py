@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qwen3_graphs.lower.core import weights
-from qwen3_graphs.lower.core.padded import PaddedStep, lower_padded
+from qwen3_graphs.lower.core.padded import PaddedGraph, lower_padded
 from qwen3_graphs.lower.ort.cpu_attention import grouped_query_attention
-from qwen3_graphs.lower.ort.cpu_experts import experts
+from qwen3_graphs.lower.ort.cpu_experts import cpu_experts
 from qwen3_graphs.lower.ort.operators import CONTRIB, accuracy_level, gather_blocks, matmul_nbits, nbit_blocks
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
     """Lower to ONNX Runtime's operators on CPU; see `qwen3_graphs.lower.lower`."""
     del limits  # nothing in these operators depends on the sizes
     weights.check_formats(precision, "ort", ("fp32", "fp16"))
-    handlers = {"Embedding": _embedding, "Linear": _linear, "Attention": grouped_query_attention, "MoE": experts}
+    handlers = {"Embedding": _embedding, "Linear": _linear, "Attention": grouped_query_attention, "MoE": cpu_experts}
     return lower_padded(semantic, precision, handlers, {"": 23, CONTRIB: 1})
 
 
-def _embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
+def _embedding(step: PaddedGraph, node: ir.Node, ids: ir.Value) -> ir.Value:
     writer, fmt, name = step.writer, step.precision.embedding, str(node.outputs[0].name)
     vocab, hidden = weights.dims(node.inputs[1])
     sources = ((weights.source(node.inputs[1]),),)
@@ -39,7 +39,7 @@ def _embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
     return gather_blocks(writer, fmt, table, ids, hidden, name)
 
 
-def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
+def _linear(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     writer, name = step.writer, str(node.outputs[0].name)
     source = weights.source(node.inputs[1])
     fmt = weights.matrix_format(step.precision, source)

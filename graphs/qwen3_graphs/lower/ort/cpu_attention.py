@@ -22,10 +22,10 @@ from qwen3_graphs.lower.core.positions import position_of_rows
 from qwen3_graphs.lower.ort.operators import CONTRIB
 
 if TYPE_CHECKING:
-    from qwen3_graphs.lower.core.padded import PaddedStep
+    from qwen3_graphs.lower.core.padded import PaddedGraph
 
 
-def grouped_query_attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.Value:
+def grouped_query_attention(step: PaddedGraph, node: ir.Node, q: ir.Value) -> ir.Value:
     """Write `qwen3::Attention` of q [B*S, heads * head_dim]."""
     writer, name = step.writer, str(node.outputs[0].name)
     heads, kv_heads, head_dim = (node.attributes[key].as_int() for key in ("num_heads", "kv_num_heads", "head_dim"))
@@ -57,7 +57,9 @@ def grouped_query_attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.
     return writer.op("Reshape", attended, writer.integers(-1, heads * head_dim), name=name)
 
 
-def _norm_heads(step: PaddedStep, node: ir.Node, norm: int, x: ir.Value, heads: tuple[int, int], name: str) -> ir.Value:
+def _norm_heads(
+    step: PaddedGraph, node: ir.Node, norm: int, x: ir.Value, heads: tuple[int, int], name: str
+) -> ir.Value:
     """Return x [B*S, heads * head_dim] as [B, S, heads * head_dim], each head under the node's input `norm`."""
     writer, epsilon = step.writer, node.attributes["epsilon"].as_float()
     split = writer.op("Reshape", x, writer.integers(-1, *heads), name=f"{name}.heads")
@@ -66,16 +68,16 @@ def _norm_heads(step: PaddedStep, node: ir.Node, norm: int, x: ir.Value, heads: 
     return writer.op("Reshape", normed, step.batched_shape(heads[0] * heads[1]), name=name)
 
 
-def _rotate(step: PaddedStep, x: ir.Value, heads: int, tables: list[ir.Value]) -> ir.Value:
+def _rotate(step: PaddedGraph, x: ir.Value, heads: int, tables: list[ir.Value]) -> ir.Value:
     positions = position_of_rows(step)
     return step.writer.op("RotaryEmbedding", x, *tables, positions, name=f"{x.name}.rotated", num_heads=heads)
 
 
-def _cast_to_float16(step: PaddedStep, x: ir.Value) -> ir.Value:
+def _cast_to_float16(step: PaddedGraph, x: ir.Value) -> ir.Value:
     return step.writer.op("Cast", x, name=f"{x.name}.float16", to=ir.DataType.FLOAT16)
 
 
-def lengths(step: PaddedStep) -> tuple[ir.Value, ir.Value]:
+def lengths(step: PaddedGraph) -> tuple[ir.Value, ir.Value]:
     """Return GroupQueryAttention's `seqlens_k` int32 [B] and `total_sequence_length` int32 scalar.
 
     Padding is counted in. The operator places new tokens at seqlens_k + 1 - S, which is the end of the past only

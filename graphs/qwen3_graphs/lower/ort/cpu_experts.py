@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from qwen3_graphs.formats import WeightFormat
-    from qwen3_graphs.lower.core.padded import PaddedStep
+    from qwen3_graphs.lower.core.padded import PaddedGraph
     from qwen3_graphs.lower.core.writer import Attribute, Sources
 
 
@@ -30,7 +30,7 @@ SWIGLU: dict[str, Attribute] = {
 }
 
 
-def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
+def cpu_experts(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::MoE` of x [B*S, H].
 
     Raises:
@@ -73,7 +73,7 @@ def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
 
 
 def _expert_codes(
-    step: PaddedStep, fmt: WeightFormat, layout: str, sources: Sources, prefix: str, outputs: int, inputs: int
+    step: PaddedGraph, fmt: WeightFormat, layout: str, sources: Sources, prefix: str, outputs: int, inputs: int
 ) -> tuple[tuple[ir.Value, ir.Value], ir.Value | None]:
     """Return codes uint8 [E, N, K * bits / 8] and scales float32 [E, N, groups]; and the format's zero points."""
     if inputs % fmt.group_size:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.lower.core import weights
-from qwen3_graphs.lower.core.padded import PaddedStep, lower_padded
+from qwen3_graphs.lower.core.padded import PaddedGraph, lower_padded
 from qwen3_graphs.lower.ort.cuda_attention import grouped_query_attention
-from qwen3_graphs.lower.ort.cuda_experts import experts
+from qwen3_graphs.lower.ort.cuda_experts import cuda_experts
 from qwen3_graphs.lower.ort.operators import CONTRIB, gather_blocks, matmul_nbits, nbit_blocks
 from qwen3_graphs.lowered import TensorSlot
 
@@ -29,7 +29,7 @@ _GROUP_SIZES = {"int8": (16, 32, 64, 128, 256), "int4": (16, 32, 64, 128, 256), 
 def lower(semantic: ir.Model, precision: Precision) -> Lowered:
     """Lower to ONNX Runtime's operators on CUDA; see `qwen3_graphs.lower.lower`."""
     _check(precision)
-    handlers = {"Embedding": _embedding, "Linear": _linear, "Attention": grouped_query_attention, "MoE": experts}
+    handlers = {"Embedding": _embedding, "Linear": _linear, "Attention": grouped_query_attention, "MoE": cuda_experts}
     return lower_padded(semantic, precision, handlers, {"": 23, CONTRIB: 1})
 
 
@@ -52,7 +52,7 @@ def _check(precision: Precision) -> None:
         raise LoweringError("target ort on cuda: quantization is weight-only, found quantized activations")
 
 
-def _embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
+def _embedding(step: PaddedGraph, node: ir.Node, ids: ir.Value) -> ir.Value:
     writer, fmt, name = step.writer, step.precision.embedding, str(node.outputs[0].name)
     vocab, hidden = weights.dims(node.inputs[1])
     source = weights.source(node.inputs[1])
@@ -62,7 +62,7 @@ def _embedding(step: PaddedStep, node: ir.Node, ids: ir.Value) -> ir.Value:
     return gather_blocks(writer, fmt, _blocks(step, fmt, source, (vocab, hidden)), ids, hidden, name)
 
 
-def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
+def _linear(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     writer, name = step.writer, str(node.outputs[0].name)
     source = weights.source(node.inputs[1])
     fmt = weights.matrix_format(step.precision, source)
@@ -74,13 +74,13 @@ def _linear(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
     return matmul_nbits(writer, fmt, _blocks(step, fmt, source, shape), shape, x, name)
 
 
-def _blocks(step: PaddedStep, fmt: WeightFormat, source: str, shape: tuple[int, ...]) -> tuple[ir.Value, ...]:
+def _blocks(step: PaddedGraph, fmt: WeightFormat, source: str, shape: tuple[int, ...]) -> tuple[ir.Value, ...]:
     """Declare an integer matrix; its scales have the activations' type."""
     return nbit_blocks(step.writer, fmt, source, shape, step.precision.activations)
 
 
 def _block_fp8(
-    step: PaddedStep, fmt: WeightFormat, source: str, shape: tuple[int, ...], x: ir.Value, name: str
+    step: PaddedGraph, fmt: WeightFormat, source: str, shape: tuple[int, ...], x: ir.Value, name: str
 ) -> ir.Value:
     """Write x times the transpose of a matrix in E4M3, each row of which has scales of its own.
 

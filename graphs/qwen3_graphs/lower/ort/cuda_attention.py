@@ -15,12 +15,12 @@ from qwen3_graphs.lower.ort.operators import CONTRIB
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from qwen3_graphs.lower.core.padded import PaddedStep
+    from qwen3_graphs.lower.core.padded import PaddedGraph
 
 _POSITION_TABLES, _NORMS = (5, 6), (3, 4)  # inputs of `qwen3::Attention`
 
 
-def grouped_query_attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.Value:
+def grouped_query_attention(step: PaddedGraph, node: ir.Node, q: ir.Value) -> ir.Value:
     """Write `qwen3::Attention` of q [B*S, heads * head_dim]."""
     writer, name = step.writer, str(node.outputs[0].name)
     heads, kv_heads, head_dim = (node.attributes[key].as_int() for key in ("num_heads", "kv_num_heads", "head_dim"))
@@ -48,7 +48,7 @@ def grouped_query_attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.
     return writer.op("Reshape", attended, writer.integers(-1, heads * head_dim), name=name)
 
 
-def _position_table(step: PaddedStep, value: ir.Value | None) -> ir.Value:
+def _position_table(step: PaddedGraph, value: ir.Value | None) -> ir.Value:
     """Return a table of cosines or sines in the activations' type; it is converted when a session opens."""
     table = weights.vector(step.writer, value)
     kind = step.precision.activations

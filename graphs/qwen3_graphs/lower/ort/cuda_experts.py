@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from qwen3_graphs.formats import WeightFormat
-    from qwen3_graphs.lower.core.padded import PaddedStep
+    from qwen3_graphs.lower.core.padded import PaddedGraph
     from qwen3_graphs.lower.core.writer import Sources
 
 _GROUP_SIZES = (64, 128)  # of integer experts, on every GPU
@@ -42,7 +42,7 @@ class _Projection:
         return len(self.sources[0]) == 2
 
 
-def experts(step: PaddedStep, node: ir.Node, x: ir.Value) -> ir.Value:
+def cuda_experts(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::MoE` of x [B*S, H].
 
     Raises:
@@ -81,13 +81,13 @@ def _projections(node: ir.Node) -> tuple[_Projection, _Projection]:
     )
 
 
-def _floats(step: PaddedStep, fmt: WeightFormat, projection: _Projection) -> ir.Value:
+def _floats(step: PaddedGraph, fmt: WeightFormat, projection: _Projection) -> ir.Value:
     slot = TensorSlot(f"{projection.name}.weight", fmt.onnx_type, projection.shape)
     layout = "interleaved_rows" if projection.is_pair else "rows"
     return step.writer.weight(layout, fmt, projection.sources, [slot])[0]
 
 
-def _codes(step: PaddedStep, fmt: WeightFormat, projection: _Projection) -> tuple[ir.Value, ...]:
+def _codes(step: PaddedGraph, fmt: WeightFormat, projection: _Projection) -> tuple[ir.Value, ...]:
     """Return codes uint8 [E, N, K * bits / 8] and scales [E, N, groups] in the activations' type."""
     kind, (*leading, inputs) = step.precision.activations, projection.shape
     if fmt.group_size not in _GROUP_SIZES:

@@ -146,7 +146,7 @@ class _Lowering:
     def experts(self, node: ir.Node, residual: ir.Value, name: str) -> ir.Value:
         x, router, *matrices = self.reader.take(node)
         norm = self.reader.norm(x)
-        gate_up, down = panels.experts(self.writer, self.precision.weights, *matrices)
+        gate_up, down = panels.expert_panels(self.writer, self.precision.weights, *matrices)
         routing = panels.stacked_rows(self.writer, weights.FLOAT32, [router])
         return self.op(
             "MoE",

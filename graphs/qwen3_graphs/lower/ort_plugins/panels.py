@@ -75,7 +75,7 @@ def gate_up(writer: GraphWriter, fmt: WeightFormat, gate: ir.Value | None, up: i
     return _packed(writer, "gate_up_panels", fmt, sources, _stem((gate, up)), 2 * width, inputs)
 
 
-def experts(
+def expert_panels(
     writer: GraphWriter, fmt: WeightFormat, gate: ir.Value | None, up: ir.Value | None, down: ir.Value | None
 ) -> tuple[Panels, Panels]:
     """Return the stacked experts gate [E,I,H], up [E,I,H] and down [E,H,I] as two stacks, gate and up in turns.

@@ -13,10 +13,10 @@ from qwen3_graphs.lower.tensorrt.functions import ATTENTION, CACHE_UPDATE, DOMAI
 from qwen3_graphs.lower.tensorrt.matrices import cast_to_activations, cast_to_float32
 
 if TYPE_CHECKING:
-    from qwen3_graphs.lower.core.padded import PaddedStep
+    from qwen3_graphs.lower.core.padded import PaddedGraph
 
 
-def attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.Value:
+def attention(step: PaddedGraph, node: ir.Node, q: ir.Value) -> ir.Value:
     """Write `qwen3::Attention` of q [B*S, heads * head_dim]."""
     writer, name = step.writer, str(node.outputs[0].name)
     heads, kv_heads, head_dim = (node.attributes[key].as_int() for key in ("num_heads", "kv_num_heads", "head_dim"))
@@ -57,13 +57,13 @@ def attention(step: PaddedStep, node: ir.Node, q: ir.Value) -> ir.Value:
     return writer.op("Reshape", swapped, writer.integers(-1, heads * head_dim), name=name)
 
 
-def _split_heads(step: PaddedStep, x: ir.Value, heads: int, head_dim: int, name: str) -> ir.Value:
+def _split_heads(step: PaddedGraph, x: ir.Value, heads: int, head_dim: int, name: str) -> ir.Value:
     """Return x [B*S, heads * head_dim] as [B, heads, S, head_dim]."""
     split = step.writer.op("Reshape", x, step.batched_shape(heads, head_dim), name=f"{name}.split")
     return step.writer.op("Transpose", split, name=f"{name}.heads", perm=[0, 2, 1, 3])
 
 
-def _rotate(step: PaddedStep, node: ir.Node, norm: int, x: ir.Value) -> ir.Value:
+def _rotate(step: PaddedGraph, node: ir.Node, norm: int, x: ir.Value) -> ir.Value:
     """Return x [B, heads, S, head_dim] normalised by the node's input number `norm`, and rotated, in float32."""
     writer = step.writer
     scale, cos, sin = (weights.vector(writer, node.inputs[index]) for index in (norm, 5, 6))
@@ -73,7 +73,7 @@ def _rotate(step: PaddedStep, node: ir.Node, norm: int, x: ir.Value) -> ir.Value
     return writer.op("RotaryEmbedding", normed, cos, sin, position_of_rows(step), name=f"{x.name}.rotated")
 
 
-def _lengths(step: PaddedStep) -> ir.Value:
+def _lengths(step: PaddedGraph) -> ir.Value:
     """Return the keys that each sequence has after this step, padding included, int32 [B].
 
     Padding is counted in: then the lower right corner of the causal mask is the end of the step's rows, and the row

@@ -18,10 +18,10 @@ from qwen3_graphs.lower.tensorrt.matrices import cast_to_activations, cast_to_fl
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from qwen3_graphs.lower.core.step import Step
+    from qwen3_graphs.lower.core.step import StepGraph
 
 
-def experts(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
+def all_experts(step: StepGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::MoE` of x [B*S, H]."""
     writer, name = step.writer, str(node.outputs[0].name)
     routing_weight = _routing_weights(step, node, x, name)
@@ -46,7 +46,7 @@ def experts(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
     return cast_to_activations(step, total, name)
 
 
-def _routing_weights(step: Step, node: ir.Node, x: ir.Value, name: str) -> ir.Value:
+def _routing_weights(step: StepGraph, node: ir.Node, x: ir.Value, name: str) -> ir.Value:
     """Return each expert's routing weight for each row, 0 where it was not chosen: float32 [E, B*S, 1]."""
     writer, (count, _) = step.writer, weights.dims(node.inputs[1])
     router = weights.vector(writer, node.inputs[1])

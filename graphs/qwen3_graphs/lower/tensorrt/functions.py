@@ -19,7 +19,7 @@ import onnx_ir as ir
 from qwen3_graphs.lower.core.writer import GraphWriter
 
 if TYPE_CHECKING:
-    from qwen3_graphs.lower.core.step import Step
+    from qwen3_graphs.lower.core.step import StepGraph
     from qwen3_graphs.lower.core.writer import Attribute
 
 DOMAIN = "trt"
@@ -37,7 +37,7 @@ def functions() -> tuple[ir.Function, ...]:
 
 
 def compute(
-    step: Step, op_type: str, *inputs: ir.Value, name: str, attributes: dict[str, Attribute] | None = None
+    step: StepGraph, op_type: str, *inputs: ir.Value, name: str, attributes: dict[str, Attribute] | None = None
 ) -> ir.Value:
     """Write an operator on hidden states; `Gemm` is x @ weight.T.
 

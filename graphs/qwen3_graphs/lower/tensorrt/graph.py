@@ -18,7 +18,7 @@ from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.core.padded import lower_padded
 from qwen3_graphs.lower.tensorrt.attention import attention
-from qwen3_graphs.lower.tensorrt.experts import experts
+from qwen3_graphs.lower.tensorrt.experts import all_experts
 from qwen3_graphs.lower.tensorrt.functions import DOMAIN, compute, functions
 from qwen3_graphs.lower.tensorrt.matrices import cast_to_activations, cast_to_float32, matmul
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from qwen3_graphs.formats import WeightFormat
-    from qwen3_graphs.lower.core.step import Handlers, Step
+    from qwen3_graphs.lower.core.step import Handlers, StepGraph
     from qwen3_graphs.lowered import Limits, Lowered, Precision
 
 OPSET = 24  # the first with TensorScatter
@@ -40,14 +40,14 @@ def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
     return lower_padded(
         semantic,
         precision,
-        {**row_handlers(), "Attention": attention, "MoE": experts},
+        {**row_handlers(), "Attention": attention, "MoE": all_experts},
         {"": OPSET, DOMAIN: 1},
         capacity=limits.max_context,
         functions=functions(),
     )
 
 
-def row_handlers() -> Handlers[Step]:
+def row_handlers() -> Handlers[StepGraph]:
     """Return what writes the operators that work on rows, whatever the interface; see `walk`."""
     return {
         "Embedding": embedding,
@@ -89,14 +89,14 @@ def _check_matrix(field: str, fmt: WeightFormat, activations: str) -> None:
         )
 
 
-def embedding(step: Step, node: ir.Node, ids: ir.Value) -> ir.Value:
+def embedding(step: StepGraph, node: ir.Node, ids: ir.Value) -> ir.Value:
     """Write `qwen3::Embedding` of ids [B*S]."""
     source = weights.source(node.inputs[1])
     table = weights.rows(step.writer, step.precision.embedding, ((source,),), source, weights.dims(node.inputs[1]))
     return step.writer.op("Gather", table, ids, name=str(node.outputs[0].name), axis=0)
 
 
-def rms_norm(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
+def rms_norm(step: StepGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `RMSNormalization` of x [..., H], in float32."""
     name, scale = str(node.outputs[0].name), weights.vector(step.writer, node.inputs[1])
     wide = step.writer.op(
@@ -110,13 +110,13 @@ def rms_norm(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
     return cast_to_activations(step, wide, name)
 
 
-def elementwise(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
+def elementwise(step: StepGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write an operator whose inputs are all hidden states."""
     others = [step.values[value] for value in node.inputs[1:] if value is not None]
     return compute(step, node.op_type, x, *others, name=str(node.outputs[0].name))
 
 
-def linear(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
+def linear(step: StepGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::Linear` of x [..., K]."""
     source, shape = weights.source(node.inputs[1]), weights.dims(node.inputs[1])
     fmt = weights.matrix_format(step.precision, source)

@@ -29,14 +29,14 @@ from qwen3_graphs.lower.tensorrt.functions import compute
 from qwen3_graphs.lowered import TensorSlot
 
 if TYPE_CHECKING:
-    from qwen3_graphs.lower.core.step import Step
+    from qwen3_graphs.lower.core.step import StepGraph
     from qwen3_graphs.lower.core.writer import Attribute, Sources
 
 ROUNDED = ("fp8", "int8")  # kinds whose products can have rounded inputs
 
 
 def matmul(
-    step: Step,
+    step: StepGraph,
     fmt: WeightFormat,
     name: str,
     sources: Sources,
@@ -66,23 +66,23 @@ def matmul(
     return compute(step, "MatMul", x, _dequantize(step, fmt, name, sources, shape, result), name=result)
 
 
-def cast_to_float32(step: Step, x: ir.Value) -> ir.Value:
+def cast_to_float32(step: StepGraph, x: ir.Value) -> ir.Value:
     """Return x in float32."""
     return step.writer.op("Cast", x, name=f"{x.name}.wide", to=ir.DataType.FLOAT)
 
 
-def cast_to_activations(step: Step, x: ir.Value, name: str) -> ir.Value:
+def cast_to_activations(step: StepGraph, x: ir.Value, name: str) -> ir.Value:
     """Return x in the type of the activations."""
     return step.writer.op("Cast", x, name=name, to=activation_type(step))
 
 
-def activation_type(step: Step) -> ir.DataType:
+def activation_type(step: StepGraph) -> ir.DataType:
     """Return the type of hidden states."""
     return ir.DataType[onnx_type(step.precision.activations)]
 
 
 def _matmul_float(
-    step: Step,
+    step: StepGraph,
     fmt: WeightFormat,
     name: str,
     sources: Sources,
@@ -98,7 +98,7 @@ def _matmul_float(
     return compute(step, "MatMul", x, matrix, name=result)
 
 
-def _prescale(step: Step, name: str, inputs: int, x: ir.Value) -> ir.Value:
+def _prescale(step: StepGraph, name: str, inputs: int, x: ir.Value) -> ir.Value:
     """Return x as a matrix wants it: AWQ divides columns of a matrix by what it multiplies the inputs with."""
     if name not in step.precision.pre_scaled:
         return x
@@ -108,7 +108,7 @@ def _prescale(step: Step, name: str, inputs: int, x: ir.Value) -> ir.Value:
     return compute(step, "Mul", x, scale, name=f"{name}.scaled_input")
 
 
-def _quantize_input(step: Step, dtype: ir.DataType, name: str, x: ir.Value, result: str) -> ir.Value:
+def _quantize_input(step: StepGraph, dtype: ir.DataType, name: str, x: ir.Value, result: str) -> ir.Value:
     """Return x rounded to eight bits with one scale, that of the matrix's calibrated input."""
     writer, source = step.writer, name.removesuffix("weight") + "input_scale"
     slot = TensorSlot(source, "FLOAT", ())
@@ -120,7 +120,7 @@ def _quantize_input(step: Step, dtype: ir.DataType, name: str, x: ir.Value, resu
 
 
 def _dequantize(
-    step: Step, fmt: WeightFormat, name: str, sources: Sources, shape: tuple[int, ...], result: str
+    step: StepGraph, fmt: WeightFormat, name: str, sources: Sources, shape: tuple[int, ...], result: str
 ) -> ir.Value:
     """Return a matrix [K, N], or a stack [E, K, N], in the type of the activations."""
     *leading, outputs, inputs = shape

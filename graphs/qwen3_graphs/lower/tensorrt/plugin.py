@@ -17,12 +17,12 @@ from qwen3_graphs import schemas
 from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lower.core import weights
-from qwen3_graphs.lower.core.packed import PackedStep, lower_packed
+from qwen3_graphs.lower.core.packed import PackedGraph, lower_packed
 from qwen3_graphs.lower.core.padded import lower_padded
 from qwen3_graphs.lower.tensorrt import attention as native_attention
-from qwen3_graphs.lower.tensorrt import experts as native_experts
 from qwen3_graphs.lower.tensorrt import functions as native_functions
 from qwen3_graphs.lower.tensorrt import graph as native
+from qwen3_graphs.lower.tensorrt.experts import all_experts
 from qwen3_graphs.lower.tensorrt.matrices import activation_type
 from qwen3_graphs.lower.tensorrt.plugin_functions import attention_functions, expert_functions
 from qwen3_graphs.lowered import TensorSlot
@@ -32,7 +32,7 @@ from qwen3_plugins.tensorrt.kernels.moe import INT4_GROUPS
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from qwen3_graphs.lower.core.step import Step
+    from qwen3_graphs.lower.core.step import StepGraph
     from qwen3_graphs.lower.core.writer import Sources
     from qwen3_graphs.lowered import Limits, Lowered, Plugins, Precision
 
@@ -51,12 +51,12 @@ def lower(semantic: ir.Model, precision: Precision, limits: Limits, plugins: Plu
     if moe:
         _check_experts(precision)
         functions.extend(expert_functions(native.OPSET, precision.weights.kind))
-    experts_of = experts if moe else native_experts.experts
+    experts_of = experts_plugin if moe else all_experts
     if plugins.attention:
         return lower_packed(
             semantic,
             precision,
-            {**native.row_handlers(), "Attention": attention, "MoE": experts_of},
+            {**native.row_handlers(), "Attention": attention_plugin, "MoE": experts_of},
             opsets,
             block_size=plugins.block_size,
             functions=[*functions, *attention_functions(native.OPSET)],
@@ -83,7 +83,7 @@ def _check_experts(precision: Precision) -> None:
         raise LoweringError("target tensorrt with moe: plugin: experts keep their inputs, found rounded ones")
 
 
-def attention(step: PackedStep, node: ir.Node, q: ir.Value) -> ir.Value:
+def attention_plugin(step: PackedGraph, node: ir.Node, q: ir.Value) -> ir.Value:
     """Write `qwen3::Attention` of q [T, heads * head_dim].
 
     Raises:
@@ -120,7 +120,7 @@ def attention(step: PackedStep, node: ir.Node, q: ir.Value) -> ir.Value:
     return out
 
 
-def experts(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
+def experts_plugin(step: StepGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::MoE` of x [T, H]; weights as `qwen3_plugins.tensorrt.moe` has them."""
     writer, fmt = step.writer, step.precision.weights
     count, inner, hidden = weights.dims(node.inputs[2])
@@ -144,7 +144,7 @@ def experts(step: Step, node: ir.Node, x: ir.Value) -> ir.Value:
     )
 
 
-def _codes(step: Step, sources: Sources, stem: str, outputs: int, inputs: int) -> tuple[ir.Value, ir.Value]:
+def _codes(step: StepGraph, sources: Sources, stem: str, outputs: int, inputs: int) -> tuple[ir.Value, ir.Value]:
     """Return codes and scales of a stack of matrices [E, N, K], in layout `experts` or `experts_{activations}`."""
     writer, fmt, count = step.writer, step.precision.weights, len(sources)
     if fmt.is_float:

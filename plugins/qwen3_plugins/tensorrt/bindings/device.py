@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 _GIB = 1 << 30
-_PAGE = 4096
+_PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +89,9 @@ class Device:
 
         It stays readable after `close`, as long as somebody holds it.
         """
-        room = -(-size // _PAGE) * _PAGE
-        whole = np.empty(room + _PAGE, np.uint8)
-        offset = -whole.ctypes.data % _PAGE
+        room = -(-size // _PAGE_BYTES) * _PAGE_BYTES
+        whole = np.empty(room + _PAGE_BYTES, np.uint8)
+        offset = -whole.ctypes.data % _PAGE_BYTES
         array = whole[offset : offset + room]  # whole pages, so that nothing else is pinned with it
         address = array.ctypes.data
         self._done("pin host memory", self._cuda.cudaHostRegister(address, room, self._cuda.cudaHostRegisterDefault))

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from qwen3_compile.pack.layouts.core.rows import Array, Source
     from qwen3_graphs.formats import WeightFormat
 
-_LARGEST = float(np.finfo(np.float16).max)
-_ROUNDING = 2.0**-11  # relative error of a normal float16
-_GROUPS = 1 << 12  # looked at again at a time
+_MAX_FLOAT16 = float(np.finfo(np.float16).max)
+_FLOAT16_RELATIVE_ERROR = 2.0**-11  # relative error of a normal float16
+_GROUPS_AT_A_TIME = 1 << 12  # looked at again at a time
 _INTEGER_WRITERS: dict[str, Callable[..., tuple[Array, Array]]] = {
     "int8": layouts.pack_int8,
     "int4": layouts.pack_int4,
@@ -108,18 +108,18 @@ def half_scales(
         UnsupportedError: a scale is beyond the range of float16.
     """
     codes, exact = quantized.codes, quantized.scales
-    if np.abs(exact).max(initial=0) > _LARGEST:
+    if np.abs(exact).max(initial=0) > _MAX_FLOAT16:
         raise UnsupportedError(f"a weight is too large for {fmt.kind} with scales in fp16: use bf16 or fp32")
     scales = exact.astype(np.float16)
     wide = scales.astype(np.float32)
     # Where float16 is coarse a scale is rounded away from zero: towards it, the largest values would be clipped.
-    coarse = np.abs(wide - exact) > _ROUNDING * np.abs(exact)
+    coarse = np.abs(wide - exact) > _FLOAT16_RELATIVE_ERROR * np.abs(exact)
     away = np.nextafter(scales, np.copysign(np.float16(np.inf), scales))
     scales = np.where(coarse & (np.abs(wide) < np.abs(exact)), away, scales)
     wide = scales.astype(np.float32)
     affected = np.nonzero(coarse)
-    for start in range(0, affected[0].size, _GROUPS):
-        rows, places = (axis[start : start + _GROUPS] for axis in affected)
+    for start in range(0, affected[0].size, _GROUPS_AT_A_TIME):
+        rows, places = (axis[start : start + _GROUPS_AT_A_TIME] for axis in affected)
         columns = places[:, None] * fmt.group_size + np.arange(fmt.group_size)
         inside = columns < source.shape[1]
         values = np.where(inside, source[rows[:, None], np.where(inside, columns, 0)].astype(np.float32), 0)
