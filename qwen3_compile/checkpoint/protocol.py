@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor's shape and stored type (bfloat16, float16, float32, float8_e4m3fn or int4), without its bytes."""
+    """A tensor's shape and stored type, without its bytes: bfloat16, float16, float32, float8_e4m3fn, int4 or uint4."""
 
     shape: tuple[int, ...]
     dtype: str

@@ -118,12 +118,14 @@ def _of_checkpoint(identity: Identity, overrides: Sequence[str]) -> Resolved:
 
 def _twin(identity: Identity) -> str | None:
     """The one shipped spec of a model that agrees with the checkpoint in all that it states; None for none or many."""
+    from qwen3_compile.checkpoint.schemes import StoredFormat
+
     found = []
     for stem, path in shipped_specs().items():
         spec = load_spec(path)
-        stored = spec.precision.fp8_scales if spec.precision.weights == "fp8" else None
-        same = (spec.model.task, spec.chat.thinking if spec.chat and identity.thinking else None, stored)
-        if same != (identity.task, identity.thinking, identity.fp8_scales) or identity.int4_group:
+        precision, thinking = spec.precision, spec.chat.thinking if spec.chat and identity.thinking else None
+        stored = StoredFormat("fp8", fp8_scales=precision.fp8_scales) if precision.weights == "fp8" else StoredFormat()
+        if (spec.model.task, thinking, stored) != (identity.task, identity.thinking, identity.stored):
             continue
         if _dimensions(spec.graph_architecture()) == _dimensions(identity.architecture):
             found.append(stem)

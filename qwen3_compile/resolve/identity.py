@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    from qwen3_compile.spec.schema import Fp8Scale, Task, Thinking
+    from qwen3_compile.spec.schema import Task, Thinking
     from qwen3_graphs.architecture import Architecture
 
 GENERATION = MODEL_ASSETS[0]
@@ -42,8 +42,7 @@ class Identity:
         task: what it was trained to do.
         task_from: what the task was read from.
         thinking: how it thinks; None where its task is not chat.
-        fp8_scales: weights that share a scale, where it is stored in E4M3.
-        int4_group: inputs that share a scale, where it is stored in int4.
+        stored: the number format of its matrices.
         sampling: what its generation_config.json says of sampling.
     """
 
@@ -53,8 +52,7 @@ class Identity:
     task: Task
     task_from: str
     thinking: Thinking | None
-    fp8_scales: Fp8Scale | None
-    int4_group: int | None
+    stored: StoredFormat
     sampling: Mapping[str, float]
 
 
@@ -96,8 +94,7 @@ def _identity(folder: Path, names: Collection[str], source: str, name: str) -> I
         task=task,
         task_from=task_from,
         thinking=_thinking(template) if task == "chat" and template else None,
-        fp8_scales=stored.fp8_scales,
-        int4_group=stored.int4_group,
+        stored=stored,
         sampling=_sampling(generation),
     )
 

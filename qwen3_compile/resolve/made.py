@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from qwen3_compile.spec.rope_scaling import own_scaling
-from qwen3_compile.spec.schema import Architecture
+from qwen3_compile.spec.schema import Architecture, GroupSize
 from qwen3_compile.spec.size import parameter_counts
 
 if TYPE_CHECKING:
@@ -80,15 +80,18 @@ def _scaling(identity: Identity) -> Iterator[str]:
 
 
 def _precision(identity: Identity) -> Iterator[str]:
+    stored = identity.stored
     yield "precision:"
-    if identity.fp8_scales is not None:
+    if stored.weights == "fp8":
         yield _noted("  weights: fp8", "config", "as they are stored: no weight is quantised again")
-        yield _noted(f"  fp8_scales: {identity.fp8_scales}", "config")
+        yield _noted(f"  fp8_scales: {stored.fp8_scales}", "config")
         head = "bf16"
     elif _has_groups(identity):
-        yield _noted("  weights: int4", "default", "or int8: larger, and closer to the checkpoint")
+        origin = "default" if stored.weights is None else "config"
+        yield _noted(f"  weights: {stored.weights or 'int4'}", origin, "or int8: larger, and closer to the checkpoint")
+        offered = stored.group_size in get_args(GroupSize)
         yield _noted(
-            f"  group_size: {identity.int4_group or _GROUP_SIZE}", "config" if identity.int4_group else "default"
+            f"  group_size: {stored.group_size if offered else _GROUP_SIZE}", "config" if offered else "default"
         )
         head = "int8"
     else:
@@ -134,7 +137,7 @@ def _chat(identity: Identity) -> Iterator[str]:
 
 
 def _accuracy(identity: Identity) -> Iterator[str]:
-    rounded = identity.fp8_scales is None and _has_groups(identity)
+    rounded = identity.stored.weights != "fp8" and _has_groups(identity)
     yield "accuracy:"
     if identity.task == "embedding":
         yield _noted(f"  min_cosine: {0.95 if rounded else 0.99}", "default")

@@ -47,7 +47,7 @@ def _problems(stated: Mapping[str, Any]) -> Iterator[str]:
 def _format(stated: Mapping[str, Any]) -> StoredFormat:
     strategies = {group["weights"].get("strategy") for group in stated["config_groups"].values()}
     # One scale for a whole matrix is one for each of its rows.
-    return StoredFormat(fp8_scales="block" if "block" in strategies else "channel")
+    return StoredFormat("fp8", fp8_scales="block" if "block" in strategies else "channel")
 
 
 SCHEME = Scheme(

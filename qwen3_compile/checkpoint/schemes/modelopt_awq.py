@@ -89,7 +89,7 @@ def _check(codes: StoredTensor, scales: StoredTensor, name: str) -> None:
 
 def _format(stated: Mapping[str, Any]) -> StoredFormat:
     group = stated.get("group_size")
-    return StoredFormat(int4_group=group if type(group) is int and group > 0 else _GROUP)
+    return StoredFormat("int4", group_size=group if type(group) is int and group > 0 else _GROUP)
 
 
 SCHEME = Scheme(

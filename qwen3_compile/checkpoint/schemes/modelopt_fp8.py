@@ -13,6 +13,6 @@ SCHEME = Scheme(
     # Older releases state it in hf_quant_config.json alone.
     is_stored=holds_float8,
     problems=lambda _: (),
-    format_of=lambda _: StoredFormat(fp8_scales="channel"),  # one for a whole matrix is one for each of its rows
+    format_of=lambda _: StoredFormat("fp8", fp8_scales="channel"),  # one for a whole matrix is one for each of its rows
     take=take_float8,
 )

@@ -21,7 +21,7 @@ _ACCEPTED: dict[str, tuple[Any, ...]] = {
 
 def _format(stated: Mapping[str, Any]) -> StoredFormat:
     # One scale for a whole matrix is one for each of its rows.
-    return StoredFormat(fp8_scales="block" if stated.get("weight_block_size") else "channel")
+    return StoredFormat("fp8", fp8_scales="block" if stated.get("weight_block_size") else "channel")
 
 
 SCHEME = Scheme(

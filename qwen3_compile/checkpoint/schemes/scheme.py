@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from qwen3_compile.checkpoint.safetensors_file import StoredTensor
     from qwen3_compile.quantize import Stored
     from qwen3_compile.spec.schema import Fp8Scale
+    from qwen3_graphs.formats import WeightKind
 
 SCALE_TYPES = ("BF16", "F16", "F32")
 
@@ -46,12 +47,14 @@ class StoredFormat:
     """What `precision` of a spec says to take matrices as a checkpoint has them; all None where they are floats.
 
     Attributes:
+        weights: their kind.
         fp8_scales: weights that share a scale, in E4M3.
-        int4_group: inputs that share a scale, in four bits.
+        group_size: inputs that share a scale, in an integer format; a spec may not offer it.
     """
 
+    weights: WeightKind | None = None
     fp8_scales: Fp8Scale | None = None
-    int4_group: int | None = None
+    group_size: int | None = None
 
 
 @dataclass(frozen=True)

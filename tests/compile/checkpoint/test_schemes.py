@@ -1,23 +1,28 @@
 """How checkpoints store matrices: every scheme is asked every question, and an unknown one is refused by name.
 
-Covers: every scheme in the list; unknown schemes
+Covers: every scheme in the list; unknown schemes; a further one
 Reference: the values that the stored codes stand for, by PyTorch
 """
 
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from qwen3_compile.checkpoint import TensorInfo, open_checkpoint
 from qwen3_compile.checkpoint.config import read_architecture
-from qwen3_compile.checkpoint.safetensors_file import read_header
-from qwen3_compile.checkpoint.schemes import SCHEMES, StoredFormat, stated_scheme, stored_scheme
+from qwen3_compile.checkpoint.safetensors_file import StoredTensor, read_header
+from qwen3_compile.checkpoint.schemes import SCHEMES, Scheme, StoredFormat, stated_scheme, stored_scheme
 from qwen3_compile.errors import CheckpointError
-from qwen3_compile.quantize import values
+from qwen3_compile.quantize import Quantized, values
+from qwen3_compile.resolve.identity import identify
+from qwen3_compile.spec import FolderSource
 
 MATRIX, NORM = "model.layers.0.mlp.up_proj.weight", "model.norm.weight"
 ROWS, COLUMNS, GROUP = 256, 128, 64
@@ -51,22 +56,22 @@ EXAMPLES = {
     "fp8": (
         {"quant_method": "fp8", "weight_block_size": [128, 128]},
         float8("_scale_inv", (2, 1)),
-        StoredFormat(fp8_scales="block"),
+        StoredFormat("fp8", fp8_scales="block"),
         "float8_e4m3fn",
     ),
     "compressed-tensors float8": (
-        COMPRESSED, float8("_scale", (ROWS, 1)), StoredFormat(fp8_scales="channel"), "float8_e4m3fn",
+        COMPRESSED, float8("_scale", (ROWS, 1)), StoredFormat("fp8", fp8_scales="channel"), "float8_e4m3fn",
     ),
     "modelopt FP8 / FP8_PER_CHANNEL_PER_TOKEN": (
         {"quant_method": "modelopt", "quant_algo": "FP8"},
         float8("_scale", ()),
-        StoredFormat(fp8_scales="channel"),
+        StoredFormat("fp8", fp8_scales="channel"),
         "float8_e4m3fn",
     ),
     "modelopt W4A16_AWQ": (
         {"quant_method": "modelopt", "quant_algo": "W4A16_AWQ", "group_size": GROUP},
         int4,
-        StoredFormat(int4_group=GROUP),
+        StoredFormat("int4", group_size=GROUP),
         "int4",
     ),
     "no quantization_config": (None, floats, StoredFormat(), "float32"),
@@ -131,6 +136,57 @@ def test_an_unknown_scheme_is_refused_by_name_beside_those_that_are_read(tmp_pat
     assert "\n" not in message
 
 
+@dataclass(frozen=True)
+class StoredSteps:
+    """A matrix of a scheme that this project does not know: codes as numbers, scales and zero points of groups."""
+
+    parts: tuple[StoredTensor, ...]
+    element_type: str = "uint4"
+
+    @property
+    def shape(self):
+        return self.parts[0].shape
+
+    def read(self, _name):
+        codes, scales, zeros = (part.view() for part in self.parts)
+        return Quantized(codes.astype(np.uint8), scales, GROUP, zeros.astype(np.uint8))
+
+
+def take_steps(tensors):
+    bases = [name.removesuffix(".steps") for name in tensors if name.endswith(".steps")]
+    kinds = ("steps", "scales", "zeros")
+    return {f"{base}.weight": StoredSteps(tuple(tensors.pop(f"{base}.{kind}") for kind in kinds)) for base in bases}
+
+
+def test_a_further_scheme_is_one_place_in_the_list(dense_folder, tmp_path, monkeypatch):
+    further = Scheme(
+        name="steps",
+        is_stated=lambda stated: stated.get("quant_method") == "steps",
+        is_stored=lambda tensors: any(name.endswith(".steps") for name in tensors),
+        problems=lambda _: (),
+        format_of=lambda _: StoredFormat("uint4", group_size=GROUP),
+        take=take_steps,
+    )
+    monkeypatch.setattr("qwen3_compile.checkpoint.schemes.SCHEMES", (further, *SCHEMES))
+    folder, meant = shutil.copytree(dense_folder, tmp_path / "steps"), {}
+    state = load_file(folder / "model.safetensors")
+    name = "model.layers.1.self_attn.o_proj.weight"  # [40, 64]
+    rows, columns = state.pop(name).shape
+    codes, zeros = torch.randint(0, 16, (rows, columns)), torch.randint(0, 16, (rows, columns // GROUP))
+    scales = torch.rand(rows, columns // GROUP) + 0.5
+    kinds = {"steps": codes.int(), "scales": scales, "zeros": zeros.int()}
+    parts = {name.replace("weight", kind): part for kind, part in kinds.items()}
+    meant = (codes - zeros.repeat_interleave(GROUP, 1)) * scales.repeat_interleave(GROUP, 1)
+    save_file(state | parts, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "steps"}}))
+
+    checkpoint = open_checkpoint(str(folder), base_dir=tmp_path)
+    assert checkpoint.tensors()[name] == TensorInfo((rows, columns), "uint4")
+    np.testing.assert_array_equal(values(checkpoint.read(name)), meant.numpy())
+    assert identify(FolderSource(folder)).stored == StoredFormat("uint4", group_size=GROUP)
+
+
 def test_a_group_that_config_json_does_not_state_is_modelopts_own():
     scheme = stated_scheme({"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}, where="config.json")
-    assert scheme.format_of({"quant_algo": "W4A16_AWQ"}) == StoredFormat(int4_group=128)
+    assert scheme.format_of({"quant_algo": "W4A16_AWQ"}) == StoredFormat("int4", group_size=128)

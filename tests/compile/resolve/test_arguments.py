@@ -120,6 +120,9 @@ def test_the_task_is_read_from_the_files_and_said(checkpoint, made, task, thinki
     assert f"task {task}, by " in found.origin
 
 
+AWQ = {"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}
+
+
 @pytest.mark.parametrize(
     ("changes", "weights", "group", "scales"),
     [
@@ -127,7 +130,9 @@ def test_the_task_is_read_from_the_files_and_said(checkpoint, made, task, thinki
         ({"hidden_size": 40, "intermediate_size": 56}, "fp16", None, None),
         ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}, "fp8", None, "block"),
         ({"quantization_config": {"quant_method": "modelopt", "quant_algo": "FP8"}}, "fp8", None, "channel"),
-        ({"quantization_config": {"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}}, "int4", 128, None),
+        ({"quantization_config": AWQ}, "int4", 128, None),
+        ({"quantization_config": AWQ | {"group_size": 64}}, "int4", 64, None),
+        ({"quantization_config": AWQ | {"group_size": 16}}, "int4", 32, None),  # no spec has such groups
     ],
 )
 def test_stored_number_formats_are_kept(checkpoint, changes, weights, group, scales):
