@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from qwen3_runtime.errors import DamagedEngineError, UnsupportedEngineError
+from qwen3_runtime.json_object import MAX_COUNT, JsonObject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,8 +16,6 @@ SCHEMA_VERSION = 3
 READABLE_VERSIONS = (2, 3)  # this one and the one before
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_FILES = 64
-# Far above any released model, far below what would make the runtime's own arithmetic or allocations misbehave.
-_MAX_COUNT = 1 << 31
 _MAX_FILE_BYTES = 1 << 43
 
 Task = Literal["chat", "completion", "embedding", "reranker"]
@@ -157,7 +156,7 @@ def parse_manifest(raw: bytes, where: str = "manifest.json") -> Manifest:
         document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
         raise DamagedEngineError(f"{where}: not valid JSON ({error}); the engine is damaged, build it again") from None
-    root = _Object(document, where)
+    root = JsonObject(document, where)
     version = root.value("schema_version")
     if type(version) is not int or version not in READABLE_VERSIONS:  # JSON's true and 2.0 equal integers in Python
         raise UnsupportedEngineError(
@@ -165,7 +164,7 @@ def parse_manifest(raw: bytes, where: str = "manifest.json") -> Manifest:
             "rebuild the engine with a matching version of qwen3-compile"
         )
     if version == 2:
-        root = _Object(_upgraded(root), where)
+        root = JsonObject(_upgraded(root), where)
         root.value("schema_version")  # it was read above
     io = _parse_io(root.child("io"))
     chat = root.value("chat")
@@ -186,7 +185,7 @@ def parse_manifest(raw: bytes, where: str = "manifest.json") -> Manifest:
     return manifest
 
 
-def _parse_target(target: _Object) -> Target:
+def _parse_target(target: JsonObject) -> Target:
     backend, provider = target.text("backend"), target.text("provider")
     # Other backends may have these fields too, with nothing in them.
     capabilities = target.texts("compute_capabilities") if target.filled("compute_capabilities") else ()
@@ -210,7 +209,7 @@ def _parse_target(target: _Object) -> Target:
     return found
 
 
-def _parse_plugins(target: _Object) -> Literal["all", "none"] | tuple[PluginName, ...]:
+def _parse_plugins(target: JsonObject) -> Literal["all", "none"] | tuple[PluginName, ...]:
     if not isinstance(target.value("plugins"), list):
         return cast('Literal["all", "none"]', target.choice("plugins", ("all", "none")))
     names = target.texts("plugins")
@@ -224,7 +223,7 @@ def _parse_plugins(target: _Object) -> Literal["all", "none"] | tuple[PluginName
     return cast("tuple[PluginName, ...]", names)
 
 
-def _parse_io(io: _Object) -> ModelConfig:
+def _parse_io(io: JsonObject) -> ModelConfig:
     vocab_size = io.count("vocab_size")
     found = ModelConfig(
         task=cast("Task", io.choice("task", get_args(Task))),
@@ -244,7 +243,7 @@ def _parse_io(io: _Object) -> ModelConfig:
     return found
 
 
-def _upgraded(root: _Object) -> dict[str, Any]:
+def _upgraded(root: JsonObject) -> dict[str, Any]:
     """The document of a manifest of version 2 under the names of version 3."""
     target, io = root.record("target"), root.record("io")
     values = dict(target)
@@ -262,11 +261,11 @@ def _upgraded(root: _Object) -> dict[str, Any]:
     }
 
 
-def _parse_chat(chat: _Object, io: ModelConfig) -> ChatDefaults:
+def _parse_chat(chat: JsonObject, io: ModelConfig) -> ChatDefaults:
     sampling = chat.child("sampling")
     defaults = ChatDefaults(
         thinking=cast("Thinking", chat.choice("thinking", get_args(Thinking))),
-        thinking_budget=chat.integer("thinking_budget", 0, _MAX_COUNT, optional=True),
+        thinking_budget=chat.integer("thinking_budget", 0, MAX_COUNT, optional=True),
         max_tokens=chat.count("max_tokens"),
         sampling={mode: sampling.numbers(mode) for mode in ("thinking", "non_thinking") if sampling.has(mode)},
     )
@@ -277,7 +276,7 @@ def _parse_chat(chat: _Object, io: ModelConfig) -> ChatDefaults:
     return defaults
 
 
-def _parse_files(listed: _Object) -> dict[str, FileEntry]:
+def _parse_files(listed: JsonObject) -> dict[str, FileEntry]:
     names = listed.keys()
     if len(names) > MAX_FILES:
         raise DamagedEngineError(f"{listed.where}: {len(names)} files, more than the {MAX_FILES} an engine may have")
@@ -312,102 +311,3 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise ValueError(f"key {repeated!r} appears twice")
     return document
-
-
-class _Object:
-    """A JSON object read field by field; `finish` refuses the fields that nobody asked for."""
-
-    def __init__(self, document: object, where: str) -> None:
-        if not isinstance(document, dict):
-            raise DamagedEngineError(f"{where}: expected an object, got {_kind(document)}")
-        self.where = where
-        self.document: dict[str, Any] = document
-        self._unread = set(document)
-
-    def keys(self) -> list[str]:
-        return list(self.document)
-
-    def has(self, key: str) -> bool:
-        return key in self.document
-
-    def filled(self, key: str) -> bool:
-        """Whether an optional field is there and not null."""
-        return self.has(key) and self.value(key) is not None
-
-    def value(self, key: str) -> Any:  # noqa: ANN401 - any JSON value
-        if key not in self.document:
-            raise DamagedEngineError(
-                f"{self.where}: the field {key!r} is missing; the engine is damaged, build it again"
-            )
-        self._unread.discard(key)
-        return self.document[key]
-
-    def child(self, key: str) -> _Object:
-        return _Object(self.value(key), f"{self.where}: {key}")
-
-    def record(self, key: str) -> dict[str, Any]:
-        return self.child(key).document
-
-    def text(self, key: str) -> str:
-        value = self.value(key)
-        if not isinstance(value, str) or not value:
-            raise self._wrong(key, "a non-empty string", value)
-        return value
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        value = self.value(key)
-        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-            raise self._wrong(key, "a list of strings", value)
-        return tuple(value)
-
-    def choice(self, key: str, choices: tuple[str, ...]) -> str:
-        value = self.value(key)
-        if value not in choices:
-            raise self._wrong(key, f"one of {', '.join(choices)}", value)
-        return cast("str", value)
-
-    def boolean(self, key: str) -> bool:
-        value = self.value(key)
-        if not isinstance(value, bool):
-            raise self._wrong(key, "true or false", value)
-        return value
-
-    def integer(self, key: str, low: int, high: int, *, optional: bool = False) -> int | None:
-        value = self.value(key)
-        if value is None and optional:
-            return None
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise self._wrong(key, f"an integer from {low} to {high}", value)
-        return value
-
-    def count(self, key: str, high: int = _MAX_COUNT) -> int:
-        return cast("int", self.integer(key, 1, high))
-
-    def token_ids(self, key: str, vocab_size: int) -> tuple[int, ...]:
-        value = self.value(key)
-        if not isinstance(value, list) or not all(type(item) is int and 0 <= item < vocab_size for item in value):
-            raise self._wrong(key, f"a list of token ids below {vocab_size}", value)
-        return tuple(value)
-
-    def numbers(self, key: str) -> dict[str, float]:
-        fields = self.record(key)
-        for name, value in fields.items():
-            if not isinstance(value, (int, float)) or isinstance(value, bool):
-                raise DamagedEngineError(f"{self.where}: {key}.{name}: expected a number, got {_kind(value)}")
-        return dict(fields)
-
-    def finish(self) -> None:
-        if self._unread:
-            raise DamagedEngineError(
-                f"{self.where}: unknown field {min(self._unread)!r}; "
-                "the engine was made by a newer qwen3-compile, or was edited"
-            )
-
-    def _wrong(self, key: str, expected: str, found: object) -> DamagedEngineError:
-        shown = repr(found)
-        return DamagedEngineError(f"{self.where}: {key} must be {expected}, got {shown[:80]}")
-
-
-def _kind(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")
