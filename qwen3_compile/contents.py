@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CACHE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 SHARED = "embedding and head"
-# The first pattern found in an initialiser's name says which part of the model it belongs to.
+# The first pattern found in an initializer's name says which part of the model it belongs to.
 PARTS = (
     # A tied head in another format than the embedding is a second form of the same tensor, named by its format.
     ("head", rf"lm_head|embed_tokens.*\.({'|'.join(KINDS)})(_\d+)?$"),
@@ -50,7 +50,7 @@ def operators(graph: GraphProto) -> Counter[str]:
 
 
 def bytes_by_part(graph: GraphProto) -> dict[str, int]:
-    """Bytes of `weights.bin` by part of the model, largest first; bytes that initialisers share count once."""
+    """Bytes of `weights.bin` by part of the model, largest first; bytes that initializers share count once."""
     sizes: Counter[str] = Counter()
     seen: set[str] = set()
     for tensor in graph.initializer:

@@ -1,6 +1,6 @@
 """A released Qwen3 checkpoint as a GGUF file, without PyTorch: python -m peers.gguf_file FOLDER RESULT KIND [--pure].
 
-Matrices stay bfloat16 until llama.cpp itself quantises them. The file carries no tokenizer: all measuring is by ids.
+Matrices stay bfloat16 until llama.cpp itself quantizes them. The file carries no tokenizer: all measuring is by ids.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""llama.cpp through the low-level interface of llama-cpp-python: decoding, logits, quantising."""
+"""llama.cpp through the low-level interface of llama-cpp-python: decoding, logits, quantizing."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def quantize(source: Path, result: Path, kind: str, *, pure: bool, threads: int)
     params.ftype, params.pure, params.nthread = FILE_TYPES[kind], pure, threads
     names = (str(source).encode(), str(result).encode())
     if status := llama_cpp.llama_model_quantize(*names, ctypes.byref(params)):
-        message = f"{source}: quantising to {kind} failed with status {status}"
+        message = f"{source}: quantizing to {kind} failed with status {status}"
         raise RuntimeError(message)
 
 

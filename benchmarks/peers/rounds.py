@@ -37,7 +37,7 @@ READ_AT_ONCE = 1 << 24
 
 
 def rotated(contenders: Sequence[Contender], number: int) -> list[Contender]:
-    """The order of a round, so that nobody always follows the same neighbour's heat and noise from the start."""
+    """The order of a round, so that nobody always follows the same neighbor's heat and noise from the start."""
     start = number % len(contenders)
     return [*contenders[start:], *contenders[:start]]
 

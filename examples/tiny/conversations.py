@@ -1,4 +1,4 @@
-"""Conversations that the tiny models learn from, rendered with the released chat template and tokenised."""
+"""Conversations that the tiny models learn from, rendered with the released chat template and tokenized."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Mix:
 
 @dataclass(frozen=True)
 class Example:
-    """One tokenised conversation.
+    """One tokenized conversation.
 
     Attributes:
         ids: token ids of the whole conversation.
@@ -109,7 +109,7 @@ class Renderer:
         )
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, added tokens recognised."""
+        """Token ids of a text, added tokens recognized."""
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: list[int]) -> str:

@@ -1,7 +1,7 @@
 """Train the tiny tokenizer in the released format: `python examples/tiny/make_tokenizer.py RELEASED_TOKENIZER`.
 
 RELEASED_TOKENIZER is a folder with the `tokenizer.json` and `tokenizer_config.json` of any Qwen3 chat model. Its
-normaliser, pre-tokenizer, added tokens and chat template are kept; only the BPE vocabulary is trained anew, small.
+normalizer, pre-tokenizer, added tokens and chat template are kept; only the BPE vocabulary is trained anew, small.
 The result is committed in `examples/tiny/tokenizer`.
 """
 
@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parent / "tokenizer"
 
 
 def train(released: dict[str, Any]) -> dict[str, Any]:
-    """Train a byte-level BPE on `CORPUS` under the released normaliser and pre-tokenizer.
+    """Train a byte-level BPE on `CORPUS` under the released normalizer and pre-tokenizer.
 
     Args:
         released: the content of a released `tokenizer.json`.

@@ -123,7 +123,7 @@ class Experts(nn.Module):
 
 
 class MoE(nn.Module):
-    """Softmax router, top-k, renormalised weights, no shared expert."""
+    """Softmax router, top-k, renormalized weights, no shared expert."""
 
     def __init__(self, dims: Dimensions) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class Backbone(nn.Module):
         self.norm = RMSNorm(dims.hidden_size, dims.rms_norm_eps)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Ids int64 [batch, length] -> normalised hidden states."""
+        """Ids int64 [batch, length] -> normalized hidden states."""
         cos, sin = rotary(ids.shape[1], self.dims)
         x = self.embed_tokens(ids)
         for layer in self.layers:

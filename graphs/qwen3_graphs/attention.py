@@ -26,7 +26,7 @@ def paged_attention(
     head_dim: int,
     epsilon: float,
 ) -> tuple[Tensor, Tensor]:
-    """Normalise and rotate queries and keys, append keys and values to the cache, attend to each sequence's past.
+    """Normalize and rotate queries and keys, append keys and values to the cache, attend to each sequence's past.
 
     Args:
         q: [T, num_heads * head_dim].
@@ -118,7 +118,7 @@ def _append(kv: Tensor, key: Tensor, value: Tensor, span: _Span) -> tuple[Tensor
 
 
 def _heads(x: Tensor, norm: Tensor, epsilon: float) -> Tensor:
-    """Split x [T, heads * D] into heads and normalise each -> [T, heads, D]."""
+    """Split x [T, heads * D] into heads and normalize each -> [T, heads, D]."""
     head_dim = norm.shape[0]
     return functional.rms_norm(x.reshape(len(x), -1, head_dim), (head_dim,), norm.to(x.dtype), epsilon)
 

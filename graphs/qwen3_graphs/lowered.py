@@ -73,7 +73,7 @@ class Plugins:
 
 @dataclass(frozen=True)
 class TensorSlot:
-    """One initialiser of the lowered graph: its name, its ONNX type and its shape, but not its bytes."""
+    """One initializer of the lowered graph: its name, its ONNX type and its shape, but not its bytes."""
 
     name: str
     dtype: str  # name of an onnx_ir.DataType, for example "FLOAT", "UINT8", "FLOAT16"
@@ -82,7 +82,7 @@ class TensorSlot:
 
 @dataclass(frozen=True)
 class WeightRecipe:
-    """How to make one or more initialisers from checkpoint tensors.
+    """How to make one or more initializers from checkpoint tensors.
 
     Attributes:
         layout: name of the packer (see `qwen3_compile.pack.layouts`).
@@ -90,7 +90,7 @@ class WeightRecipe:
         sources: checkpoint tensors by canonical name. The outer tuple is stacked along a new first axis, one
             entry at a time (the experts), so that memory is bounded by one entry; an inner tuple holds the
             matrices that make up that entry (for example gate and up).
-        outputs: the initialisers written, in the packer's order.
+        outputs: the initializers written, in the packer's order.
     """
 
     layout: str
@@ -101,7 +101,7 @@ class WeightRecipe:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A target's graph, whose initialisers are the outputs of `recipes` (data absent) and small constants."""
+    """A target's graph, whose initializers are the outputs of `recipes` (data absent) and small constants."""
 
     model: ir.Model
     recipes: tuple[WeightRecipe, ...]

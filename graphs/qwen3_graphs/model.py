@@ -51,7 +51,7 @@ class Rope(nn.Module):
 
 
 class Matrix(nn.Module):
-    """A weight [*shape] without bias, initialised by whoever loads it."""
+    """A weight [*shape] without bias, initialized by whoever loads it."""
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
@@ -83,19 +83,19 @@ class Linear(Matrix):
 
 
 class RMSNorm(Matrix):
-    """Root-mean-square normalisation of the last axis (Zhang and Sennrich, 2019)."""
+    """Root-mean-square normalization of the last axis (Zhang and Sennrich, 2019)."""
 
     def __init__(self, size: int, epsilon: float) -> None:
         super().__init__(size)
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise x [..., size]."""
+        """Normalize x [..., size]."""
         return functional.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.epsilon)
 
 
 class Attention(nn.Module):
-    """Grouped-query attention with normalised queries and keys."""
+    """Grouped-query attention with normalized queries and keys."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -189,7 +189,7 @@ class DecoderLayer(nn.Module):
 
 
 def read_out(x: Tensor, rows: Tensor, norm: RMSNorm, matrix: Tensor | None) -> Tensor:
-    """Take rows int32 [R] of hidden states [T, H], normalise them, and multiply by the head [vocab, H] if any."""
+    """Take rows int32 [R] of hidden states [T, H], normalize them, and multiply by the head [vocab, H] if any."""
     x = norm(x.index_select(0, rows))
     return x if matrix is None else semantic_ops.linear(x, matrix)
 
@@ -243,7 +243,7 @@ class Qwen3(nn.Module):
             caches: one [blocks, 2, kv_heads, block, head_dim] a layer.
 
         Returns:
-            Logits [R, vocab] (or normalised hidden states [R, H]) and the new caches.
+            Logits [R, vocab] (or normalized hidden states [R, H]) and the new caches.
         """
         x, rope, new_caches = self.model.embed_tokens(input_ids), (self.rope.cos, self.rope.sin), []
         for layer, kv in zip(self.model.layers, caches, strict=True):

@@ -88,7 +88,7 @@ def load_head(architecture: Architecture, load: Load, *, output: Output = "logit
 
 @torch.no_grad()
 def read_out(head: Head, hidden: Tensor, rows: Tensor | None = None) -> Tensor:
-    """Turn last hidden states [T, H] into float32 logits [R, vocab], or normalised hidden states [R, H].
+    """Turn last hidden states [T, H] into float32 logits [R, vocab], or normalized hidden states [R, H].
 
     Args:
         head: from `load_head`.

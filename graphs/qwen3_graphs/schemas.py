@@ -47,7 +47,7 @@ SCHEMAS = (
     ),
     _schema(
         "MoE",
-        "Softmax over all experts, top-k, renormalisation when normalize, weighted sum of the chosen SwiGLU experts.",
+        "Softmax over all experts, top-k, renormalization when normalize, weighted sum of the chosen SwiGLU experts.",
         "x router gate up down",
         "out",
         {"top_k": _INTEGER, "normalize": _INTEGER},

@@ -2,7 +2,7 @@
 
 Every decoder layer of a kind (dense, or with experts) is the same code, so a model of one layer of each kind is
 exported and its layer repeated with values and parameters renamed: 94 layers cost little more than one. Parameters
-become initialisers with a name, type and shape whose bytes stay in the checkpoint.
+become initializers with a name, type and shape whose bytes stay in the checkpoint.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Dims = Sequence[int | str]
 
 CHECKPOINT = "checkpoint"
-"""Location of the external data of initialisers: bytes that the build has yet to stream."""
+"""Location of the external data of initializers: bytes that the build has yet to stream."""
 
 _SCOPES = "pkg.torch.onnx.name_scopes"  # where torch.onnx records the modules that a node comes from
 
@@ -53,7 +53,7 @@ def trace(architecture: Architecture, *, output: Output = "logits", max_context:
         max_context: rows of the position tables, in tokens.
 
     Returns:
-        A model whose initialisers are external tensors at `CHECKPOINT`, without bytes.
+        A model whose initializers are external tensors at `CHECKPOINT`, without bytes.
     """
     templates = {
         experts: _Template.of(_one_layer(architecture, experts=experts), output, max_context)
@@ -217,7 +217,7 @@ def _append(graph: ir.Graph, nodes: Iterable[ir.Node], values: dict[ir.Value, ir
     """Copy nodes of the template to the end of the graph.
 
     Args:
-        graph: receives the nodes and the initialisers that they are first to use.
+        graph: receives the nodes and the initializers that they are first to use.
         nodes: of the exported one-layer model.
         values: the graph's values by the template's; extended with what the nodes compute.
         index: the layer that the template's only layer becomes.
@@ -239,7 +239,7 @@ def _append(graph: ir.Graph, nodes: Iterable[ir.Node], values: dict[ir.Value, ir
 
 
 def _weight(graph: ir.Graph, value: ir.Value, index: int) -> ir.Value:
-    """Return the graph's initialiser for one of the template's, declaring it at its first use."""
+    """Return the graph's initializer for one of the template's, declaring it at its first use."""
     if value.name is None or value.shape is None:
         raise TraceError(f"expected a parameter with a name and a shape, found {value}")
     name = _renumber(value.name, index)

@@ -23,7 +23,7 @@ MAX_CONFIG_BYTES = 1_000_000
 _UNSUPPORTED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ("attention_bias", (False, None), "biases in the attention projections"),
     ("qkv_bias", (False, None), "biases in the attention projections"),
-    ("use_qk_norm", (True,), "attention without normalised queries and keys"),
+    ("use_qk_norm", (True,), "attention without normalized queries and keys"),
     ("hidden_act", ("silu",), "another activation than silu"),
     ("use_sliding_window", (False, None), "sliding-window attention"),
     ("shared_expert_intermediate_size", (0, None), "shared experts"),

@@ -226,8 +226,8 @@ def _refusal(error: Exception) -> str | None:
     if isinstance(error, RevisionNotFoundError):
         return "the repository has no such revision"
     # The hub does not tell a stranger whether a private repository exists.
-    unauthorised = isinstance(error, HfHubHTTPError) and error.response.status_code == 401
-    if unauthorised or isinstance(error, RepositoryNotFoundError):
+    unauthorized = isinstance(error, HfHubHTTPError) and error.response.status_code == 401
+    if unauthorized or isinstance(error, RepositoryNotFoundError):
         return "no such repository, or a private one: check the name, or run `hf auth login`"
     if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
         return f"the hub refused the request: {_first_line(error)}"

@@ -1,8 +1,8 @@
-"""What quantised checkpoints store about a matrix's input, under the names that NVIDIA's ModelOpt gives it.
+"""What quantized checkpoints store about a matrix's input, under the names that NVIDIA's ModelOpt gives it.
 
 - `X.input_scale`, one number: the input of the E4M3 matrix `X.weight` is rounded to E4M3 times this scale.
 - `X.pre_quant_scale` [K] (AWQ): the input is multiplied by it before it meets the matrix `X.weight` [N, K], whose
-  columns were divided by it before they were quantised.
+  columns were divided by it before they were quantized.
 
 Both appear among a checkpoint's tensors. A reader that does not multiply inputs must read the matrix through `folded`.
 """

@@ -56,7 +56,7 @@ class Checkpoint(Protocol):
         """The tensor `name` as stored: bfloat16 (ml_dtypes), float16 or float32, shaped as `tensors()` says.
 
         Returns:
-            A new array or a read-only view of the file, or the codes and scales of a quantised matrix; nothing
+            A new array or a read-only view of the file, or the codes and scales of a quantized matrix; nothing
             else becomes resident.
 
         Raises:

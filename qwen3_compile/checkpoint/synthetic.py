@@ -4,7 +4,7 @@ Every tensor is a stream of 16-bit random numbers (Philox, keyed by SHA-256 of v
 up in a table of the 65,536 quantiles of a normal distribution rounded to bfloat16. So values are independent,
 normal up to 4.3 standard deviations, and the same on every machine.
 
-Matrices have the standard deviation 0.02 that transformers initialises Qwen3 with; those that write into the residual
+Matrices have the standard deviation 0.02 that transformers initializes Qwen3 with; those that write into the residual
 stream (`o_proj`, `down_proj`) have 0.02 / sqrt(2 * layers), as GPT-2 does (Radford et al., 2019, section 2.3), so that
 the stream does not grow with depth. Norm weights are 1 + normal(0.05).
 """

@@ -1,6 +1,6 @@
 """Streams weight recipes into one file: a tensor at a time, each at an offset that can be mapped.
 
-The place of every initialiser follows from its slot alone, so threads may pack in any order and the bytes are
+The place of every initializer follows from its slot alone, so threads may pack in any order and the bytes are
 the same. A thread holds one entry of one recipe (a matrix, or one expert), never a layer.
 """
 
@@ -42,7 +42,7 @@ _EXPONENT = {"float16": 0x7C00, "bfloat16": 0x7F80, "float32": 0x7F800000, "floa
 
 @dataclass(frozen=True)
 class Region:
-    """Where an initialiser's bytes are in the weights file."""
+    """Where an initializer's bytes are in the weights file."""
 
     offset: int
     length: int
@@ -50,10 +50,10 @@ class Region:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where every initialiser goes.
+    """Where every initializer goes.
 
     Attributes:
-        regions: by initialiser's name.
+        regions: by initializer's name.
         recipes: those to be packed; a recipe whose bytes another one writes is not among them.
         size: length of the file in bytes.
         entries: matrices (or experts) to pack in all.
@@ -78,7 +78,7 @@ def place(recipes: Sequence[WeightRecipe]) -> Placement:
         first = distinct.setdefault((recipe.layout, recipe.format, recipe.sources, contents), recipe)
         for slot, written in zip(recipe.outputs, first.outputs, strict=True):
             if slot.name in regions:
-                msg = f"initialiser {slot.name} is made by two recipes"
+                msg = f"initializer {slot.name} is made by two recipes"
                 raise ValueError(msg)
             if first is recipe:
                 start = -(-end // ALIGNMENT) * ALIGNMENT
@@ -96,7 +96,7 @@ def _entries(recipe: WeightRecipe) -> int:
 
 
 def slot_bytes(slot: TensorSlot) -> int:
-    """Bytes of an initialiser; types below eight bits are packed, low bits first."""
+    """Bytes of an initializer; types below eight bits are packed, low bits first."""
     return -(-prod(slot.shape) * ir.DataType[slot.dtype].bitwidth // 8)
 
 
@@ -222,15 +222,15 @@ def _finite(name: str, tensor: Stored) -> Stored:
 
 
 def attach(model: ir.Model, placement: Placement, slots: Iterable[TensorSlot], location: str) -> None:
-    """Make the initialisers of `model` external data in the file `location` beside it.
+    """Make the initializers of `model` external data in the file `location` beside it.
 
     Raises:
-        ValueError: the graph does not declare a slot, or declares an initialiser that no recipe makes.
+        ValueError: the graph does not declare a slot, or declares an initializer that no recipe makes.
     """
     initializers = model.graph.initializers
     for slot in slots:
         if slot.name not in initializers:
-            msg = f"recipes make {slot.name}, which is not an initialiser of the graph"
+            msg = f"recipes make {slot.name}, which is not an initializer of the graph"
             raise ValueError(msg)
         region = placement.regions[slot.name]
         initializers[slot.name].const_value = ir.ExternalTensor(
@@ -240,7 +240,7 @@ def attach(model: ir.Model, placement: Placement, slots: Iterable[TensorSlot], l
         if name not in placement.regions and (
             value.const_value is None or isinstance(value.const_value, ir.ExternalTensor)
         ):
-            msg = f"no recipe makes the initialiser {name}"
+            msg = f"no recipe makes the initializer {name}"
             raise ValueError(msg)
 
 

@@ -26,7 +26,7 @@ __all__ = ["Float8", "Quantized", "ScaleType", "Stored", "as_float8", "quantize"
 def quantize(
     weight: Stored, fmt: WeightFormat, *, positive: bool = False, scale_type: ScaleType = "fp32"
 ) -> Float8 | Quantized:
-    """Quantise a matrix [N, K] to a format that has scales.
+    """Quantize a matrix [N, K] to a format that has scales.
 
     Args:
         weight: of any floating type, or a checkpoint's own codes and scales, which stay as they are where the format

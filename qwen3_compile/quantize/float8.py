@@ -2,7 +2,7 @@
 
 E4M3 is the `e4m3fn` kind (Micikevicius et al., 2022, "FP8 Formats for Deep Learning"): no infinities, one NaN, values
 up to 448. It is how the released FP8 checkpoints store their matrices, so the same type stands for a matrix that a
-checkpoint holds and for one that was quantised here.
+checkpoint holds and for one that was quantized here.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Float8:
 
 
 def as_float8(weight: Array | Float8, fmt: WeightFormat, *, positive: bool = False) -> Float8:
-    """A matrix in E4M3: as it is where it has scales of the wanted kind, else quantised.
+    """A matrix in E4M3: as it is where it has scales of the wanted kind, else quantized.
 
     A scale is the largest magnitude that it covers / 448, so that nothing saturates but rounding errors of the
     division; values are rounded to nearest, half to even. One scale for the whole matrix serves as that of each row.

@@ -27,7 +27,7 @@ SEARCHES: Mapping[str, Callable[..., Codes]] = {
 }
 """How each integer kind finds its codes: functions with the arguments of `symmetric.search`."""
 
-# Elements quantised at a time: their float32 temporaries stay in the second-level cache.
+# Elements quantized at a time: their float32 temporaries stay in the second-level cache.
 _BLOCK_ELEMENTS = 1 << 16
 
 # But at least so many groups: where a group is a whole row, loops over fewer would be too short to be fast.
@@ -74,7 +74,7 @@ class Quantized:
 def quantize_integers(
     weight: Array | Quantized, fmt: WeightFormat, *, positive: bool = False, scale_type: ScaleType = "fp32"
 ) -> Quantized:
-    """Quantise a matrix to the nearest codes under each group's best scale.
+    """Quantize a matrix to the nearest codes under each group's best scale.
 
     Args:
         weight: [N, K] of any floating type, converted to float32 a block at a time; or a checkpoint's own codes and
@@ -94,7 +94,7 @@ def quantize_integers(
     """
     if fmt.kind not in SEARCHES or fmt.granularity not in KINDS[fmt.kind].granularities:
         known = ", ".join(f"{kind} {' or '.join(KINDS[kind].granularities)}" for kind in SEARCHES)
-        raise UnsupportedError(f"cannot quantise to {fmt.description}: expected one of {known}")
+        raise UnsupportedError(f"cannot quantize to {fmt.description}: expected one of {known}")
     if isinstance(weight, Quantized):
         if _fits(weight, fmt, positive=positive):
             return Quantized(

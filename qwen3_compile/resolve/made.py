@@ -83,7 +83,7 @@ def _precision(identity: Identity) -> Iterator[str]:
     stored = identity.stored
     yield "precision:"
     if stored.weights == "fp8":
-        yield _noted("  weights: fp8", "config", "as they are stored: no weight is quantised again")
+        yield _noted("  weights: fp8", "config", "as they are stored: no weight is quantized again")
         yield _noted(f"  fp8_scales: {stored.fp8_scales}", "config")
         head = "bf16"
     elif _has_groups(identity):

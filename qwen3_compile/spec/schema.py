@@ -138,7 +138,7 @@ class Precision(Section):
     )
     activations: FloatKind = _derived("everything between matrices", "fp16 on cuda, else fp32")
     activation_quantization: Literal["int8", "fp8", "none"] | None = _derived(
-        "what the inputs of quantised matrices are rounded to. ONNX Runtime on CPU: those of integer matrices, in "
+        "what the inputs of quantized matrices are rounded to. ONNX Runtime on CPU: those of integer matrices, in "
         "groups and as they come; `none` is slower, above all for prompts, and exact. The graph of backend onnx is the "
         "same for both: our runtime tells ONNX Runtime which it is, other tools do as they like. TensorRT: `int8` or "
         "`fp8`, the matrices' own format, with one calibrated scale a matrix; `none` keeps them",
@@ -178,7 +178,7 @@ class Target(Section):
         "NVIDIA architectures (`8.9`) that the engine is built for; empty: the GPU of the machine that builds",
         "for tensorrt-rtx those of 8.0, 8.6, 8.9 and 12.0 that have the number formats; empty for tensorrt; else null",
     )
-    profiles: Profiles | None = _derived("optimisation profiles of TensorRT", "all defaults for TensorRT, else null")
+    profiles: Profiles | None = _derived("optimization profiles of TensorRT", "all defaults for TensorRT, else null")
 
 
 class Limits(Section):

@@ -24,7 +24,7 @@ class Parameters:
         idle_experts: those of `matrices` that one token does not touch.
         embedding: the input matrix.
         head: the output matrix; 0 where there is none, or it is the input matrix.
-        small: norms and routers, which are never quantised.
+        small: norms and routers, which are never quantized.
     """
 
     matrices: int

@@ -144,7 +144,7 @@ def _profile(builder: Any, config: Any, network: Any, profiles: Sequence[PlanPro
             if any(size < 0 for size in tensor.shape):
                 made.set_shape(tensor.name, *zip(*bounds, strict=True))
         if config.add_optimization_profile(made) < 0:
-            raise CompileError(f"TensorRT refuses the optimisation profile for {profile.name}: {dict(profile.sizes)}")
+            raise CompileError(f"TensorRT refuses the optimization profile for {profile.name}: {dict(profile.sizes)}")
 
 
 def _bounds(profile: PlanProfile, tensor: Any, axis: int, size: int) -> tuple[int, int, int]:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""Optimisation profiles: the sizes of a step that TensorRT must accept, and those that it makes fastest."""
+"""Optimization profiles: the sizes of a step that TensorRT must accept, and those that it makes fastest."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Reference:
         return [part.numpy() for part in torch.split(x, lengths)]
 
     def read_out(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Final norm and head: hidden states [R, H] -> logits float32 [R, vocab] (or normalised states [R, H])."""
+        """Final norm and head: hidden states [R, H] -> logits float32 [R, vocab] (or normalized states [R, H])."""
         if self._head is None:
             self._head = reference.load_head(self.architecture, self._load, output=self.output).float()
         values: NDArray[np.float32] = reference.read_out(self._head, torch.from_numpy(states)).numpy()

@@ -208,12 +208,12 @@ def _report(output: str, measured: Sequence[Measured], greedy: list[Greedy]) -> 
     series = [entry.series for entry in measured]
     nats = next((entry.nats for entry in measured if entry.nats is not None), None)
     modes = dict.fromkeys(entry.mode for entry in series)
-    overall = _summarise(series, greedy, nats)
-    by_mode = {mode: _summarise([entry for entry in series if entry.mode == mode], [], None) for mode in modes}
+    overall = _summarize(series, greedy, nats)
+    by_mode = {mode: _summarize([entry for entry in series if entry.mode == mode], [], None) for mode in modes}
     return AccuracyReport(output, overall, by_mode, _worst(output, series), greedy, series)
 
 
-def _summarise(
+def _summarize(
     series: Sequence[PositionSeries],
     greedy: Sequence[Greedy],
     nats: tuple[NDArray[np.float64], NDArray[np.float64]] | None,

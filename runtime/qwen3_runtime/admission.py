@@ -59,7 +59,7 @@ class Model:
 
 
 def prepare_turn(request: Request, model: Model) -> Turn:
-    """Check a request against a model, tokenise it and decide how thinking starts and ends.
+    """Check a request against a model, tokenize it and decide how thinking starts and ends.
 
     Raises:
         RequestError: what cannot be served, with the numbers.

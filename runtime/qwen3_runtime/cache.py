@@ -17,7 +17,7 @@ class BlockPool:
     """The free blocks of a cache.
 
     The lowest free numbers are given out first, so that the blocks in use stay close together: a backend can then
-    bind neighbouring blocks as one contiguous batch.
+    bind neighboring blocks as one contiguous batch.
     """
 
     def __init__(self, num_blocks: int) -> None:

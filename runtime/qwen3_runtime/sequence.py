@@ -49,7 +49,7 @@ class TokenSequence:
         tokens: prompt and everything that followed.
         cached: tokens at the front whose keys and values are in the cache.
         deadline: seconds on the scheduler's clock, or None.
-        cancelled: set from any thread; honoured before the next step.
+        cancelled: set from any thread; honored before the next step.
         table: the cache blocks, while the sequence runs.
     """
 

@@ -61,7 +61,7 @@ MOE = Architecture(
 MIXED = replace(MOE, num_hidden_layers=3, intermediate_size=104, dense_layers=(0, 2))
 # One layer: behind another one, the noise of int8 activations may turn a router's close call.
 SHALLOW = replace(MOE, num_hidden_layers=1)
-UNNORMALISED = replace(SHALLOW, norm_topk_prob=False)
+UNNORMALIZED = replace(SHALLOW, norm_topk_prob=False)
 # Inputs that are not whole groups, an odd number of rows in the head, three times the experts.
 ODD = replace(MOE, hidden_size=72, moe_intermediate_size=40, vocab_size=91, num_experts=18)
 

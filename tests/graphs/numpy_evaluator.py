@@ -81,7 +81,7 @@ class MoE(OpRun):
 
 
 def run(model: onnx.ModelProto, feeds: dict[str, np.ndarray], weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Execute a semantic graph whose initialisers are taken from `weights`, in float64."""
+    """Execute a semantic graph whose initializers are taken from `weights`, in float64."""
     model = onnx.ModelProto.FromString(model.SerializeToString())
     wanted = [tensor.name for tensor in model.graph.initializer]
     for tensor in model.graph.initializer:

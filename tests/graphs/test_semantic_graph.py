@@ -25,7 +25,7 @@ CASES = {
     "untied": (UNTIED, "logits"),
     "moe": (MOE, "logits"),
     "mixed": (MIXED, "logits"),
-    "moe-not-normalised": (dataclasses.replace(MOE, norm_topk_prob=False, num_key_value_heads=4), "logits"),
+    "moe-not-normalized": (dataclasses.replace(MOE, norm_topk_prob=False, num_key_value_heads=4), "logits"),
     "yarn": (dataclasses.replace(DENSE, yarn=YarnScaling(4.0, 16)), "logits"),
     "embedding-model": (DENSE, "hidden"),
 }

@@ -65,7 +65,7 @@ def test_inputs_and_outputs_are_those_of_the_interface(output):
 
 
 @pytest.mark.parametrize("architecture", [DENSE, MOE, UNTIED], ids=["dense", "moe", "untied"])
-def test_initialisers_are_the_checkpoints_tensors_without_bytes(architecture):
+def test_initializers_are_the_checkpoints_tensors_without_bytes(architecture):
     _, weights = twin(architecture, 0)
     expected = {name: tuple(weight.shape) for name, weight in weights.items()}
     expected |= dict.fromkeys(["rope.cos", "rope.sin"], (TRACED_CONTEXT, architecture.head_dim // 2))

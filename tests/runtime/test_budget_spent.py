@@ -87,7 +87,7 @@ def test_the_end_of_turn_that_follows_a_spent_budget_is_not_taken(
     assert done.answer == tokenizer.decode(say("42")[:1])
 
 
-def test_the_token_that_gives_way_to_the_stop_sentence_is_not_penalised(
+def test_the_token_that_gives_way_to_the_stop_sentence_is_not_penalized(
     tokenizer: Tokenizer, template: ChatTemplate
 ) -> None:
     def logits(tokens: list[int]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a sequence says does not depend on chunks, batches, block sizes, preemption or its neighbours.
+"""What a sequence says does not depend on chunks, batches, block sizes, preemption or its neighbors.
 
 Covers: batching, preemption
 Reference: scripted backends

@@ -157,7 +157,7 @@ def _expert_attributes(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorPro
     given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     router, down = stored.get(node.input[1]), stored.get(node.input[4])
     if router is None or down is None:
-        raise PluginError(f"{node.name}: router and experts are initialisers, found other inputs")
+        raise PluginError(f"{node.name}: router and experts are initializers, found other inputs")
     fmt = given["weight_format"].decode()
     return {
         "experts": router.dims[0],

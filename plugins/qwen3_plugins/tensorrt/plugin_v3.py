@@ -2,7 +2,7 @@
 
 TensorRT asks a plugin for types, shapes, formats, workspace and the fields to store in the plan; the answers come
 from an `Operator`. A plan holds the attributes and the compiled kernels, so that running it needs neither Triton nor
-a compiler, but it needs this module: `register` before the plan is deserialised.
+a compiler, but it needs this module: `register` before the plan is deserialized.
 """
 
 from __future__ import annotations

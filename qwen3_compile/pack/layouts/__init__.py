@@ -75,7 +75,7 @@ def pack(name: str, sources: tuple[Stored, ...], fmt: WeightFormat) -> tuple[Arr
     Args:
         name: a key of `LAYOUTS`.
         sources: the entry's checkpoint tensors: in a floating-point type, or codes with their scales. Those that the
-            layout keeps reach a format with the same kind of scales bit for bit; others are dequantised first.
+            layout keeps reach a format with the same kind of scales bit for bit; others are dequantized first.
         fmt: the number format to write.
 
     Returns:

@@ -44,7 +44,7 @@ def _formats(spec: Spec, named: Sequence[str]) -> Iterator[Problem]:
 
 
 def _one_float(spec: Spec) -> Iterator[Problem]:
-    """A network is strongly typed: whatever is not quantised has one type."""
+    """A network is strongly typed: whatever is not quantized has one type."""
     precision = spec.precision
     for key in ("kv_cache", *_MATRICES):
         kind = getattr(precision, key)

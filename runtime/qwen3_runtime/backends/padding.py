@@ -6,7 +6,7 @@ A call is one of three kinds, which attention operators that keep their cache in
 * sequences with an empty cache, padded on the right to the longest (first prefill);
 * several new tokens of one sequence with a past (a later chunk of a prompt), alone.
 
-The cache of a call is a range of neighbouring blocks. A padded token writes its keys and values behind the real
+The cache of a call is a range of neighboring blocks. A padded token writes its keys and values behind the real
 ones of its block, where they are hidden by the causal mask until the next step overwrites them.
 """
 
@@ -36,7 +36,7 @@ _SMALL_CALL = 64
 
 @dataclass(frozen=True)
 class PaddedCall:
-    """One call over B neighbouring blocks, each sequence padded to S tokens.
+    """One call over B neighboring blocks, each sequence padded to S tokens.
 
     Attributes:
         first_block: the block of the first sequence; the others follow.
@@ -145,7 +145,7 @@ def split_step(step: Step, filled: NDArray[np.int32], capacity: int, inputs: Ite
 
 
 def _bridged(decodes: list[_Row], filled: NDArray[np.int32], capacity: int) -> Iterator[list[_Row]]:
-    """Group single tokens into runs of neighbouring blocks, filling gaps with tokens that nobody reads."""
+    """Group single tokens into runs of neighboring blocks, filling gaps with tokens that nobody reads."""
     group: list[_Row] = []
     for row in decodes:
         if group:
@@ -161,7 +161,7 @@ def _bridged(decodes: list[_Row], filled: NDArray[np.int32], capacity: int) -> I
 
 
 def _similar(firsts: list[_Row]) -> Iterator[list[_Row]]:
-    """Group first prefills into runs of neighbouring blocks that waste little on padding."""
+    """Group first prefills into runs of neighboring blocks that waste little on padding."""
     group: list[_Row] = []
     for row in firsts:
         if group:

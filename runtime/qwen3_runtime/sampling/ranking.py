@@ -19,7 +19,7 @@ every draw falls among the former, and sorting 150,000 takes long."""
 SMALLEST_TEMPERATURE = 1e-200
 """No float32 overflows when it is divided by it, and only the tokens of the peak have any weight under it."""
 
-# Block maxima narrow the search for the k largest: 64 vectorised passes instead of a partition of the vocabulary.
+# Block maxima narrow the search for the k largest: 64 vectorized passes instead of a partition of the vocabulary.
 _PASSES = 64
 # From so many on, a stable argsort takes longer than sorting 64-bit keys.
 _KEY_SORT_TOKENS = 1000
@@ -68,7 +68,7 @@ def rank_row(scores: NDArray[np.float32], count: int, total: float) -> Ranking:
 def weights(
     scores: NDArray[np.floating[Any]], peak: np.floating[Any] | float, temperature: float
 ) -> NDArray[np.float64]:
-    """Unnormalised probabilities, 1 for a token that scores `peak`."""
+    """Unnormalized probabilities, 1 for a token that scores `peak`."""
     return np.exp((scores.astype(np.float64) - float(peak)) / max(temperature, SMALLEST_TEMPERATURE))
 
 

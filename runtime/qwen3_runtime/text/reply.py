@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ReplyStream:
-    """Joins splitter, detokeniser and stop strings for one sequence.
+    """Joins splitter, detokenizer and stop strings for one sequence.
 
     Each part is decoded by itself, so a character cut by a tag or by the budget becomes U+FFFD in its own part and
     never eats into the other. Stop strings end the answer; reasoning may mention them freely. Special tokens (the end

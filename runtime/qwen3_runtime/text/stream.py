@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class StreamDecoder:
-    """Incremental detokenisation.
+    """Incremental detokenization.
 
     A character's bytes may be spread over several tokens: they are held back until the character is whole. All
     pushes and the flush, concatenated, equal `tokenizer.decode` of all ids, invalid sequences included. A push

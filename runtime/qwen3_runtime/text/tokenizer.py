@@ -49,7 +49,7 @@ class Tokenizer:
         return cls(_read_backend(directory / TOKENIZER), read_config(directory))
 
     def encode(self, text: str, *, add_special_tokens: bool = False, field: str = "text") -> list[int]:
-        """The ids of `text`, in which special tokens such as `<|im_start|>` are recognised, as transformers does.
+        """The ids of `text`, in which special tokens such as `<|im_start|>` are recognized, as transformers does.
 
         Args:
             text: any text that UTF-8 can represent.

@@ -132,7 +132,7 @@ def test_what_the_watcher_returns_is_what_is_multiplied(models, kind):
         names.add(name)
         return torch.zeros_like(x) if name.endswith("_proj.weight") else x
 
-    # Without any projection what is left is the embedding, normalised.
+    # Without any projection what is left is the embedding, normalized.
     blanked = watched_states(checkpoint.architecture, load, SEQUENCES, blank)
     with torch.no_grad():
         embedded = model.model.norm(model.model.embed_tokens(torch.from_numpy(np.concatenate(SEQUENCES))))

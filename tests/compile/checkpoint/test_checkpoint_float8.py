@@ -1,4 +1,4 @@
-"""Checkpoints in E4M3, in the released form and in compressed-tensors', against transformers' own dequantisation.
+"""Checkpoints in E4M3, in the released form and in compressed-tensors', against transformers' own dequantization.
 
 Covers: the released form; compressed-tensors by channel, tensor and block; damage
 Reference: `transformers`' own dequantization, bit for bit, and its logits
@@ -87,7 +87,7 @@ def test_codes_and_scales_are_those_of_the_file(stored, kind, scale_type):
 def test_the_reference_computes_what_transformers_does(stored, kind, monkeypatch):
     from transformers import AutoModelForCausalLM, FineGrainedFP8Config
 
-    # It asks for `accelerate`, which dequantising on one device does not need.
+    # It asks for `accelerate`, which dequantizing on one device does not need.
     monkeypatch.setattr("transformers.quantizers.quantizer_finegrained_fp8.is_accelerate_available", lambda: True)
     folder = stored(kind)
     scheme = FineGrainedFP8Config(dequantize=True)

@@ -66,16 +66,16 @@ def plain(tmp_path_factory):
 
 @pytest.fixture
 def stored(plain, tmp_path):
-    """Store a model with further tensors: stored(kind, change, quantised=True) gives its folder."""
+    """Store a model with further tensors: stored(kind, change, quantized=True) gives its folder."""
 
-    def make(kind="dense", change=lambda _: None, *, quantised=True, scheme=MODELOPT):
+    def make(kind="dense", change=lambda _: None, *, quantized=True, scheme=MODELOPT):
         folder = shutil.copytree(plain / kind, tmp_path / "stored")
-        if quantised:
+        if quantized:
             rewrite(folder, compressed("tensor"), torch.float32)
             config = json.loads((folder / "config.json").read_text())
             (folder / "config.json").write_text(json.dumps(config | {"quantization_config": scheme}))
         state = load_file(folder / "model.safetensors")
-        if quantised:
+        if quantized:
             for number, name in enumerate(sorted(name for name in state if name.endswith("_proj.weight"))):
                 state[f"{name}_scale"] = state[f"{name}_scale"].reshape(())  # as ModelOpt writes it
                 state[name.replace("weight", "input_scale")] = torch.tensor(0.01 * (number + 1))
@@ -199,7 +199,7 @@ def with_pre_scales(*matrices):
 
 
 def test_a_pre_scale_is_read_and_folds_into_its_matrix(stored):
-    folder = stored(change=with_pre_scales(QUERY, DOWN), quantised=False)
+    folder = stored(change=with_pre_scales(QUERY, DOWN), quantized=False)
     state, checkpoint = load_file(folder / "model.safetensors"), opened(folder)
     name = DOWN.replace("weight", "pre_quant_scale")
     assert pre_scaled(checkpoint) == (DOWN, QUERY)
@@ -214,7 +214,7 @@ def test_a_pre_scale_is_read_and_folds_into_its_matrix(stored):
 
 def test_an_experts_pre_scale_is_always_folded(stored):
     expert = f"{LAYER}mlp.experts.1.down_proj.weight"
-    checkpoint = opened(stored("moe", with_pre_scales(expert), quantised=False))
+    checkpoint = opened(stored("moe", with_pre_scales(expert), quantized=False))
     assert pre_scaled(checkpoint) == ()
     scale = checkpoint.read(expert.replace("weight", "pre_quant_scale"))
     np.testing.assert_array_equal(folded(checkpoint)(expert), checkpoint.read(expert).astype(np.float32) * scale)
@@ -225,7 +225,7 @@ def test_the_reference_multiplies_inputs_by_their_pre_scales(stored, plain, kind
     from transformers import AutoModelForCausalLM
 
     matrices = [QUERY, DOWN] if kind == "dense" else [QUERY, f"{LAYER}mlp.experts.2.down_proj.weight"]
-    folder = stored(kind, with_pre_scales(*matrices), quantised=False)
+    folder = stored(kind, with_pre_scales(*matrices), quantized=False)
     state, checkpoint = load_file(folder / "model.safetensors"), opened(folder)
     model = AutoModelForCausalLM.from_pretrained(plain / kind, dtype=torch.float32).eval()
     with torch.no_grad():
@@ -253,7 +253,7 @@ Q_INPUT, Q_PRE = QUERY.replace("weight", "input_scale"), QUERY.replace("weight",
 
 
 def test_an_input_scale_needs_a_matrix_in_e4m3(stored):
-    folder = stored(change=set_scale(Q_INPUT, torch.tensor(0.5)), quantised=False)
+    folder = stored(change=set_scale(Q_INPUT, torch.tensor(0.5)), quantized=False)
     with pytest.raises(CheckpointError, match=r"scales the input of .*q_proj\.weight, which is BF16, not F8_E4M3"):
         opened(folder)
 

@@ -43,11 +43,11 @@ def multiplied(name):
 
 
 @pytest.fixture(scope="module")
-def quantised(tmp_path_factory):
+def quantized(tmp_path_factory):
     """Folders of a `dense` and a `moe` model with four-bit projections, and what each projection stands for."""
     from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-    root, meant = tmp_path_factory.mktemp("quantised"), {}
+    root, meant = tmp_path_factory.mktemp("quantized"), {}
     torch.manual_seed(5)
     models = {
         "dense": Qwen3ForCausalLM(Qwen3Config(**DIMENSIONS, tie_word_embeddings=True)),
@@ -80,8 +80,8 @@ def opened(folder):
 
 
 @pytest.mark.parametrize("kind", ["dense", "moe"])
-def test_codes_and_scales_are_those_of_the_file(quantised, kind):
-    root, meant = quantised
+def test_codes_and_scales_are_those_of_the_file(quantized, kind):
+    root, meant = quantized
     checkpoint = opened(root / kind)
     for name, (codes, scales, _) in meant[kind].items():
         found, info = checkpoint.read(name), checkpoint.tensors()[name]
@@ -94,10 +94,10 @@ def test_codes_and_scales_are_those_of_the_file(quantised, kind):
 
 
 @pytest.mark.parametrize("kind", ["dense", "moe"])
-def test_the_reference_computes_with_what_the_codes_stand_for(quantised, kind):
+def test_the_reference_computes_with_what_the_codes_stand_for(quantized, kind):
     from transformers import AutoConfig, Qwen3ForCausalLM, Qwen3MoeForCausalLM
 
-    root, meant = quantised
+    root, meant = quantized
     checkpoint, state = opened(root / kind), load_file(root / kind / "model.safetensors")
     config = AutoConfig.from_pretrained(root / kind)
     del config.quantization_config
@@ -124,8 +124,8 @@ def test_the_reference_computes_with_what_the_codes_stand_for(quantised, kind):
 
 
 @pytest.mark.parametrize("scale_type", ["fp16", "bf16"])
-def test_codes_reach_tensorrts_layouts_bit_for_bit(quantised, scale_type):
-    root, meant = quantised
+def test_codes_reach_tensorrts_layouts_bit_for_bit(quantized, scale_type):
+    root, meant = quantized
     codes, scales, _ = meant["dense"][MATRIX]
     stored = opened(root / "dense").read(MATRIX)
     packed, packed_scales = pack(f"scaled_columns_{scale_type}", (stored,), WeightFormat("int4", GROUP))
@@ -137,8 +137,8 @@ def test_codes_reach_tensorrts_layouts_bit_for_bit(quantised, scale_type):
     np.testing.assert_array_equal(packed_scales.astype(np.float32), nearest.T.numpy())
 
 
-def test_other_formats_and_groups_take_the_values(quantised):
-    root, meant = quantised
+def test_other_formats_and_groups_take_the_values(quantized):
+    root, meant = quantized
     codes, scales, _ = meant["dense"][MATRIX]
     exact = (codes * scales.repeat_interleave(GROUP, dim=1)).numpy()
     stored = opened(root / "dense").read(MATRIX)
@@ -185,8 +185,8 @@ def fewer_rows(state):
         (fewer_rows, r"o_proj.weight \[62, 128\] instead of \[64, 128\]"),
     ],
 )
-def test_what_does_not_fit_is_named(quantised, tmp_path, damage, message):
-    folder = shutil.copytree(quantised[0] / "dense", tmp_path / "damaged")
+def test_what_does_not_fit_is_named(quantized, tmp_path, damage, message):
+    folder = shutil.copytree(quantized[0] / "dense", tmp_path / "damaged")
     state = load_file(folder / "model.safetensors")
     damage(state)
     save_file(state, folder / "model.safetensors")
@@ -195,8 +195,8 @@ def test_what_does_not_fit_is_named(quantised, tmp_path, damage, message):
     assert str(folder / "model.safetensors") in str(caught.value)
 
 
-def test_a_matrix_of_another_scheme_than_config_json_states_is_named(quantised, tmp_path):
-    folder = shutil.copytree(quantised[0] / "dense", tmp_path / "other")
+def test_a_matrix_of_another_scheme_than_config_json_states_is_named(quantized, tmp_path):
+    folder = shutil.copytree(quantized[0] / "dense", tmp_path / "other")
     state = load_file(folder / "model.safetensors")
     state[MATRIX] = torch.ones(64, 128).to(torch.float8_e4m3fn)
     del state[f"{MATRIX}_scale"]
@@ -206,8 +206,8 @@ def test_a_matrix_of_another_scheme_than_config_json_states_is_named(quantised, 
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_scale_that_is_not_above_zero_is_named_when_it_is_read(quantised, tmp_path, value):
-    folder = shutil.copytree(quantised[0] / "dense", tmp_path / "damaged")
+def test_a_scale_that_is_not_above_zero_is_named_when_it_is_read(quantized, tmp_path, value):
+    folder = shutil.copytree(quantized[0] / "dense", tmp_path / "damaged")
     state = load_file(folder / "model.safetensors")
     state[f"{MATRIX}_scale"][3, 1] = value
     save_file(state, folder / "model.safetensors")

@@ -144,7 +144,7 @@ def test_an_untied_index_is_held_to(make_model, tmp_path):
         ("base_model.model._orig_mod.", "_orig_mod., base_model.model."),
     ],
 )
-def test_wrapped_names_are_recognised(make_model, tmp_path, kind, base, prefix, told):
+def test_wrapped_names_are_recognized(make_model, tmp_path, kind, base, prefix, told):
     model = make_model(kind)
     model.save_pretrained(tmp_path)
     plain = opened(tmp_path)

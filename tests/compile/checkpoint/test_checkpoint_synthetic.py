@@ -73,7 +73,7 @@ def test_the_seed_and_the_name_decide_the_values(dense_architecture):
     assert synthetic(0, dense_architecture).read(PROJECTION).tobytes() == read[0, PROJECTION]
 
 
-def test_a_large_matrix_is_normal_and_unlike_its_neighbours():
+def test_a_large_matrix_is_normal_and_unlike_its_neighbors():
     matrix = synthetic().read("model.layers.3.mlp.gate_proj.weight").astype(np.float64)
     n = matrix.size
     scaled = matrix / 0.02

@@ -1,6 +1,6 @@
 """The bytes of an answer: through a pipe exactly the model's, in a terminal the same but for what it would obey.
 
-The engine's own sampler, detokeniser and stream run in another process; only the logits are made up, so that the model
+The engine's own sampler, detokenizer and stream run in another process; only the logits are made up, so that the model
 says what the test wants.
 
 Covers: a pipe, a file and a pseudo-terminal, whatever the locale

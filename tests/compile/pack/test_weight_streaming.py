@@ -71,7 +71,7 @@ def written(tmp_path, recipes=RECIPES, source=None, **options):
     return {name: value.const_value for name, value in ir.load(tmp_path / "model.onnx").graph.initializers.items()}
 
 
-def test_every_initialiser_reads_back_as_its_source(tmp_path):
+def test_every_initializer_reads_back_as_its_source(tmp_path):
     found = written(tmp_path)
     source = tensors()
     assert np.array_equal(found["norm"].numpy(), source["norm"].astype(np.float32))
@@ -208,13 +208,13 @@ def test_a_packer_that_makes_something_else_is_caught(tmp_path, monkeypatch, mad
         written(tmp_path, (rows("norm", (24,)),))
 
 
-def test_an_initialiser_without_a_recipe_is_caught():
+def test_an_initializer_without_a_recipe_is_caught():
     model, slots = graph_of(RECIPES)
-    with pytest.raises(ValueError, match="no recipe makes the initialiser half"):
+    with pytest.raises(ValueError, match="no recipe makes the initializer half"):
         attach(model, place(RECIPES[:-1]), slots[:-1], "weights.bin")
 
 
-def test_two_recipes_for_one_initialiser_are_caught():
+def test_two_recipes_for_one_initializer_are_caught():
     with pytest.raises(ValueError, match="norm is made by two recipes"):
         place((rows("norm", (24,)), rows("norm", (24,), fmt=FP32, sources=(("matrix",),))))
 

@@ -64,7 +64,7 @@ def test_an_e4m3_checkpoint_reaches_the_engine_as_it_is(make, checkpoints, tmp_p
 
 
 @pytest.mark.parametrize("weights", ["int4", "bf16"])
-def test_another_format_is_made_from_the_dequantised_weights(make, checkpoints, tmp_path, weights):
+def test_another_format_is_made_from_the_dequantized_weights(make, checkpoints, tmp_path, weights):
     source = shutil.copytree(checkpoints / "dense", tmp_path / "e4m3")
     rewrite(source, RELEASED)
     found, _ = make("dense", source=source, precision={"weights": weights}, options={"validate": False})

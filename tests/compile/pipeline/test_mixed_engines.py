@@ -67,7 +67,7 @@ def test_tensorrt_plans_it(make, mixed, model_section, target):
 
 
 @pytest.mark.parametrize(("weights", "most"), [("int8", 0.02), ("int4", 0.5)])
-def test_quantised_layers_of_both_kinds(make, mixed, model_section, weights, most):
+def test_quantized_layers_of_both_kinds(make, mixed, model_section, weights, most):
     precision = {"weights": weights, "group_size": 32}
     info, _ = make("moe", source=mixed[0], model=model_section, precision=precision)
     assert info.accuracy.summary.mean_kl < most

@@ -1,4 +1,4 @@
-"""Engines in standard operators: what ONNX Runtime does with their quantised matrices is what the spec says."""
+"""Engines in standard operators: what ONNX Runtime does with their quantized matrices is what the spec says."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def step(ids: np.ndarray) -> Step:
 
 
 def as_written(path, ids):
-    """The graph by ONNX Runtime without any optimisation: it multiplies with the dequantised matrices in float32."""
+    """The graph by ONNX Runtime without any optimization: it multiplies with the dequantized matrices in float32."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(path / "model.onnx", options, providers=["CPUExecutionProvider"])

@@ -145,7 +145,7 @@ def test_a_power_of_two_changes_scales_alone(exponent: int, seed: int) -> None:
     np.testing.assert_array_equal(plain.scales * factor, scaled.scales)
 
 
-def test_rows_do_not_depend_on_their_neighbours() -> None:
+def test_rows_do_not_depend_on_their_neighbors() -> None:
     weight = sample("heavy", 300, 96)
     whole = quantize(weight, WeightFormat("uint4", 32))
     one = quantize(weight[123:124], WeightFormat("uint4", 32))
@@ -164,7 +164,7 @@ def test_codes_are_chosen_for_scales_as_their_type_stores_them(scale_type: str, 
     assert (np.abs(nearest - stored.codes.reshape(groups.shape)) <= 0.5001).all()
 
 
-def test_a_matrix_with_the_same_groups_is_taken_over_and_others_are_quantised_again() -> None:
+def test_a_matrix_with_the_same_groups_is_taken_over_and_others_are_quantized_again() -> None:
     weight = sample("shifted", 8, 64)
     stored = quantize(weight, WeightFormat("uint4", 32))
     again = quantize(stored, WeightFormat("uint4", 32))
@@ -185,7 +185,7 @@ def test_values_that_are_not_finite_are_refused(damage: float) -> None:
 
 def test_one_zero_point_a_row_is_refused() -> None:
     with pytest.raises(
-        UnsupportedError, match=r"cannot quantise to uint4 per-channel: expected one of .*uint4 per-group"
+        UnsupportedError, match=r"cannot quantize to uint4 per-channel: expected one of .*uint4 per-group"
     ):
         quantize(sample("gaussian", 4, 64), WeightFormat("uint4"))
 

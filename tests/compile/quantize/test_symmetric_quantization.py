@@ -1,4 +1,4 @@
-"""Quantised groups against float64 references that know nothing of the search.
+"""Quantized groups against float64 references that know nothing of the search.
 
 Covers: int8 and int4, groups of 32, 64 and 128 and whole rows; scales of either sign and above zero, in float32,
     float16 and bfloat16
@@ -192,7 +192,7 @@ def test_extreme_magnitudes_keep_their_relative_error(magnitude):
     assert (np.abs(quantized.dequantize().astype(np.float64) - weight) <= magnitude / 127).all()
 
 
-def test_a_matrix_quantises_as_its_rows_do():
+def test_a_matrix_quantizes_as_its_rows_do():
     weight = normal(2500, 64)
     whole = quantize(weight, WeightFormat("int4", 32))
     some = quantize(weight[1234:1300], WeightFormat("int4", 32))
@@ -201,7 +201,7 @@ def test_a_matrix_quantises_as_its_rows_do():
 
 
 @pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16, np.float64])
-def test_other_floating_types_quantise_as_their_float32_values(dtype):
+def test_other_floating_types_quantize_as_their_float32_values(dtype):
     weight = normal(8, 100).astype(dtype)
     given_type = quantize(weight, WeightFormat("int4", 32))
     as_float32 = quantize(weight.astype(np.float32), WeightFormat("int4", 32))

@@ -116,7 +116,7 @@ def test_transformers_attention_takes_the_heads_as_they_are(shipped):
 
 
 def test_the_rotary_base_is_the_released_one(shipped):
-    """A secondary source's favourite mistakes: 10,000, and one base for every 2507."""
+    """A secondary source's favorite mistakes: 10,000, and one base for every 2507."""
     name = shipped.name
     if "coder" in name or ("30b-a3b" in name and "2507" in name):
         expected = 10_000_000

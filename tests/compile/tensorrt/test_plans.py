@@ -100,7 +100,7 @@ WRONG = helper.make_node("Reshape", ["p", "p"], ["q"], name="layers.0.wrong")
         (
             {},
             request(profiles=(PlanProfile("decode", {"B": (4, 2, 4), "S": (1, 1, 1)}),)),
-            "refuses the optimisation profile",
+            "refuses the optimization profile",
         ),
     ],
 )

@@ -23,7 +23,7 @@ def open_session(
     constants: tuple[str, ...] = (),
     **attributes: object,
 ) -> onnxruntime.InferenceSession:
-    """A graph of one node; inputs that are None are absent, those named in `constants` are initialisers."""
+    """A graph of one node; inputs that are None are absent, those named in `constants` are initializers."""
     names = [name if value is not None else "" for name, value in inputs.items()]
     while names and not names[-1]:
         names.pop()

@@ -35,7 +35,7 @@ def activations(moe: Experts) -> torch.dtype:
 
 
 def stored(weights: torch.Tensor, moe: Experts) -> Matrices:
-    """Weights float32 [E, N, K] in the mixture's format, quantised symmetrically."""
+    """Weights float32 [E, N, K] in the mixture's format, quantized symmetrically."""
     kind = activations(moe)
     if moe.weight_format == "fp8":
         scales = weights.abs().amax(-1) / 448

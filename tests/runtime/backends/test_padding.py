@@ -108,7 +108,7 @@ def shapes(step: Step, filled: list[int], capacity: int = 100) -> list[tuple[int
 @pytest.mark.parametrize(
     ("step", "filled", "expected"),
     [
-        # neighbours that decode are one call, whatever their order
+        # neighbors that decode are one call, whatever their order
         (make_step((1, 9, 1), (0, 5, 1), (2, 7, 1)), [5, 9, 7, 0], [(0, 3, 1)]),
         # one that sits between them but has no token is padded over: weights are read once
         (make_step((0, 5, 1), (2, 7, 1)), [5, 30, 7], [(0, 3, 1)]),

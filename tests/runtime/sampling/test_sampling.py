@@ -88,8 +88,8 @@ CASES = {
 @pytest.mark.parametrize("kind", [Sampler, ReferenceSampler])
 def test_probabilities_equal_transformers(name, scale, kind):
     logits = random_logits(7, scale=scale)
-    favourites = np.argsort(-logits[:LIVE])[:40].tolist()
-    prompt, generated = [*favourites[:10], 5, 6], [*favourites[5:25] * 3, 6, 7]
+    favorites = np.argsort(-logits[:LIVE])[:40].tolist()
+    prompt, generated = [*favorites[:10], 5, 6], [*favorites[5:25] * 3, 6, 7]
     got = ours(CASES[name], logits, LIVE, prompt, generated, kind)
     np.testing.assert_allclose(got, reference(CASES[name], logits, LIVE, prompt, generated), atol=2e-6, rtol=2e-5)
 

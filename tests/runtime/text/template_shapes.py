@@ -74,7 +74,7 @@ ENVIRONMENT = """\
 {{ seen.count }}{{ seen.last }}{{ eos_token }}{{ pad_token }}{{ bos_token is defined }}{{ table | tojson }}
 {{ table | tojson(indent=2, sort_keys=true) }}{{ tools is none }}{{ documents is none }}{{ dict.fromkeys('ab', 1) }}
     {# a comment #}
-{{ messages | length }}{{ colour | default('none') }}
+{{ messages | length }}{{ color | default('none') }}
 """
 
 # What legitimate templates of other families use.

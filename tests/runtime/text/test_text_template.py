@@ -75,7 +75,7 @@ def test_templates_of_other_shapes_render_as_transformers(source, tools, referen
         for add_generation_prompt in (True, False):
             options = {"tools": tools, "add_generation_prompt": add_generation_prompt}
             assert template.render(messages, **options) == expected(reference, messages, source, **options)
-    variables = {"colour": "blue"}
+    variables = {"color": "blue"}
     rendered = template.render(messages, variables=variables)
     assert rendered == expected(reference, messages, source, add_generation_prompt=True, **variables)
 

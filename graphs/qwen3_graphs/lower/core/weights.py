@@ -1,8 +1,8 @@
-"""The weights of a lowering: which packer makes which initialisers, and in what shape.
+"""The weights of a lowering: which packer makes which initializers, and in what shape.
 
 Layouts (see `qwen3_compile.pack.layouts`), for a matrix [N, K] in groups of g inputs, padded to whole groups:
 
-| layout | initialisers |
+| layout | initializers |
 |---|---|
 | `rows` | the matrix (or vector) as it is, in a floating-point type |
 | `interleaved_rows` | two matrices in turns, a row of the one and a row of the other: [2N, K] |

@@ -22,7 +22,7 @@ Sources: TypeAlias = tuple[tuple[str, ...], ...]
 class GraphWriter:
     """Collects the nodes, constants and weights of a graph.
 
-    The same constant or weight asked for twice is one initialiser, so that tied matrices and shapes are shared.
+    The same constant or weight asked for twice is one initializer, so that tied matrices and shapes are shared.
     """
 
     def __init__(self, parent: GraphWriter | None = None) -> None:
@@ -77,7 +77,7 @@ class GraphWriter:
     def weight(
         self, layout: str, fmt: WeightFormat, sources: Sources, slots: Sequence[TensorSlot]
     ) -> tuple[ir.Value, ...]:
-        """Return the initialisers `slots`, and note the recipe by which the build makes their bytes."""
+        """Return the initializers `slots`, and note the recipe by which the build makes their bytes."""
         key = (layout, fmt, sources)
         if key not in self._weights:
             slots = [_distinct(slot, fmt, self._taken) for slot in slots]

@@ -1,4 +1,4 @@
-"""Rows of a quantised table as float32, by standard operators that read only the rows wanted."""
+"""Rows of a quantized table as float32, by standard operators that read only the rows wanted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def gather_dequantized(
     width: int,
     name: str,
 ) -> ir.Value:
-    """Gather entries of a table in layout `nbit_rows` and dequantise them.
+    """Gather entries of a table in layout `nbit_rows` and dequantize them.
 
     A four-bit type cannot be gathered by the standard operator, so the codes stay packed in bytes until then.
 
@@ -52,9 +52,9 @@ def gather_dequantized(
         zero = writer.op("Cast", column, name=f"{name}.zero_points.float32", to=ir.DataType.FLOAT)
     else:
         zero = writer.constant(f"float32.{fmt.zero_code}", np.array(fmt.zero_code, np.float32))
-    centred = writer.op("Sub", floats, zero, name=f"{name}.signed")
+    centered = writer.op("Sub", floats, zero, name=f"{name}.signed")
     column = writer.op("Reshape", scales, writer.integers(-1, count, 1), name=f"{name}.column")
-    scaled = writer.op("Mul", centred, column, name=f"{name}.scaled")
+    scaled = writer.op("Mul", centered, column, name=f"{name}.scaled")
     padded = fmt.padded_inputs(width)
     if padded == width:
         return writer.op("Reshape", scaled, writer.integers(-1, width), name=name)

@@ -81,7 +81,7 @@ def lengths(step: PaddedGraph) -> tuple[ir.Value, ir.Value]:
     """Return GroupQueryAttention's `seqlens_k` int32 [B] and `total_sequence_length` int32 scalar.
 
     Padding is counted in. The operator places new tokens at seqlens_k + 1 - S, which is the end of the past only
-    if all S of them count; and every row is then finite, where uncounted rows would be uninitialised memory.
+    if all S of them count; and every row is then finite, where uncounted rows would be uninitialized memory.
     """
     writer = step.writer
 

@@ -1,7 +1,7 @@
 """A mixture of experts by ONNX Runtime's MoE and QMoE on CPU.
 
 Both route by a softmax of the logits and want the gate's and the up projection's rows in turns. QMoE's own softmax
-is over the chosen experts alone, which is the same after renormalisation and not the same without.
+is over the chosen experts alone, which is the same after renormalization and not the same without.
 """
 
 from __future__ import annotations

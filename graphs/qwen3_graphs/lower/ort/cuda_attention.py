@@ -33,7 +33,7 @@ def grouped_query_attention(step: PaddedGraph, node: ir.Node, q: ir.Value) -> ir
     )
     tables = [_position_table(step, node.inputs[index]) for index in _POSITION_TABLES]
     norms = [weights.vector(writer, node.inputs[index], step.precision.activations) for index in _NORMS]
-    unused = [None] * 5  # positions, bias, sink, scales of a quantised cache
+    unused = [None] * 5  # positions, bias, sink, scales of a quantized cache
     attended, *present = writer.op_with_outputs(
         "GroupQueryAttention",
         *(query, key, value, *past, *lengths(step), *tables, *unused, *norms),

@@ -2,7 +2,7 @@
 
 Integer codes are in the order of the checkpoint's rows only where the attribute `weights_prepacked` says so: without
 it they are taken for an interleaved layout, and no error tells. The routing weights of the chosen experts must be
-renormalised: what these kernels do otherwise is not documented. QMoE describes fp8 experts, but the released GPU
+renormalized: what these kernels do otherwise is not documented. QMoE describes fp8 experts, but the released GPU
 distribution is built without their kernels and refuses them when a session opens (tried with 1.31.1).
 """
 

@@ -1,4 +1,4 @@
-"""What target `ort` has in common on CPU and CUDA: the operators' domain, accuracy, and quantised matrices."""
+"""What target `ort` has in common on CPU and CUDA: the operators' domain, accuracy, and quantized matrices."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def matmul_nbits(
 def gather_blocks(
     writer: GraphWriter, fmt: WeightFormat, table: tuple[ir.Value, ...], ids: ir.Value, width: int, name: str
 ) -> ir.Value:
-    """Gather rows of a quantised table and dequantise them.
+    """Gather rows of a quantized table and dequantize them.
 
     The table is that of a MatMulNBits, so that a tied head has the same bytes; only the scales' shape differs.
 

@@ -1,9 +1,9 @@
 """Matrices in panels of 16 rows, as the operators of the ONNX Runtime plugin read them (`qwen3_plugins.layouts`).
 
-| layout | initialisers |
+| layout | initializers |
 |---|---|
 | `panels` | the entry's matrices, one below the other: a blob of codes, uint8; scales of formats that have them |
-| `gate_up_panels` | the entry's gate and up in turns, panel by panel; the same initialisers |
+| `gate_up_panels` | the entry's gate and up in turns, panel by panel; the same initializers |
 
 Scales are float16 in groups, with the zero points beside them where the format has those, and float32 otherwise.
 Stacked entries (the experts) follow each other along the first axis.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Panels:
-    """A packed matrix [n, k] (or a stack of them): its initialisers and what an operator must know of it."""
+    """A packed matrix [n, k] (or a stack of them): its initializers and what an operator must know of it."""
 
     codes: ir.Value
     scales: ir.Value | None

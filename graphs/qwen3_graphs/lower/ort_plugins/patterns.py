@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Norm:
-    """An RMSNorm over the last axis: what it normalises, its weight and its epsilon."""
+    """An RMSNorm over the last axis: what it normalizes, its weight and its epsilon."""
 
     x: ir.Value
     weight: ir.Value
@@ -57,7 +57,7 @@ class Reader:
         x, weight = self.take(node)
         axis = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
         if axis != -1:
-            raise LoweringError(f"target {self._target}: {node.name} normalises axis {axis}, expected the last")
+            raise LoweringError(f"target {self._target}: {node.name} normalizes axis {axis}, expected the last")
         epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
         return Norm(x, weight, epsilon)
 

@@ -64,7 +64,7 @@ def _split_heads(step: PaddedGraph, x: ir.Value, heads: int, head_dim: int, name
 
 
 def _rotate(step: PaddedGraph, node: ir.Node, norm: int, x: ir.Value) -> ir.Value:
-    """Return x [B, heads, S, head_dim] normalised by the node's input number `norm`, and rotated, in float32."""
+    """Return x [B, heads, S, head_dim] normalized by the node's input number `norm`, and rotated, in float32."""
     writer = step.writer
     scale, cos, sin = (weights.vector(writer, node.inputs[index]) for index in (norm, 5, 6))
     epsilon = node.attributes["epsilon"].as_float()

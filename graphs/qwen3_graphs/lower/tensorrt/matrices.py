@@ -7,7 +7,7 @@ multiplies in eight bits. Four-bit matrices are always multiplied with activatio
 
 Layouts (see `qwen3_compile.pack.layouts`), for a matrix [N, K] or a stack of them, in groups of g inputs:
 
-| layout | initialisers |
+| layout | initializers |
 |---|---|
 | `columns` | the matrix in a floating-point type, [K, N] |
 | `scaled_columns` | codes fp8 or int8 [K, N], scales float32 [N], or [] where an fp8 matrix has one |

@@ -63,7 +63,7 @@ def Qwen3Attention(
     owner = op.ReduceSum(over, second, keepdims=0)
     position = op.Gather(past, owner) + token - op.Gather(starts, owner)
 
-    # Normalised and rotated queries and keys.
+    # Normalized and rotated queries and keys.
     kv_shape = op.Concat(rest, kv_heads, width, axis=0)
     queries = op.Cast(op.Reshape(q, op.Concat(rest, heads, width, axis=0)), to=FLOAT)
     keys = op.Cast(op.Reshape(k, kv_shape), to=FLOAT)

@@ -32,7 +32,7 @@ inline int64_t product(const char* what, std::initializer_list<int64_t> sizes, i
   throw Refused(std::string(what) + " would be " + factors + ", expected at most " + std::to_string(most));
 }
 
-// Memory for the duration of a call, 64-byte aligned and not initialised, with room to read one vector beyond it.
+// Memory for the duration of a call, 64-byte aligned and not initialized, with room to read one vector beyond it.
 template <class T>
 class Scratch {
  public:

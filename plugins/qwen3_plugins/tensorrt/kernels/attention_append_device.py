@@ -32,7 +32,7 @@ def attention_append(
     block_size: tl.constexpr,
     epsilon: tl.constexpr,
 ) -> None:
-    """Program (token, key head): normalise and rotate its query heads and its key, append key and value."""
+    """Program (token, key head): normalize and rotate its query heads and its key, append key and value."""
     token, head = tl.program_id(0), tl.program_id(1)
     sequence = owner(query_start, token, batch, 1)
     if sequence >= batch:
@@ -47,7 +47,7 @@ def attention_append(
     at = ((token * kv_heads + head) * group + heads)[:, None] * head_dim + low[None, :]
     first = tl.load(q + at, mask=real, other=0.0).to(tl.float32)
     second = tl.load(q + at + half, mask=real, other=0.0).to(tl.float32)
-    first, second = _normalised_and_rotated(first, second, q_norm, cosine, sine, head_dim, epsilon)
+    first, second = _normalized_and_rotated(first, second, q_norm, cosine, sine, head_dim, epsilon)
     tl.store(rotated + at, first.to(rotated.dtype.element_ty), mask=real)
     tl.store(rotated + at + half, second.to(rotated.dtype.element_ty), mask=real)
 
@@ -58,7 +58,7 @@ def attention_append(
     at = tl.arange(0, 1)[:, None] + low[None, :]
     first = tl.load(k + source + at).to(tl.float32)
     second = tl.load(k + source + at + half).to(tl.float32)
-    first, second = _normalised_and_rotated(first, second, k_norm, cosine, sine, head_dim, epsilon)
+    first, second = _normalized_and_rotated(first, second, k_norm, cosine, sine, head_dim, epsilon)
     tl.store(slot + at, first.to(kv_out.dtype.element_ty))
     tl.store(slot + at + half, second.to(kv_out.dtype.element_ty))
     every = tl.arange(0, head_dim)
@@ -66,7 +66,7 @@ def attention_append(
 
 
 @triton.jit
-def _normalised_and_rotated(
+def _normalized_and_rotated(
     first: tl.tensor,
     second: tl.tensor,
     norm: tl.tensor,

@@ -217,8 +217,8 @@ def _routing(moe: Experts) -> tuple[Kernel, ...]:
 
 def _products(moe: Experts, tile: Tile) -> tuple[Kernel, ...]:
     x = f"*{moe.dtype}"
-    quantised = moe.weight_format in ("fp8", "int4")
-    code = "*u8" if quantised else x
+    quantized = moe.weight_format in ("fp8", "int4")
+    code = "*u8" if quantized else x
     scale = "*fp32" if moe.weight_format == "fp8" else x
     shape = _tile_shape(moe, tile)
     shared: dict[str, int | float | bool | str] = {
@@ -226,7 +226,7 @@ def _products(moe: Experts, tile: Tile) -> tuple[Kernel, ...]:
         "expert_lanes": _power_of_two(moe.experts),
         "hidden_size": moe.hidden_size,
         "inner_size": moe.inner_size,
-        "weight_format": moe.weight_format if quantised else "plain",
+        "weight_format": moe.weight_format if quantized else "plain",
         "group_size": moe.group_size,
         "block_m": shape.rows,
         "block_n": shape.columns,

@@ -4,7 +4,7 @@ A program works on block_m slots of one expert and finds out itself which: it co
 and returns when there are fewer than its number. With few tokens only the chosen experts' bytes are read, once.
 
 Weights are multiplied as the activations' type with float32 accumulation. FP8 codes (E4M3, no infinities) and four-bit
-codes become that type exactly (`narrow_device.py`), and scales are applied to float32 sums, so that a dequantised
+codes become that type exactly (`narrow_device.py`), and scales are applied to float32 sums, so that a dequantized
 weight is never rounded.
 """
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def pack(sources: tuple[Array, ...], fmt: WeightFormat, scale_type: ScaleType = "fp32") -> tuple[Array, ...]:
-    """Quantise a matrix [N, K]: codes uint8 [N, K_padded * bits / 8], scales [N, groups] in `scale_type`.
+    """Quantize a matrix [N, K]: codes uint8 [N, K_padded * bits / 8], scales [N, groups] in `scale_type`.
 
     A format with zero points adds those, uint8 [N, ceil(groups * bits / 8)], packed like codes.
 
@@ -44,7 +44,7 @@ def pack_blocks(sources: tuple[Array, ...], fmt: WeightFormat, scale_type: Scale
 def pack_interleaved(
     sources: tuple[Array, ...], fmt: WeightFormat, scale_type: ScaleType = "fp32"
 ) -> tuple[Array, ...]:
-    """Quantise two matrices [N, K] and lay their rows in turns: the arrays of `pack` with 2N rows."""
+    """Quantize two matrices [N, K] and lay their rows in turns: the arrays of `pack` with 2N rows."""
     packed = [pack((source,), fmt, scale_type) for source in sources]
     return tuple(interleave(first, second) for first, second in zip(*packed, strict=True))
 

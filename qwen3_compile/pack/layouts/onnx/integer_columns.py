@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def pack(sources: tuple[Array, ...], fmt: WeightFormat) -> tuple[Array, ...]:
-    """Quantise a matrix [N, K]: codes [K, N], scales float32 [groups, N], or [N] per channel.
+    """Quantize a matrix [N, K]: codes [K, N], scales float32 [groups, N], or [N] per channel.
 
     A format with zero points adds those, stored like codes, [groups, N]. Codes are int8, or of four bits uint8
     [K, N / 2] with two in a byte, the earlier one in the low half. Unlike rows, columns are not padded: the last group

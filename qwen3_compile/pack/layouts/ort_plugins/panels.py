@@ -97,7 +97,7 @@ def half_scales(
     """Round scales to float16, and the codes of groups so small that it is coarse there to the rounded scale.
 
     Args:
-        source: the matrix [N, K] that was quantised.
+        source: the matrix [N, K] that was quantized.
         quantized: its codes and float32 scales.
         fmt: their format.
 

@@ -32,7 +32,7 @@ def pack(sources: tuple[Array, ...], fmt: WeightFormat) -> tuple[Array, ...]:
 
 
 def pack_scaled(sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[Array, ...]:
-    """Quantise a matrix [N, K] to fp8 or int8: codes [K, N] in that type, scales float32 [N].
+    """Quantize a matrix [N, K] to fp8 or int8: codes [K, N] in that type, scales float32 [N].
 
     With one scale for the whole matrix (fp8 `per_tensor`) the scales are float32 [].
 

@@ -59,8 +59,8 @@ def open_session(
         provider: ONNX Runtime's name of it; no other is accepted.
         threads: intra-op threads; None for one each physical core.
         library: custom operators to register.
-        as_written: keep rounding where the graph has it. ONNX Runtime's higher levels of optimisation multiply with
-            quantised matrices in another way than the graph says.
+        as_written: keep rounding where the graph has it. ONNX Runtime's higher levels of optimization multiply with
+            quantized matrices in another way than the graph says.
         quantized_activations: let ONNX Runtime round the inputs of matrices behind a `DequantizeLinear` to int8. That
             is its own default and faster, and the graph does not say it.
 

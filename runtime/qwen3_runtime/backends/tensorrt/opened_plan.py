@@ -27,9 +27,9 @@ class Tensor:
         name: its name.
         is_input: or an output.
         dtype: TensorRT's name of the element type, such as `HALF`.
-        shape: -1 where an optimisation profile decides.
+        shape: -1 where an optimization profile decides.
         on_device: whether it is data on the device, or a shape that TensorRT reads on the host.
-        profiles: of an input, the smallest, best and largest shape in each optimisation profile.
+        profiles: of an input, the smallest, best and largest shape in each optimization profile.
         alias: of an output, the input that it shares memory with, where TensorRT tells.
     """
 
@@ -43,7 +43,7 @@ class Tensor:
 
 
 class Plan:
-    """A deserialised plan on a device. Its contexts share one scratch memory: they run one after the other.
+    """A deserialized plan on a device. Its contexts share one scratch memory: they run one after the other.
 
     Args:
         trt: the module `tensorrt` or `tensorrt_rtx`.
@@ -52,7 +52,7 @@ class Plan:
         built_with: version of that module when the plan was built, for the message when it is refused.
 
     Attributes:
-        records_itself: TensorRT-RTX makes its own CUDA graphs, so that kernels which it specialises in the
+        records_itself: TensorRT-RTX makes its own CUDA graphs, so that kernels which it specializes in the
             background find their way into them.
 
     Raises:
@@ -104,7 +104,7 @@ class Plan:
         """Create a context.
 
         Args:
-            profile: the optimisation profile that it stays with.
+            profile: the optimization profile that it stays with.
             repeated: whether it will run the same shapes again and again.
 
         Raises:

@@ -31,7 +31,7 @@ class PaddedBackend(PlanBackend):
 
     The cache has one block a sequence. Its length is fixed in the plan, so a block is as long as the engine's own
     `max_context`. Keys and values of a layer are one array [num_blocks, kv_heads, max_context, head_dim]; a call uses
-    a range of neighbouring blocks, in and out at one address.
+    a range of neighboring blocks, in and out at one address.
 
     Args:
         device: where it runs; closed with the backend.

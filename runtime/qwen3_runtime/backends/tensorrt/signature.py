@@ -1,4 +1,4 @@
-"""Holds a TensorRT plan to the interface that the manifest means; finds the optimisation profile that holds a step."""
+"""Holds a TensorRT plan to the interface that the manifest means; finds the optimization profile that holds a step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Sizes = dict[str, int]
 
 @dataclass(frozen=True)
 class Profile:
-    """The sizes that an optimisation profile of the plan allows: by dimension, smallest and largest."""
+    """The sizes that an optimization profile of the plan allows: by dimension, smallest and largest."""
 
     index: int
     bounds: Mapping[str, tuple[int, int]]
@@ -86,7 +86,7 @@ def check_aliases(interface: StepInterface, tensors: Mapping[str, Tensor]) -> No
 
 
 def read_profiles(interface: StepInterface, tensors: Mapping[str, Tensor]) -> list[Profile]:
-    """The sizes that each optimisation profile allows, the narrowest profile first.
+    """The sizes that each optimization profile allows, the narrowest profile first.
 
     Args:
         interface: what the manifest means; checked against `tensors`.
@@ -104,13 +104,13 @@ def read_profiles(interface: StepInterface, tensors: Mapping[str, Tensor]) -> li
             for dimension, low, high in zip(each.shape, smallest, largest, strict=True):
                 if isinstance(dimension, str) and bounds.setdefault(dimension, (low, high)) != (low, high):
                     raise DamagedEngineError(
-                        f"model.plan: optimisation profile {index} allows {low} to {high} {DIMENSIONS[dimension]} for "
+                        f"model.plan: optimization profile {index} allows {low} to {high} {DIMENSIONS[dimension]} for "
                         f"{each.name!r}, {bounds[dimension][0]} to {bounds[dimension][1]} elsewhere; "
                         "build the engine again"
                     )
         profiles.append(Profile(index, bounds))
     if not profiles:
-        raise DamagedEngineError("model.plan: it has no optimisation profile; build the engine again")
+        raise DamagedEngineError("model.plan: it has no optimization profile; build the engine again")
     return sorted(profiles, key=lambda profile: sum(high for _, high in profile.bounds.values()))
 
 

@@ -105,7 +105,7 @@ def test_inputs_and_outputs_of_ort_cpu_are_the_packed_interface(kind: str, dtype
 
 @every_target
 @every_case
-def test_every_initialiser_is_a_constant_or_the_output_of_one_recipe(
+def test_every_initializer_is_a_constant_or_the_output_of_one_recipe(
     target: str, architecture: Architecture, fmt: WeightFormat
 ) -> None:
     result = lowered(architecture, target, precision(fmt))

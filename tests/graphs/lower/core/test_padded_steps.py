@@ -16,7 +16,7 @@ from lowered_engine import (
     DENSE,
     MIXED,
     MOE,
-    UNNORMALISED,
+    UNNORMALIZED,
     Engine,
     eager,
     engine,
@@ -138,8 +138,8 @@ def test_a_half_precision_cache(target: str) -> None:
     assert conversation.error(torch.float16) < FLOAT16
 
 
-def test_shares_that_are_not_renormalised(target: str) -> None:
-    conversation = Conversation(engine(UNNORMALISED, target, precision()))
+def test_shares_that_are_not_renormalized(target: str) -> None:
+    conversation = Conversation(engine(UNNORMALIZED, target, precision()))
     conversation.step({0: 6, 1: 3})
     assert conversation.error() < FLOAT32
 

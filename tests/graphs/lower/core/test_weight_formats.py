@@ -20,7 +20,7 @@ from lowered_engine import (
     MOE,
     ODD,
     SHALLOW,
-    UNNORMALISED,
+    UNNORMALIZED,
     Engine,
     eager,
     engine,
@@ -153,7 +153,7 @@ def test_matrix_head_and_embedding_have_formats_of_their_own(
 @pytest.mark.parametrize("kind", ["int8", "int4", "uint4"])
 def test_experts_without_normalized_routing_weights(target: str, kind: str) -> None:
     limit = INT8_ACTIVATIONS if (target, kind) == ("ort", "int8") else STORED
-    assert error(engine(UNNORMALISED, target, precision(WeightFormat(kind, 32)), exact=True)) < limit
+    assert error(engine(UNNORMALIZED, target, precision(WeightFormat(kind, 32)), exact=True)) < limit
 
 
 @pytest.mark.parametrize("kind", ["fp16", "bf16", "int8", "int4", "uint4"])

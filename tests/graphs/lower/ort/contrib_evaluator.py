@@ -129,7 +129,7 @@ OPERATORS = [MatMulNBits, MatMulBlockQuantizedFp8Weight, GatherBlockQuantized, M
 
 
 def run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Execute a graph in float64: its half-precision initialisers are widened, nothing in between is rounded."""
+    """Execute a graph in float64: its half-precision initializers are widened, nothing in between is rounded."""
     wide = onnx.ModelProto.FromString(model.SerializeToString())
     tensors: dict[str, Any] = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in wide.graph.initializer}
     del wide.graph.initializer[:]

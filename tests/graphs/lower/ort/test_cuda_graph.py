@@ -28,7 +28,7 @@ from lowered_engine import (
     DENSE,
     LIMITS,
     SHALLOW,
-    UNNORMALISED,
+    UNNORMALIZED,
     Engine,
     attach,
     checkpoint,
@@ -215,9 +215,9 @@ def norms_beside(model: onnx.ModelProto) -> onnx.ModelProto:
                 nodes += [
                     onnx.helper.make_node("Reshape", [x, shape], [f"{x}.split"]),
                     onnx.helper.make_node("RMSNormalization", [f"{x}.split", weight], [f"{x}.norm"], epsilon=epsilon),
-                    onnx.helper.make_node("Reshape", [f"{x}.norm", joined.name], [f"{x}.normalised"]),
+                    onnx.helper.make_node("Reshape", [f"{x}.norm", joined.name], [f"{x}.normalized"]),
                 ]
-                node.input[index] = f"{x}.normalised"
+                node.input[index] = f"{x}.normalized"
             del node.input[9:]
         nodes.append(node)
     del model.graph.node[:]
@@ -283,7 +283,7 @@ def test_caches_have_the_type_of_the_activations_and_the_output_is_float32() -> 
         ),
         (SHALLOW, formats("fp16", FP8), "experts are fp16, bf16, int8 or int4, found fp8"),
         (SHALLOW, formats("fp16", WeightFormat("int4", 32)), "experts have groups of 64 or 128, found 32"),
-        (UNNORMALISED, formats("fp16"), "routing weights are normalized"),
+        (UNNORMALIZED, formats("fp16"), "routing weights are normalized"),
     ],
 )
 def test_what_no_cuda_operator_computes_is_refused(

@@ -23,7 +23,7 @@ from lowered_engine import (
     MOE,
     ODD,
     SHALLOW,
-    UNNORMALISED,
+    UNNORMALIZED,
     eager,
     precision,
     reference,
@@ -98,8 +98,8 @@ def error(
 @pytest.mark.parametrize("block_size", [1, 7, 16, 64])
 @pytest.mark.parametrize(
     "architecture",
-    [DENSE, TIED, YARN, MOE, MIXED, UNNORMALISED, ODD],
-    ids=["untied", "tied", "yarn", "moe", "mixed", "not-normalised", "odd"],
+    [DENSE, TIED, YARN, MOE, MIXED, UNNORMALIZED, ODD],
+    ids=["untied", "tied", "yarn", "moe", "mixed", "not-normalized", "odd"],
 )
 def test_any_schedule_over_permuted_blocks(architecture: Architecture, block_size: int) -> None:
     """Prefills, chunks, decodes and idle sequences in one step, in every mix."""
@@ -143,12 +143,12 @@ def test_an_int8_cache_keeps_a_scale_for_each_head_and_token() -> None:
     assert HALF_CACHE < error(engine, cache=torch.float32) < INT8_CACHE
 
 
-def test_an_embedding_model_gives_normalised_hidden_states() -> None:
+def test_an_embedding_model_gives_normalized_hidden_states() -> None:
     assert error(packed_engine(TIED, formats(), output="hidden"), output="hidden") < HALF_CACHE
 
 
 @pytest.mark.parametrize("fmt", [FLOAT, WeightFormat("int4", 32)], ids=name)
-def test_a_sequence_does_not_depend_on_its_neighbours(fmt: WeightFormat) -> None:
+def test_a_sequence_does_not_depend_on_its_neighbors(fmt: WeightFormat) -> None:
     engine = packed_engine(MOE, formats(fmt))
     step, paging = whole(SEQUENCES, 16)
     together = np.split(engine.run(step, engine.caches(paging)), step.query_start[1:-1])

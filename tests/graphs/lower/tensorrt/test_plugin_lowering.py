@@ -51,9 +51,9 @@ def test_hidden_states_of_an_embedding_model():
 @pytest.mark.parametrize(
     "weights", [WeightFormat("fp16"), WeightFormat("fp8"), WeightFormat("int4", 32), WeightFormat("int4", 128)]
 )
-@pytest.mark.parametrize("normalised", [True, False])
-def test_experts_in_every_format(weights, normalised):
-    architecture = replace(EXPERTS, norm_topk_prob=normalised, moe_intermediate_size=128, num_hidden_layers=1)
+@pytest.mark.parametrize("normalized", [True, False])
+def test_experts_in_every_format(weights, normalized):
+    architecture = replace(EXPERTS, norm_topk_prob=normalized, moe_intermediate_size=128, num_hidden_layers=1)
     assert _error(opened(architecture, precision("fp16", weights), BOTH)) < 2e-2
 
 

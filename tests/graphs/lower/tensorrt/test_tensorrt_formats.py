@@ -175,7 +175,7 @@ def test_a_layer_of_real_size(fmt: WeightFormat | None) -> None:
 
 @pytest.mark.parametrize("activations", ["fp16", "bf16"])
 @pytest.mark.parametrize("fmt", [INT8, FP8, WeightFormat("int4", 32)], ids=name)
-def test_the_file_means_the_same_at_every_level_of_optimisation(fmt: WeightFormat, activations: str) -> None:
+def test_the_file_means_the_same_at_every_level_of_optimization(fmt: WeightFormat, activations: str) -> None:
     formats = replace(precision(activations, fmt), quantized_activations=fmt.kind != "int4")
     scales = calibrated(WHOLE, formats, PROMPTS) if formats.quantized_activations else {}
     answers = []

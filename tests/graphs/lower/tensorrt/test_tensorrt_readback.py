@@ -158,7 +158,7 @@ def test_norms_are_float32_and_matrices_are_multiplied_in_sixteen_bits(parsed: t
     ids=["int8", "fp8", "fp8-tensor", "int4"],
 )
 @pytest.mark.parametrize("architecture", [WHOLE, SHALLOW], ids=["dense", "moe"])
-def test_codes_reach_each_product_through_one_dequantisation(
+def test_codes_reach_each_product_through_one_dequantization(
     architecture: Architecture, fmt: WeightFormat, stored: trt.DataType, activations: str
 ) -> None:
     held = Parsed(architecture, precision(activations, fmt))

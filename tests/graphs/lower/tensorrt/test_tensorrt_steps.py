@@ -16,7 +16,7 @@ import torch
 from conversation import SEQUENCES, Conversation
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lowered_engine import CONTEXT, DENSE, MIXED, SHALLOW, UNNORMALISED, Engine, eager, reference, relative_error
+from lowered_engine import CONTEXT, DENSE, MIXED, SHALLOW, UNNORMALIZED, Engine, eager, reference, relative_error
 from tensorrt_engine import executed, precision
 
 from qwen3_graphs.architecture import YarnScaling
@@ -122,8 +122,8 @@ def test_hidden_states_instead_of_logits(activations: str) -> None:
     assert relative_error(found, expected) < LIMITS[activations]
 
 
-def test_shares_that_are_not_renormalised() -> None:
-    conversation = Conversation(executed(UNNORMALISED, precision("fp16")))
+def test_shares_that_are_not_renormalized() -> None:
+    conversation = Conversation(executed(UNNORMALIZED, precision("fp16")))
     conversation.step({0: 6, 1: 3})
     assert_agrees(conversation)
 

@@ -17,7 +17,7 @@ int64_t added(int64_t left, int64_t right) {
   return static_cast<int64_t>(static_cast<uint64_t>(left) + static_cast<uint64_t>(right));
 }
 
-// Numbers near the ends of types and of what products wrap at, and neighbours of what was there.
+// Numbers near the ends of types and of what products wrap at, and neighbors of what was there.
 int64_t strange(Random& random, int64_t was) {
   const int64_t power = int64_t{1} << pick(random, 0, 62);
   switch (pick(random, 0, 7)) {

@@ -50,7 +50,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("int4")
     return build_engine(folder, target="ort-plugins", cache="fp16", weights="int4", moe=True, sizes=LONG)[0]
 
@@ -114,14 +114,14 @@ def test_a_small_pool_computes_again_what_it_had_to_give_back(built: tuple[Path,
         assert engine._scheduler.pool.available == 6
 
 
-def test_a_sequence_does_not_depend_on_its_neighbours(quantised: Path) -> None:
+def test_a_sequence_does_not_depend_on_its_neighbors(quantized: Path) -> None:
     """One token of each of four sequences, together and alone.
 
     Sums of float32 may take another order, which may turn the rounding of an activation to eight bits: 5e-7 was
     measured, and one activation is worth a thousandth of a logit.
     """
     rng = np.random.default_rng(4)
-    with Engine.open(quantised, threads=2, max_sequences=4) as engine:
+    with Engine.open(quantized, threads=2, max_sequences=4) as engine:
         lengths = np.array([100, 3, 64, 90], np.int32)
         tables = rng.permutation(12).astype(np.int32).reshape(4, 3)
         for length, table in zip(lengths, tables, strict=True):
@@ -194,9 +194,9 @@ def test_steps_without_wanted_rows_only_fill_the_cache(built: tuple[Path, PreTra
         ({"logits_rows": [2]}, "logits_rows names row 2"),
     ],
 )
-def test_a_step_that_does_not_hold_together_is_one_line(quantised: Path, change: dict, message: str) -> None:
+def test_a_step_that_does_not_hold_together_is_one_line(quantized: Path, change: dict, message: str) -> None:
     good = {"input_ids": [3, 4], "query_start": [0, 2], "context_len": [0], "block_table": [[0]], "logits_rows": [1]}
-    with Engine.open(quantised, threads=1) as engine:
+    with Engine.open(quantized, threads=1) as engine:
         arrays = {name: np.array(value, np.int64 if name == "input_ids" else np.int32) for name, value in good.items()}
         before = engine.backend.run(Step(**arrays)).values
         with pytest.raises(EngineError, match=message) as caught:
@@ -221,15 +221,15 @@ def test_a_step_that_does_not_hold_together_is_one_line(quantised: Path, change:
     ],
 )
 def test_a_graph_that_differs_from_the_manifest_is_refused(
-    quantised: Path, tmp_path: Path, section: str, change: dict[str, object], message: str
+    quantized: Path, tmp_path: Path, section: str, change: dict[str, object], message: str
 ) -> None:
-    path = with_changed_manifest(quantised, tmp_path / "engine", section, change)
+    path = with_changed_manifest(quantized, tmp_path / "engine", section, change)
     with pytest.raises(EngineError, match=message):
         Engine.open(path)
 
 
 def test_without_the_library_opening_and_building_offer_another_target(
-    quantised: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quantized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from qwen3_compile.pipeline import build
     from qwen3_compile.spec import load_spec
@@ -237,14 +237,14 @@ def test_without_the_library_opening_and_building_offer_another_target(
     monkeypatch.setattr(qwen3_plugins.ort, "library_path", lambda: None)
     remedy = r"libqwen3_ort.so is missing .*qwen3_plugins.ort.compile.*--set target.plugins=none$"
     with pytest.raises(EngineError, match=remedy):
-        Engine.open(quantised)
+        Engine.open(quantized)
     with pytest.raises(UnsupportedError, match=remedy):
-        build(load_spec(quantised.parent / "spec.yaml"), tmp_path / "other")
+        build(load_spec(quantized.parent / "spec.yaml"), tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
-def test_a_backend_that_was_closed_says_so(quantised: Path) -> None:
-    engine = Engine.open(quantised)
+def test_a_backend_that_was_closed_says_so(quantized: Path) -> None:
+    engine = Engine.open(quantized)
     engine.close()
     with pytest.raises(EngineError, match="closed"):
         engine.complete([1, 2])

@@ -101,7 +101,7 @@ def test_a_profile_whose_inputs_disagree_is_refused() -> None:
     found["query_len"] = replace(found["query_len"], profiles=(((1,), (2,), (3,)),))
     with pytest.raises(EngineError, match="profile 0 allows 1 to 3 sequences for 'query_len', 1 to 4 elsewhere"):
         read_profiles(PADDED, found)
-    with pytest.raises(EngineError, match="no optimisation profile"):
+    with pytest.raises(EngineError, match="no optimization profile"):
         read_profiles(PADDED, tensors(PADDED))
 
 

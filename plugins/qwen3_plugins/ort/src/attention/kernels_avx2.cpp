@@ -46,7 +46,7 @@ struct V {
     return _mm256_and_ps(power, _mm256_cmp_ps(x, _mm256_set1_ps(-126.0f), _CMP_NLT_UQ));
   }
 
-  // 16-bit integers, and 32-bit sums of the products of neighbours.
+  // 16-bit integers, and 32-bit sums of the products of neighbors.
   using Words = __m256i;
   static constexpr int kWords = 16;
   static constexpr int kCodeRows = 2;  // x 4 keys = 8 accumulators

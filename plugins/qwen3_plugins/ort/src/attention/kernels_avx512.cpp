@@ -55,7 +55,7 @@ struct V {
     return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ), power, whole);
   }
 
-  // 16-bit integers, and 32-bit sums of the products of neighbours.
+  // 16-bit integers, and 32-bit sums of the products of neighbors.
   using Words = __m512i;
   static constexpr int kWords = 32;
   static constexpr int kCodeRows = 4;  // x 4 keys = 16 accumulators

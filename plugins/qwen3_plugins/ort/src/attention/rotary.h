@@ -1,4 +1,4 @@
-// The rotation of a normalised head, which compilers turn into vectors by themselves: one text for all kernels, compiled
+// The rotation of a normalized head, which compilers turn into vectors by themselves: one text for all kernels, compiled
 // with each one's instructions.
 #pragma once
 

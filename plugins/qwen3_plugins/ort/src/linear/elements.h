@@ -30,7 +30,7 @@ inline uint16_t half_bits(const uint8_t* bytes) {
 
 inline float float_of_fp16(uint16_t bits) {
   // Exponent and mantissa in place, then the difference of the exponent biases (127 - 15) by an exact product, which
-  // also normalises subnormals.
+  // also normalizes subnormals.
   const uint32_t magnitude = static_cast<uint32_t>(bits & 0x7fff) << 13;
   float value = float_of_bits(magnitude) * float_of_bits(0x77800000u);  // 2^112
   if ((bits & 0x7c00) == 0x7c00) value = float_of_bits(magnitude | 0x7f800000u);

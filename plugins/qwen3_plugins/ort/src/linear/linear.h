@@ -43,7 +43,7 @@ class Activations {
   int64_t tile_begin(int64_t index) const { return count_ * index / tiles_; }
   Tile tile(int64_t index) const;
 
-  // Makes a tile: row i is row rows[i] of x [., k] (i itself if rows is null), normalised if norm_weight is not null.
+  // Makes a tile: row i is row rows[i] of x [., k] (i itself if rows is null), normalized if norm_weight is not null.
   void fill(int64_t tile, const float* x, const int32_t* rows, const float* norm_weight, float epsilon);
   // Makes all tiles, on several threads where there are many.
   void fill_all(const float* x, const float* norm_weight, float epsilon, const Parallel& parallel);

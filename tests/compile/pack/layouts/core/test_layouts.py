@@ -1,4 +1,4 @@
-"""Each layout, read back by the operator's own rules, holds the matrix that was quantised.
+"""Each layout, read back by the operator's own rules, holds the matrix that was quantized.
 
 Reference: the operators' own rules
 """
@@ -138,7 +138,7 @@ def test_rows_convert_vectors_and_matrices(kind: str, dtype: type, stored: type)
         np.testing.assert_array_equal(array, source.astype(np.float32).astype(dtype))
 
 
-def test_bfloat16_checkpoints_quantise_as_their_float32_values() -> None:
+def test_bfloat16_checkpoints_quantize_as_their_float32_values() -> None:
     source, fmt = matrix(6, 70).astype(ml_dtypes.bfloat16), WeightFormat("int4", 32)
     for found, expected in zip(
         pack("nbit_rows", (source,), fmt), pack("nbit_rows", (source.astype(np.float32),), fmt), strict=True
@@ -173,7 +173,7 @@ def test_fp8_in_another_layout_than_panels_is_refused(layout: str) -> None:
 
 
 @pytest.mark.parametrize("fmt", [WeightFormat("fp32"), WeightFormat("bf16"), WeightFormat("int4", 32)])
-def test_a_checkpoints_e4m3_is_dequantised_for_other_formats(fmt: WeightFormat) -> None:
+def test_a_checkpoints_e4m3_is_dequantized_for_other_formats(fmt: WeightFormat) -> None:
     stored = as_float8(matrix(40, 200), WeightFormat("fp8", 128))
     for layout in ("panels", "rows" if fmt.kind != "int4" else "nbit_rows"):
         found = pack(layout, (stored,), fmt)

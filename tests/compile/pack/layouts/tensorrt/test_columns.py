@@ -28,7 +28,7 @@ def matrix(rows: int, columns: int) -> np.ndarray:
     return np.random.default_rng(rows * columns).standard_normal((rows, columns)).astype(np.float32)
 
 
-def dequantised(codes: np.ndarray, scales: np.ndarray, fmt: WeightFormat, shape: tuple[int, int]) -> np.ndarray:
+def dequantized(codes: np.ndarray, scales: np.ndarray, fmt: WeightFormat, shape: tuple[int, int]) -> np.ndarray:
     """The matrix [N, K] that the bytes stand for, by the reference evaluator with float32 scales."""
     held = helper.make_tensor("codes", CODES[fmt.kind], shape[::-1], codes.tobytes(), raw=True)
     wide = scales.astype(np.float32)
@@ -53,7 +53,7 @@ def test_int8_by_output_is_within_half_a_step(outputs: int, inputs: int) -> None
         np.float32,
     )
     assert (scales > 0).all()
-    error = np.abs(dequantised(codes, scales, INT8, source.shape) - source)
+    error = np.abs(dequantized(codes, scales, INT8, source.shape) - source)
     # The scale of least squared error may clip the largest value of a row by a step.
     assert (error <= 1.5 * scales[:, None]).all()
     assert error.mean() <= 0.3 * scales.mean()
@@ -84,7 +84,7 @@ def test_int4_in_groups_is_within_a_step_with_narrow_scales(
     assert (scales.shape, scales.dtype) == ((groups, 2 * outputs), SCALES[scale_type])
     assert (scales.astype(np.float32) > 0).all()
     step = np.repeat(scales.astype(np.float32), size, axis=0).T
-    error = np.abs(dequantised(codes, scales, fmt, source.shape) - source)
+    error = np.abs(dequantized(codes, scales, fmt, source.shape) - source)
     assert (error <= 4 * step).all()  # the largest value may be clipped by some codes
     assert (error <= 0.5001 * step).mean() > 0.9
 
