@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @ENGINE
-@click.option("--prompt", type=click.IntRange(min=1), default=512, show_default=True, help="Tokens of prefill.")
-@click.option("--decode", type=click.IntRange(min=1), default=64, show_default=True, help="Tokens decoded after it.")
-@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Runs to take medians of.")
+@click.option("--prompt", type=click.IntRange(min=1), default=512, show_default=True, help="Number of prompt tokens.")
+@click.option("--decode", type=click.IntRange(min=1), default=64, show_default=True, help="Number of tokens to decode.")
+@click.option(
+    "--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Number of runs; medians are shown."
+)
 @STRICT
 @THREADS
 @JSON

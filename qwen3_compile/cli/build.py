@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Default ~/.cache/qwen3-compile.")
 @click.option("--prune-cache", is_flag=True, help=f"Then remove what no build has used for {UNUSED_DAYS} days.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each physical core.")
-@click.option("--dry-run", is_flag=True, help="Only say what the build would take: download, disk, memory, time.")
+@click.option("--dry-run", is_flag=True, help="Estimate download, disk, memory and time; build nothing.")
 @JSON
 def command(
     spec: str | None,
@@ -71,7 +71,7 @@ def command(
     (Qwen/Qwen3-0.6B, or Qwen/Qwen3-0.6B@REVISION) or a folder with a checkpoint.
     """
     if prune_cache and no_cache:
-        raise click.UsageError("--prune-cache has nothing to prune with --no-cache: leave one of them out")
+        raise click.UsageError("--prune-cache and --no-cache exclude each other: use one of them")
     clean_up_when_terminated()
     locked = None if engine is None else read_engine_directory(engine)
     with _downloads(dry_run=dry_run) as downloads:
@@ -155,4 +155,4 @@ def _tell(info: EngineInfo, locked: Path | None) -> None:
     if locked is not None:
         remark(f"model, weights and tokenizer are byte for byte those of {locked}")
     for name in info.differing:
-        remark(f"{name} was rebuilt and differs from the one in {locked}")
+        remark(f"{name} was built again and differs from the one in {locked}")

@@ -23,7 +23,7 @@ PLACE = click.option(
 
 @click.group()
 def command() -> None:
-    """Show, prune or clear results of builds. Engines are no part of it: `qwen3-compile ls` lists them."""
+    """Show, prune or clear the cache of builds. It holds no engines: `qwen3-compile ls` lists those."""
 
 
 @command.command("dir")
@@ -36,7 +36,7 @@ def show_place() -> None:
 @PLACE
 @JSON
 def list_entries(cache_dir: Path | None, as_json: bool) -> None:
-    """Show how much each stage of builds has in the cache; with --json every entry."""
+    """Show the size of each stage in the cache; --json lists every entry."""
     entries = _cache(cache_dir).entries()
     if as_json:
         print_json([{"stage": e.stage, "key": e.key, "bytes": e.bytes, "used": round(e.used)} for e in entries])
@@ -53,12 +53,12 @@ def list_entries(cache_dir: Path | None, as_json: bool) -> None:
     type=click.FloatRange(min=0),
     default=UNUSED_DAYS,
     show_default=True,
-    help="Remove what no build has used for so long.",
+    help="Remove results that no build has used for this many days.",
 )
 @PLACE
 @JSON
 def prune(days: float, cache_dir: Path | None, as_json: bool) -> None:
-    """Remove what no build has used lately."""
+    """Remove results that no build has used recently."""
     _tell(_cache(cache_dir).prune(days), as_json=as_json)
 
 
@@ -66,7 +66,7 @@ def prune(days: float, cache_dir: Path | None, as_json: bool) -> None:
 @PLACE
 @JSON
 def clear(cache_dir: Path | None, as_json: bool) -> None:
-    """Remove everything; the next builds do every stage again."""
+    """Remove all cached results; the next build runs every stage."""
     _tell(_cache(cache_dir).clear(), as_json=as_json)
 
 

@@ -28,7 +28,7 @@ NOTHING = "-"
 @STRICT
 @JSON
 def command(first: Path, second: Path, strict: bool, as_json: bool) -> None:
-    """Compare engines A and B: keys of the spec that differ, sizes by part, accuracy side by side, operators."""
+    """Compare engines A and B: spec, sizes by part, accuracy and operators."""
     found = compare(first, second, strict=strict)
     print_json(found) if as_json else _show(found)
 

@@ -48,7 +48,7 @@ class Finding:
 @click.command()
 @JSON
 def command(as_json: bool) -> None:
-    """Say what this machine can build and run, and what is missing for the rest."""
+    """Show what this machine can build and run, and what is missing."""
     findings = diagnose()
     if as_json:
         print_json([asdict(finding) for finding in findings])
@@ -87,14 +87,14 @@ def verdict(good: Mapping[str, bool]) -> list[Finding]:
         "can run": [each.name for each in TARGETS if possible(each)],
     }
     return [
-        Finding(topic, ", ".join(targets) or "nothing", bool(targets), "see above what is missing")
+        Finding(topic, ", ".join(targets) or "nothing", bool(targets), "the lines above say what is missing")
         for topic, targets in lists.items()
     ]
 
 
 def _python() -> Finding:
     version = platform.python_version()
-    return Finding("Python", version, sys.version_info >= (3, 11), "Python 3.11 or newer is needed")
+    return Finding("Python", version, sys.version_info >= (3, 11), "install Python 3.11 or newer")
 
 
 def _machine() -> list[Finding]:
@@ -150,7 +150,7 @@ def _gpu() -> Finding:
     try:
         device = Device(load_cuda("runtime"))
     except MissingModuleError:
-        return Finding("NVIDIA GPU", "not looked for", False, f"pip install cuda-bindings to find one; it {runs}")
+        return Finding("NVIDIA GPU", "not checked", False, f"pip install cuda-bindings to find one; it {runs}")
     except BindingsError as error:
         return Finding("NVIDIA GPU", "none", False, f"it {runs} ({error})")
     found = f"{device.name}, compute capability {device.compute_capability}"

@@ -23,5 +23,5 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON docu
 STRICT = click.option(
     "--strict/--no-strict",
     default=True,
-    help="--no-strict also takes an engine whose files are links or have others beside them; hashes are still checked.",
+    help="Refuse an engine with links or unknown files; --no-strict accepts them. Hashes are always checked.",
 )

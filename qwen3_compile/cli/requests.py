@@ -72,13 +72,15 @@ def generation_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--seed", type=click.IntRange(0, 2**64 - 1), help="Seed of the sampler; equal seeds give equal answers."
         ),
-        _number("temperature", "0 takes the most likely token."),
-        click.option("--top-k", type=click.IntRange(0, 2**31 - 1), help="Sample among this many tokens; 0 is all."),
-        _number("top_p", "Sample within this much probability."),
-        _number("min_p", "Drop tokens below this share of the best one's."),
-        _number("presence_penalty", "Subtracted from tokens already there."),
-        _number("frequency_penalty", "The same, for each occurrence."),
-        _number("repetition_penalty", "Divides their logits."),
+        _number("temperature", "Sampling temperature; 0: always the most likely token."),
+        click.option(
+            "--top-k", type=click.IntRange(0, 2**31 - 1), help="Sample from this many most likely tokens; 0: all."
+        ),
+        _number("top_p", "Sample from the most likely tokens up to this total probability."),
+        _number("min_p", "Drop tokens below this fraction of the highest probability."),
+        _number("presence_penalty", "Subtract this from the logits of tokens already seen."),
+        _number("frequency_penalty", "Subtract this for each time a token was seen."),
+        _number("repetition_penalty", "Divide the logits of seen tokens by this."),
     ]
 
     @functools.wraps(command)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """List, show, check and begin specs."""
+    """List, show, check and create specs."""
 
 
 @command.command("list")

@@ -24,9 +24,11 @@ HOLDS = "every accuracy limit holds"
 
 @click.command()
 @ENGINE
-@click.option("--source", help="Where the checkpoint is now, if not where the engine's spec says.")
+@click.option("--source", help="Location of the checkpoint [default: from the engine's spec].")
 @click.option("--report", type=click.Path(path_type=Path), help="Folder for accuracy.json and report.html.")
-@click.option("--plan", is_flag=True, help="Execute the plan of a TensorRT engine, on the GPU, not its graph.")
+@click.option(
+    "--plan", is_flag=True, help="Execute the plan of a TensorRT engine on the GPU, instead of its graph on the CPU."
+)
 @STRICT
 @THREADS
 @JSON

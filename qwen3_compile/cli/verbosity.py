@@ -27,7 +27,7 @@ def _options() -> list[click.Option]:
             help="Print results, warnings and errors only.",
         ),
         click.Option(
-            ["-v", "--verbose"], count=True, expose_value=False, callback=_raise, help="Tell every step of a build."
+            ["-v", "--verbose"], count=True, expose_value=False, callback=_raise, help="Show every step of a build."
         ),
     ]
 

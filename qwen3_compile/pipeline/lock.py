@@ -48,7 +48,7 @@ def check_spec(locked: Manifest, resolved: Mapping[str, Any]) -> None:
     """
     difference = _first_difference("", upgraded(locked.spec)[0], resolved)
     if difference:
-        raise LockError(f"the spec is not the engine's: {difference}; leave the spec out to build the engine's own")
+        raise LockError(f"the spec is not the engine's: {difference}; omit the spec to build the engine's own")
 
 
 def check_source(locked: Manifest, source: Mapping[str, Any], assets: Mapping[str, FileEntry]) -> None:

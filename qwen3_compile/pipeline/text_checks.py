@@ -91,7 +91,7 @@ def with_turn_end(opened: Opened) -> tuple[Tokens, tuple[str, ...]]:
     text = template.render([*_CONVERSATION, {"role": "assistant", "content": _REPLY}], add_generation_prompt=False)
     _, found, tail = text.rpartition(_REPLY)
     if not found:
-        raise CheckpointError(f"{opened.where}: the chat template leaves the assistant's replies out of a conversation")
+        raise CheckpointError(f"{opened.where}: the chat template drops the assistant's replies from a conversation")
     known = opened.tokenizer.special_ids | set(tokens.eos_token_ids)
     end = next((token for token in opened.tokenizer.encode(tail) if token in known), None)
     if end is None:

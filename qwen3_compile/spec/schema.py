@@ -90,7 +90,7 @@ class Architecture(Section):
         default=None, description="layers, from 0, that have a dense MLP instead of experts; null: none"
     )
     decoder_sparse_step: Count | None = Field(
-        default=None, description="every so-manieth layer has experts, the others a dense MLP; null: 1, all of them"
+        default=None, description="a layer has experts where its number + 1 is a multiple of this; null: 1, all"
     )
 
     @model_serializer(mode="wrap")
@@ -138,15 +138,15 @@ class Precision(Section):
     )
     activations: FloatKind = _derived("everything between matrices", "fp16 on cuda, else fp32")
     activation_quantization: Literal["int8", "fp8", "none"] | None = _derived(
-        "what the inputs of quantized matrices are rounded to. ONNX Runtime on CPU: those of integer matrices, in "
-        "groups and as they come; `none` is slower, above all for prompts, and exact. The graph of backend onnx is the "
-        "same for both: our runtime tells ONNX Runtime which it is, other tools do as they like. TensorRT: `int8` or "
-        "`fp8`, the matrices' own format, with one calibrated scale a matrix; `none` keeps them",
+        "type of the quantized inputs of matrices. ONNX Runtime on CPU: int8 for integer matrices, by group, at run "
+        "time; `none` is exact and slower, above all for prompts. Backend onnx: the graph is the same for both; our "
+        "runtime tells ONNX Runtime which one, other tools decide. TensorRT: `int8` or `fp8`, the format of the "
+        "matrices, with one calibrated scale for each matrix; `none` keeps the inputs",
         "none on cuda and for backend onnx; else int8 with an integer weights or lm_head, or none",
     )
     calibration_prompts: Annotated[list[str], Field(min_length=1)] | None = Field(
         default=None,
-        description="what the model reads while the scales of rounded inputs are measured (TensorRT); null: built-in "
+        description="texts to measure the scales of quantized activations on (TensorRT); null: built-in "
         "texts of many kinds",
     )
     kv_cache: CacheKind = _derived("stored keys and values", "fp16 for ort with plugins, else same as activations")
@@ -184,9 +184,13 @@ class Target(Section):
 class Limits(Section):
     """The sizes that the engine is built for."""
 
-    max_context: Annotated[int, Field(ge=2, le=2**31 - 1)] = Field(description="tokens of context a sequence")
-    max_batch: Count = Field(default=MAX_BATCH, description="sequences a step")
-    max_step_tokens: Count = _derived("new tokens a step; longer prompts are split", "512, or max_context where less")
+    max_context: Annotated[int, Field(ge=2, le=2**31 - 1)] = Field(
+        description="maximum context of a sequence, in tokens"
+    )
+    max_batch: Count = Field(default=MAX_BATCH, description="maximum number of sequences in a step")
+    max_step_tokens: Count = _derived(
+        "maximum number of new tokens in a step; longer prompts are split", "512, or max_context where less"
+    )
 
 
 class RopeScaling(Section):
@@ -235,7 +239,7 @@ class Sampling(Section):
     )
     top_k: int = Field(default=20, ge=0, le=MAX_TOP_K, description="most probable tokens to keep; 0: off")
     min_p: Annotated[float, _between("min_p")] = Field(
-        default=0.0, description="least probability, as a fraction of the greatest; 0: off"
+        default=0.0, description="minimum probability, as a fraction of the highest; 0: off"
     )
     presence_penalty: Annotated[float, _between("presence_penalty")] = Field(
         default=0.0, description="subtracted from the logit of a token seen before"
@@ -266,7 +270,9 @@ class Chat(Section):
         "tokens of thinking before the answer is forced; null: no budget",
         "8192, or half of max_tokens where less; null where thinking is `never`",
     )
-    max_tokens: Count = _derived("new tokens a request, thinking included", "32768, or max_context where less")
+    max_tokens: Count = _derived(
+        "maximum number of new tokens of a request, including thinking", "32768, or max_context where less"
+    )
     sampling: SamplingByMode = _derived("how tokens are drawn, by mode", "all defaults")
 
 
@@ -275,20 +281,20 @@ class AccuracyLimits(Section):
 
     max_kl: Annotated[float, Field(ge=0)] | None = Field(
         default=None,
-        description="mean KL(reference || engine) over all positions, at most, in nats; single ones may exceed it",
+        description="maximum of the mean KL(reference || engine) over all positions, in nats",
     )
     min_top1_agreement: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        default=None, description="fraction of positions with the same most probable token"
+        default=None, description="minimum fraction of positions with the same most probable token"
     )
     max_logit_error: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="greatest |engine - reference| over the live vocabulary"
+        default=None, description="maximum |engine - reference| over the tokenizer vocabulary"
     )
     max_perplexity_ratio: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="engine perplexity / reference perplexity"
+        default=None, description="maximum of engine perplexity / reference perplexity"
     )
-    min_greedy_tokens: Count | None = Field(default=None, description="tokens of greedy agreement with the reference")
+    min_greedy_tokens: Count | None = Field(default=None, description="minimum number of equal greedy tokens")
     min_cosine: Annotated[float, Field(ge=-1, le=1)] | None = Field(
-        default=None, description="smallest cosine between outputs: the measure for hidden states of embedding models"
+        default=None, description="minimum cosine between outputs; the limit for embedding models"
     )
     prompts: list[str] | None = Field(default=None, description="prompts to compare on; null: built-in ones")
     text: str | None = Field(default=None, description="text to measure perplexity on; null: a built-in one")

@@ -59,7 +59,7 @@ def explained(errors: Sequence[str]) -> str:
                 "or choose another precision"
             )
         if match := _CUDA.search(text):
-            return f"it wants an NVIDIA GPU and its driver, and found none that works ({match['text']})"
+            return f"it needs an NVIDIA GPU and its driver; none works here ({match['text']})"
         if "Plugin not found" in text:
             return "it has neither a layer nor a plugin for an operator of the graph"
     return cleaned(errors[0]) if errors else "it gave no reason"

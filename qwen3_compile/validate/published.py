@@ -50,7 +50,7 @@ def revalidate(
     """
     manifest = read_engine_directory(engine, "full", strict=strict)
     if plan and not manifest.target.has_plan:
-        raise CompileError(f"{engine}: target {manifest.target.backend} has no plan: leave --plan out")
+        raise CompileError(f"{engine}: target {manifest.target.backend} has no plan; omit --plan")
     spec = recorded_spec(manifest, engine)
     checkpoint = open_checkpoint(
         source or manifest.source["uri"],

@@ -118,4 +118,4 @@ def test_an_old_python_is_refused_with_what_to_do(project: Path, tmp_path: Path)
     environment = {**os.environ, "PYTHON": str(old)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == f"error: Python 3.11 or newer is needed, found {old}; set PYTHON to its path\n"
+    assert done.stderr == f"error: install Python 3.11 or newer, found {old}; set PYTHON to its path\n"

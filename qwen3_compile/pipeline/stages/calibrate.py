@@ -155,5 +155,5 @@ def _sequences(spec: Spec, folder: Path, tokenizer_vocab: int) -> Sequence[NDArr
         max_context=spec.limits.max_context,
     )
     if not sequences:
-        raise CompileError("precision.calibration_prompts: none of them has a token; give texts, or leave them out")
+        raise CompileError("precision.calibration_prompts: none of them has a token; give texts, or omit the key")
     return sequences
