@@ -94,7 +94,7 @@ def test_the_manifest_and_the_build_say_so(make, checkpoints, tmp_path):
             r"ends a reply with '\\n###\\n'",
         ),
         ({"chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}"}, "ends a reply with ''"),
-        ({"chat_template": "{{ messages[0].content }}<|im_end|>"}, "leaves the assistant's replies out"),
+        ({"chat_template": "{{ messages[0].content }}<|im_end|>"}, "drops the assistant's replies"),
     ],
 )
 def test_a_chat_engine_that_cannot_stop_is_refused(folder, check, values, message):

@@ -206,7 +206,7 @@ NO_PROFILE = "API Usage Error (Network has dynamic or shape inputs, but no optim
         ),
         (
             f"{BUILD}1: Cuda Runtime (In generateForCurrent at /_src/core/cudaDeviceProfile.cpp:221 {OLD_DRIVER}",
-            "an NVIDIA GPU and its driver, and found none that works (CUDA driver version is insufficient",
+            "an NVIDIA GPU and its driver; none works here (CUDA driver version is insufficient",
         ),
         (f"{BUILD}4: {NO_PROFILE} In validate at /_src/optimizer/api/network.cpp:4023)", f"{NO_PROFILE})"),
     ],
