@@ -78,9 +78,9 @@ def _check_experts(precision: Precision) -> None:
             kind if sizes == (0,) else f"{kind} in groups of 32 or 128" for kind, sizes in GROUP_SIZES.items()
         )
         found = f"{fmt.kind} in groups of {fmt.group_size}" if fmt.group_size else fmt.kind
-        raise LoweringError(f"target tensorrt with moe: plugin: weights are {kinds}, found {found}")
+        raise LoweringError(f"tensorrt with the moe plugin: weights are {kinds}, found {found}")
     if fmt.kind == "fp8" and precision.quantized_activations:
-        raise LoweringError("target tensorrt with moe: plugin: experts keep their inputs, found rounded ones")
+        raise LoweringError("tensorrt with the moe plugin: experts take float activations, found quantized ones")
 
 
 def attention_plugin(step: PackedGraph, node: ir.Node, q: ir.Value) -> ir.Value:
@@ -93,7 +93,7 @@ def attention_plugin(step: PackedGraph, node: ir.Node, q: ir.Value) -> ir.Value:
     heads, kv_heads, head_dim = (node.attributes[key].as_int() for key in ("num_heads", "kv_num_heads", "head_dim"))
     if head_dim not in HEAD_DIMS:
         expected = " or ".join(map(str, HEAD_DIMS))
-        raise LoweringError(f"target tensorrt with attention: plugin: head_dim is {expected}, found {head_dim}")
+        raise LoweringError(f"tensorrt with the attention plugin: head_dim is {expected}, found {head_dim}")
     k, v, cache, *batch = (
         step.values[value]
         for index, value in enumerate(node.inputs)
@@ -160,7 +160,7 @@ def _codes(step: StepGraph, sources: Sources, stem: str, outputs: int, inputs: i
         return codes, scales
     if inputs % fmt.group_size:
         raise LoweringError(
-            f"target tensorrt with moe: plugin: int4 needs a group_size that divides the inputs, "
+            f"tensorrt with the moe plugin: int4 needs a group_size that divides the inputs, "
             f"found {fmt.group_size} for {inputs} inputs of {stem}"
         )
     slots = [

@@ -116,7 +116,7 @@ def test_the_checker_accepts_the_file():
             EXPERTS,
             replace(precision("fp16", WeightFormat("fp8")), quantized_activations=True),
             BOTH,
-            "experts keep their inputs",
+            "experts take float activations",
         ),
     ],
 )
