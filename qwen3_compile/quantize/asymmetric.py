@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qwen3_compile.quantize.scales import SMALLEST, Codes, check_finite, round_codes, round_scales
+from qwen3_compile.quantize.scales import SMALLEST, Codes, check_finite, fit_scales, round_codes, round_scales
 
 if TYPE_CHECKING:
     from qwen3_compile.quantize.scales import Float32, ScaleType
@@ -55,12 +55,7 @@ def search(values: Float32, fmt: WeightFormat, scale_type: ScaleType, *, positiv
         for spread in _SPREADS:
             np.multiply(values, highest / (np.float32(spread) * span), out=steps)
             round_codes(steps, -zero_point, highest - zero_point)
-            along = np.multiply(values, steps, out=product).sum(axis=0)
-            square = np.multiply(steps, steps, out=product).sum(axis=0)
-            np.maximum(square, 1.0, out=square)
-            fit = along / square
-            residual = np.subtract(values, np.multiply(steps, fit, out=product), out=product)
-            error = np.square(residual, out=residual).sum(axis=0)
+            fit, error = fit_scales(values, steps, product)
             better = error < least
             np.copyto(least, error, where=better)
             np.copyto(scale, fit, where=better)

@@ -67,6 +67,27 @@ def round_scales(scales: Float32, kind: str, scale_type: ScaleType) -> Float32:
     return np.where(short, away, rounded).astype(np.float32)
 
 
+def fit_scales(values: Float32, codes: Float32, product: Float32) -> tuple[Float32, Float32]:
+    """The scale <x, q> / <q, q> of least squared error for given codes, and that error, of each group.
+
+    The error is summed from differences: at eight bits <x, x> - <x, q>^2 / <q, q> would cancel to noise.
+
+    Args:
+        values: float32 [size, G], groups side by side.
+        codes: whole numbers of the same shape.
+        product: room for the products, of the same shape; it is overwritten.
+
+    Returns:
+        Scales and squared errors float32 [G].
+    """
+    along = np.multiply(values, codes, out=product).sum(axis=0)
+    square = np.multiply(codes, codes, out=product).sum(axis=0)
+    np.maximum(square, 1.0, out=square)
+    scales: Float32 = along / square
+    residual = np.subtract(values, np.multiply(codes, scales, out=product), out=product)
+    return scales, np.square(residual, out=residual).sum(axis=0)
+
+
 def round_codes(values: Float32, low: np.floating[Any] | Float32, high: np.floating[Any] | Float32) -> None:
     """Round half to even and clip, in place."""
     np.rint(values, out=values)

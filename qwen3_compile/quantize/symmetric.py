@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qwen3_compile.quantize.scales import SMALLEST, Codes, check_finite, round_codes, round_scales
+from qwen3_compile.quantize.scales import SMALLEST, Codes, check_finite, fit_scales, round_codes, round_scales
 
 if TYPE_CHECKING:
     from qwen3_compile.quantize.scales import Float32, ScaleType
@@ -42,7 +42,6 @@ def search(values: Float32, fmt: WeightFormat, scale_type: ScaleType, *, positiv
     """Find codes int8 and scales of groups laid out as columns, [size, G], which it overwrites.
 
     Each target gives codes q, and those their best scale <x, q> / <q, q>; the pair of least squared error stays.
-    The error is summed from differences: at eight bits <x, x> - <x, q>^2 / <q, q> would cancel to noise.
     """
     low, high = (np.float32(bound) for bound in fmt.code_range)
     top, bottom = values.max(axis=0), values.min(axis=0)
@@ -60,12 +59,7 @@ def search(values: Float32, fmt: WeightFormat, scale_type: ScaleType, *, positiv
         peak = np.abs(peak)
     for target in (_POSITIVE_TARGETS if positive else _TARGETS)[fmt.kind]:
         round_codes(np.multiply(values, np.float32(target) / peak, out=codes), low, high)
-        along = np.multiply(values, codes, out=product).sum(axis=0)
-        square = np.multiply(codes, codes, out=product).sum(axis=0)
-        np.maximum(square, 1.0, out=square)
-        fit = along / square
-        residual = np.subtract(values, np.multiply(codes, fit, out=product), out=product)
-        error = np.square(residual, out=residual).sum(axis=0)
+        fit, error = fit_scales(values, codes, product)
         better = error < least
         np.copyto(least, error, where=better)
         np.copyto(scale, fit, where=better)
