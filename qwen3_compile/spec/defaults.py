@@ -78,7 +78,7 @@ def _precision(section: dict[str, Any], target: Target, *, tied: bool) -> dict[s
 
 
 def _limits(section: dict[str, Any]) -> dict[str, Any]:
-    return {"max_step_tokens": _least(512, section.get("max_context"))} | section
+    return {"max_batch": MAX_BATCH, "max_step_tokens": _least(512, section.get("max_context"))} | section
 
 
 def _chat(section: dict[str, Any], task: object, max_context: object) -> dict[str, Any]:

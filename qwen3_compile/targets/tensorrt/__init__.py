@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from qwen3_compile.spec import Spec
 
 _FORMATS = ("fp16", "bf16", "fp8", "int8", "int4")
-_MAX_BATCH = 4
 
 
 class TensorRt(Target):
@@ -78,7 +77,7 @@ class TensorRt(Target):
             sizes = {
                 "prefill_batch": 1,
                 "prefill_tokens": limits.get("max_step_tokens"),
-                "decode_batch": limits.get("max_batch") or _MAX_BATCH,
+                "decode_batch": limits.get("max_batch"),
             }
             filled["profiles"] = sizes | profiles
         return filled
