@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qwen3_compile.targets.base import Target
 from qwen3_compile.targets.onnx import Onnx
 from qwen3_compile.targets.ort import OrtCpu, OrtCuda, OrtPlugins
+from qwen3_compile.targets.target import Target
 from qwen3_compile.targets.tensorrt import TENSORRT, TENSORRT_RTX
 
 if TYPE_CHECKING:

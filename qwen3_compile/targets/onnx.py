@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qwen3_compile.targets.base import Target
 from qwen3_compile.targets.formats import Formats
+from qwen3_compile.targets.target import Target
 from qwen3_graphs.formats import FLOATS, INTEGERS
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from qwen3_compile.errors import UnsupportedError
 from qwen3_compile.problem import Problem
-from qwen3_compile.targets.base import Target
 from qwen3_compile.targets.formats import Formats
+from qwen3_compile.targets.target import Target
 from qwen3_graphs.formats import FLOATS, INTEGERS
 
 if TYPE_CHECKING:

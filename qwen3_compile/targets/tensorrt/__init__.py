@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.problem import Problem
-from qwen3_compile.targets.base import Target
 from qwen3_compile.targets.formats import Formats
+from qwen3_compile.targets.target import Target
 from qwen3_compile.targets.tensorrt import capabilities
 from qwen3_compile.targets.tensorrt.checks import tensorrt_problems
 from qwen3_graphs.lowered import Plugins

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qwen3_compile.problem import Problem
-from qwen3_compile.targets.base import not_calibrated
+from qwen3_compile.targets.target import not_calibrated
 from qwen3_compile.targets.tensorrt.capabilities import EXPERTS, PLUGINS, at_least, has_formats
 from qwen3_graphs.formats import INTEGERS
 from qwen3_plugins.tensorrt.bindings.capabilities import FIRST_WITH_FORMAT
