@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("spec", metavar="MODEL", type=Model(), required=False)
+@click.argument("spec", metavar="[MODEL]", type=Model(), required=False)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Engine directory; default build/<name>.")
 @OVERRIDES
 @click.option(

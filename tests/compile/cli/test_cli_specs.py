@@ -38,6 +38,25 @@ def program(*arguments, **environment):
 HEAVY = ("torch", "transformers", "onnx", "onnx_ir", "onnxruntime", "huggingface_hub", "matplotlib")
 
 
+def commands(context):
+    """The contexts of every command and of those in it."""
+    yield context
+    if isinstance(context.command, click.Group):
+        for name in context.command.list_commands(context):
+            yield from commands(click.Context(context.command.get_command(context, name), context, name))
+
+
+def test_help_puts_arguments_in_brackets_where_they_may_be_left_out():
+    arguments = {
+        f"{context.command_path} {parameter.name}": (parameter.required, parameter.make_metavar(context))
+        for context in commands(click.Context(root, info_name="qwen3-compile"))
+        for parameter in context.command.params
+        if isinstance(parameter, click.Argument)
+    }
+    assert arguments["qwen3-compile build spec"] == (False, "[MODEL]")
+    assert [name for name, (needed, shown) in arguments.items() if needed == shown.startswith("[")] == []
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["specs", "list"], ["specs", "show", "qwen3-0.6b"]])
 def test_light_commands_import_nothing_heavy(arguments):
     code = (
