@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from qwen3_graphs.lower.core.writer import GraphWriter
 
 
-def nibbles(writer: GraphWriter, packed: ir.Value, name: str) -> ir.Value:
+def unpack_nibbles(writer: GraphWriter, packed: ir.Value, name: str) -> ir.Value:
     """Return the two halves of each byte, low first, along a new last axis."""
     low = writer.op("BitwiseAnd", packed, writer.constant("uint8.15", np.array(15, np.uint8)), name=f"{name}.low")
     shift = writer.constant("uint8.4", np.array(4, np.uint8))
@@ -21,9 +21,9 @@ def nibbles(writer: GraphWriter, packed: ir.Value, name: str) -> ir.Value:
     return writer.op("Concat", *halves, name=f"{name}.nibbles", axis=-1)
 
 
-def zero_point_column(writer: GraphWriter, packed: ir.Value, count: int, name: str) -> ir.Value:
+def unpack_zero_points(writer: GraphWriter, packed: ir.Value, count: int, name: str) -> ir.Value:
     """Return zero points, of which each row has `count` and begins at a byte, as uint8 [rows, count, 1]."""
-    pairs = nibbles(writer, packed, name)
+    pairs = unpack_nibbles(writer, packed, name)
     rows = writer.op("Reshape", pairs, writer.integers(-1, count + count % 2), name=f"{name}.rows")
     if count % 2:
         ends = writer.integers(0), writer.integers(count), writer.integers(1)

@@ -59,7 +59,7 @@ class StepGraph:
         """Declare outputs that are caches after the step; their names are the interface's."""
         declared = {each.name: each for each in self.interface.outputs}
         for value in values:
-            describe(value, declared[str(value.name)])
+            set_type_and_shape(value, declared[str(value.name)])
             self.cache_outputs.append(value)
 
     def once(self, name: str, make: Callable[[], ir.Value]) -> ir.Value:
@@ -92,10 +92,10 @@ def walk(step: AnyStepGraph, semantic: ir.Model, handlers: Handlers[AnyStepGraph
         step.values[node.outputs[0]] = handlers[node.op_type](step, node, step.values[first])
 
 
-def _result(step: StepGraph, semantic: ir.Model) -> ir.Value:
+def _write_result(step: StepGraph, semantic: ir.Model) -> ir.Value:
     """Return the graph's result under its semantic name."""
     declared = step.interface.result
-    return describe(_wide(step, step.values[semantic.graph.outputs[0]], declared.name), declared)
+    return set_type_and_shape(_cast_result(step, step.values[semantic.graph.outputs[0]], declared.name), declared)
 
 
 def finish(
@@ -104,7 +104,7 @@ def finish(
     """Return what was written, as a model with the step's interface."""
     graph = ir.Graph(
         list(step.inputs.values()),
-        [_result(step, semantic), *step.cache_outputs],
+        [_write_result(step, semantic), *step.cache_outputs],
         nodes=step.writer.nodes,
         initializers=step.writer.initializers,
         opset_imports=dict(opset_imports),
@@ -137,10 +137,10 @@ def _size(value: ir.Value, axis: int) -> int:
 
 def graph_inputs(declared: StepInterface) -> dict[str, ir.Value]:
     """Return the inputs of a graph by name, in order."""
-    return {each.name: describe(ir.Value(name=each.name), each) for each in declared.inputs}
+    return {each.name: set_type_and_shape(ir.Value(name=each.name), each) for each in declared.inputs}
 
 
-def describe(value: ir.Value, declared: StepTensor) -> ir.Value:
+def set_type_and_shape(value: ir.Value, declared: StepTensor) -> ir.Value:
     """Give a value the type and shape that are declared for it, and return it."""
     value.type = ir.TensorType(ir.DataType[declared.element])
     value.shape = ir.Shape(list(declared.shape))
@@ -149,7 +149,7 @@ def describe(value: ir.Value, declared: StepTensor) -> ir.Value:
 
 def _copy(step: StepGraph, node: ir.Node) -> None:
     """Repeat a standard node on lowered inputs; a checkpoint tensor among them keeps its layout."""
-    inputs = [None if value is None else _lowered(step, value) for value in node.inputs]
+    inputs = [None if value is None else _lower_input(step, value) for value in node.inputs]
     names = [str(value.name) for value in node.outputs]
     copies = [ir.Value(name=name) for name in names]
     step.writer.nodes.append(
@@ -158,15 +158,15 @@ def _copy(step: StepGraph, node: ir.Node) -> None:
     step.values.update(zip(node.outputs, copies, strict=True))
 
 
-def _lowered(step: StepGraph, value: ir.Value) -> ir.Value:
+def _lower_input(step: StepGraph, value: ir.Value) -> ir.Value:
     if value in step.values:
         return step.values[value]
     if value.const_value is not None and not isinstance(value.const_value, ir.ExternalTensor):
         return step.writer.constant(str(value.name), value.const_value.numpy())
-    return weights.vector(step.writer, value, step.precision.activations)
+    return weights.add_vector(step.writer, value, step.precision.activations)
 
 
-def _wide(step: StepGraph, found: ir.Value, name: str) -> ir.Value:
+def _cast_result(step: StepGraph, found: ir.Value, name: str) -> ir.Value:
     """Return a value in float32, called `name`."""
     if step.precision.activations == "fp32":
         found.name = name

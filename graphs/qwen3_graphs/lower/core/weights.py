@@ -66,21 +66,21 @@ def matrix_format(precision: Precision, name: str) -> WeightFormat:
     return precision.lm_head if name in ("lm_head.weight", "model.embed_tokens.weight") else precision.weights
 
 
-def vector(writer: GraphWriter, value: ir.Value | None, kind: FloatKind = "fp32") -> ir.Value:
+def add_vector(writer: GraphWriter, value: ir.Value | None, kind: FloatKind = "fp32") -> ir.Value:
     """Return a norm weight or router matrix in a floating-point type, or a position table, which is float32."""
     name = source(value)
     if name in _ROPE_LAYOUTS:
-        return writer.weight(_ROPE_LAYOUTS[name], FLOAT32, (), [TensorSlot(name, "FLOAT", dims(value))])[0]
-    return rows(writer, WeightFormat(kind), ((name,),), name, dims(value))
+        return writer.add_weight(_ROPE_LAYOUTS[name], FLOAT32, (), [TensorSlot(name, "FLOAT", dims(value))])[0]
+    return add_rows(writer, WeightFormat(kind), ((name,),), name, dims(value))
 
 
-def rows(writer: GraphWriter, fmt: WeightFormat, sources: Sources, name: str, shape: tuple[int, ...]) -> ir.Value:
+def add_rows(writer: GraphWriter, fmt: WeightFormat, sources: Sources, name: str, shape: tuple[int, ...]) -> ir.Value:
     """Return a floating-point matrix (or a stack of them) in its own type."""
     slot = TensorSlot(name, fmt.onnx_type, shape)
-    return writer.weight("rows", fmt, sources, [slot])[0]
+    return writer.add_weight("rows", fmt, sources, [slot])[0]
 
 
-def nbit_rows(
+def add_nbit_rows(
     writer: GraphWriter, fmt: WeightFormat, sources: Sources, name: str, shape: tuple[int, ...]
 ) -> tuple[ir.Value, ...]:
     """Return a matrix or a stack as integers: codes uint8 [..., K_padded * bits / 8], scales float32 [..., groups].
@@ -94,7 +94,7 @@ def nbit_rows(
         TensorSlot(f"{name}.scales", "FLOAT", (*leading, count)),
         *zero_points(fmt, name, shape),
     ]
-    return writer.weight("nbit_rows", fmt, sources, slots)
+    return writer.add_weight("nbit_rows", fmt, sources, slots)
 
 
 def zero_points(fmt: WeightFormat, name: str, shape: Sequence[int]) -> list[TensorSlot]:
@@ -124,7 +124,7 @@ def matmul(
     writer: GraphWriter, fmt: WeightFormat, name: str, shape: tuple[int, ...], x: ir.Value, result: str
 ) -> ir.Value:
     """Return x [T, K] times the transpose of the floating-point matrix `name` of shape [N, K], in float32."""
-    matrix = cast_to_float32(writer, rows(writer, fmt, ((name,),), name, shape))
+    matrix = cast_to_float32(writer, add_rows(writer, fmt, ((name,),), name, shape))
     return writer.op("Gemm", x, matrix, name=result, transB=1)
 
 

@@ -74,7 +74,7 @@ class GraphWriter:
         """Return a small constant; `name` must say its value and its type."""
         return self._constant(name, array)
 
-    def weight(
+    def add_weight(
         self, layout: str, fmt: WeightFormat, sources: Sources, slots: Sequence[TensorSlot]
     ) -> tuple[ir.Value, ...]:
         """Return the initializers `slots`, and note the recipe by which the build makes their bytes."""

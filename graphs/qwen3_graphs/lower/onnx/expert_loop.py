@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from qwen3_graphs.lower.core.writer import GraphWriter
 
 
-def expert_loop(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
+def lower_moe(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::MoE` of x [B*S, H]."""
     writer, name = step.writer, str(node.outputs[0].name)
     routing_weight, expert_id = _route(writer, node, x, name)
     flat = writer.op("Reshape", expert_id, writer.integers(-1), name=f"{name}.choices")
     used = writer.op("Unique", flat, name=f"{name}.used", sorted=1)
-    body = _body(step, node, (x, routing_weight, expert_id, used), name)
+    body = _write_body(step, node, (x, routing_weight, expert_id, used), name)
     zero = writer.constant("float32.0", np.array(0, np.float32))
     return writer.op(
         "Loop",
@@ -40,7 +40,7 @@ def expert_loop(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
 
 def _route(writer: GraphWriter, node: ir.Node, x: ir.Value, name: str) -> tuple[ir.Value, ir.Value]:
     """Return each row's routing weights float32 [B*S, k] and their expert ids int64 [B*S, k]."""
-    router = weights.vector(writer, node.inputs[1])
+    router = weights.add_vector(writer, node.inputs[1])
     logits = writer.op("Gemm", x, router, name=f"{name}.router", transB=1)
     probability = writer.op("Softmax", logits, name=f"{name}.probability", axis=-1)
     top_k = writer.integers(node.attributes["top_k"].as_int())
@@ -53,7 +53,7 @@ def _route(writer: GraphWriter, node: ir.Node, x: ir.Value, name: str) -> tuple[
     return routing_weight, expert_id
 
 
-def _body(step: PaddedGraph, node: ir.Node, outer: tuple[ir.Value, ...], name: str) -> ir.Graph:
+def _write_body(step: PaddedGraph, node: ir.Node, outer: tuple[ir.Value, ...], name: str) -> ir.Graph:
     """Add one expert's outputs to the sum so far."""
     x, routing_weight, expert_id, used = outer
     writer, prefix = step.writer.body(), f"{name}.expert"
@@ -70,7 +70,7 @@ def _body(step: PaddedGraph, node: ir.Node, outer: tuple[ir.Value, ...], name: s
     token = writer.op("GatherND", x, row, name=f"{prefix}.tokens")
     weight = writer.op("GatherND", routing_weight, place, name=f"{prefix}.shares")
     column = writer.op("Unsqueeze", weight, writer.integers(1), name=f"{prefix}.share_column")
-    expert_output = _swiglu(step, writer, node, token, expert, prefix)
+    expert_output = _write_swiglu(step, writer, node, token, expert, prefix)
     scaled = writer.op("Mul", expert_output, column, name=f"{prefix}.scaled")
     new_total = writer.op("ScatterND", total, row, scaled, name=f"{prefix}.new_sum", reduction="add")
     still = writer.op("Identity", go, name=f"{prefix}.still")
@@ -79,11 +79,11 @@ def _body(step: PaddedGraph, node: ir.Node, outer: tuple[ir.Value, ...], name: s
     return ir.Graph([iteration, go, total], [still, new_total], nodes=writer.nodes, name=f"{prefix}.body")
 
 
-def _swiglu(
+def _write_swiglu(
     step: PaddedGraph, writer: GraphWriter, node: ir.Node, x: ir.Value, expert: ir.Value, prefix: str
 ) -> ir.Value:
     def project(rows: ir.Value, index: int, what: str) -> ir.Value:
-        matrix = _matrix(writer, step.precision.weights, node.inputs[index], expert, f"{prefix}.{what}_weight")
+        matrix = _gather_matrix(writer, step.precision.weights, node.inputs[index], expert, f"{prefix}.{what}_weight")
         return writer.op("Gemm", rows, matrix, name=f"{prefix}.{what}", transB=1)
 
     gate, up = project(x, 2, "gate"), project(x, 3, "up")
@@ -92,12 +92,14 @@ def _swiglu(
     return project(writer.op("Mul", silu, up, name=f"{prefix}.product"), 4, "down")
 
 
-def _matrix(writer: GraphWriter, fmt: WeightFormat, stacked: ir.Value | None, expert: ir.Value, name: str) -> ir.Value:
+def _gather_matrix(
+    writer: GraphWriter, fmt: WeightFormat, stacked: ir.Value | None, expert: ir.Value, name: str
+) -> ir.Value:
     """Return one expert's matrix, float32 [N, K]."""
     experts, outputs, inputs = weights.dims(stacked)
     sources, slot = weights.expert_sources([stacked], experts), weights.source(stacked)
     if fmt.is_float:
-        table = weights.rows(writer, fmt, sources, slot, (experts, outputs, inputs))
+        table = weights.add_rows(writer, fmt, sources, slot, (experts, outputs, inputs))
         return weights.gather(writer, table, expert, name)
-    codes = weights.nbit_rows(writer, fmt, sources, slot, (experts, outputs, inputs))
+    codes = weights.add_nbit_rows(writer, fmt, sources, slot, (experts, outputs, inputs))
     return gather_dequantized(writer, fmt, codes, expert, inputs, name)

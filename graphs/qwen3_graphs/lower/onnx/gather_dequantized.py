@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from qwen3_graphs.lower.core.nibbles import nibbles, zero_point_column
+from qwen3_graphs.lower.core.nibbles import unpack_nibbles, unpack_zero_points
 
 if TYPE_CHECKING:
     from qwen3_graphs.formats import WeightFormat
@@ -44,11 +44,11 @@ def gather_dequantized(
         for part, what in zip(table, ("codes", "scales", "zero_points"), strict=False)
     )
     if fmt.bits == 4:
-        codes = nibbles(writer, codes, name)
+        codes = unpack_nibbles(writer, codes, name)
     grouped = writer.op("Reshape", codes, writer.integers(-1, count, size), name=f"{name}.grouped")
     floats = writer.op("Cast", grouped, name=f"{name}.float32", to=ir.DataType.FLOAT)
     if packed:
-        column = zero_point_column(writer, packed[0], count, f"{name}.zero_points")
+        column = unpack_zero_points(writer, packed[0], count, f"{name}.zero_points")
         zero = writer.op("Cast", column, name=f"{name}.zero_points.float32", to=ir.DataType.FLOAT)
     else:
         zero = writer.constant(f"float32.{fmt.zero_code}", np.array(fmt.zero_code, np.float32))

@@ -16,7 +16,7 @@ from qwen3_graphs.formats import INTEGERS, KINDS
 from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.core.padded import CACHE_TYPES, PaddedGraph, lower_padded
 from qwen3_graphs.lower.core.positions import causal_mask, first_positions, longest_end, position_of_rows
-from qwen3_graphs.lower.onnx.expert_loop import expert_loop
+from qwen3_graphs.lower.onnx.expert_loop import lower_moe
 from qwen3_graphs.lower.onnx.gather_dequantized import gather_dequantized
 from qwen3_graphs.lowered import TensorSlot
 
@@ -34,21 +34,21 @@ def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
     """Lower to standard operators; see `qwen3_graphs.lower.lower`."""
     del limits  # nothing in these operators depends on the sizes
     weights.check_formats(precision, "onnx", ("fp32", "fp16"), GROUP_SIZES)
-    handlers = {"Embedding": _embedding, "Linear": _linear, "Attention": _attention, "MoE": expert_loop}
+    handlers = {"Embedding": _lower_embedding, "Linear": _lower_linear, "Attention": _lower_attention, "MoE": lower_moe}
     return lower_padded(semantic, precision, handlers, {"": OPSET})
 
 
-def _embedding(step: PaddedGraph, node: ir.Node, ids: ir.Value) -> ir.Value:
+def _lower_embedding(step: PaddedGraph, node: ir.Node, ids: ir.Value) -> ir.Value:
     writer, fmt, name = step.writer, step.precision.embedding, str(node.outputs[0].name)
     vocab, hidden = weights.dims(node.inputs[1])
     sources = ((weights.source(node.inputs[1]),),)
     if fmt.is_float:
-        return weights.gather(writer, weights.rows(writer, fmt, sources, sources[0][0], (vocab, hidden)), ids, name)
-    table = weights.nbit_rows(writer, fmt, sources, sources[0][0], (vocab, hidden))
+        return weights.gather(writer, weights.add_rows(writer, fmt, sources, sources[0][0], (vocab, hidden)), ids, name)
+    table = weights.add_nbit_rows(writer, fmt, sources, sources[0][0], (vocab, hidden))
     return gather_dequantized(writer, fmt, table, ids, hidden, name)
 
 
-def _linear(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
+def _lower_linear(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     writer, name = step.writer, str(node.outputs[0].name)
     source = weights.source(node.inputs[1])
     fmt = weights.matrix_format(step.precision, source)
@@ -66,12 +66,12 @@ def _linear(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     ]
     if fmt.zero_point:
         slots.append(TensorSlot(f"{source}.column_zero_points", fmt.onnx_type, scale_shape))
-    columns = writer.weight("integer_columns", fmt, ((source,),), slots)
+    columns = writer.add_weight("integer_columns", fmt, ((source,),), slots)
     matrix = writer.op("DequantizeLinear", *columns, name=f"{name}.weight", axis=axis, block_size=fmt.group_size)
     return writer.op("MatMul", x, matrix, name=name)
 
 
-def _attention(step: PaddedGraph, node: ir.Node, q: ir.Value) -> ir.Value:
+def _lower_attention(step: PaddedGraph, node: ir.Node, q: ir.Value) -> ir.Value:
     writer, name = step.writer, str(node.outputs[0].name)
     heads, kv_heads, head_dim = (node.attributes[key].as_int() for key in ("num_heads", "kv_num_heads", "head_dim"))
     k, v = (step.values[value] for value in node.inputs[1:3] if value is not None)
@@ -104,7 +104,7 @@ def _split_heads(step: PaddedGraph, x: ir.Value, heads: int, head_dim: int, name
 def _rotate(step: PaddedGraph, node: ir.Node, norm: int, x: ir.Value, name: str) -> ir.Value:
     """Return x [B, heads, S, head_dim] normalized by the node's input number `norm`, and rotated."""
     writer = step.writer
-    scale, cos, sin = (weights.vector(writer, node.inputs[index]) for index in (norm, 5, 6))
+    scale, cos, sin = (weights.add_vector(writer, node.inputs[index]) for index in (norm, 5, 6))
     epsilon = node.attributes["epsilon"].as_float()
     normed = writer.op("RMSNormalization", x, scale, name=f"{name}.norm", axis=-1, epsilon=epsilon)
     return writer.op("RotaryEmbedding", normed, cos, sin, position_of_rows(step), name=f"{name}.rotated")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.core.padded import PaddedGraph, lower_padded
-from qwen3_graphs.lower.ort.cpu_attention import grouped_query_attention
-from qwen3_graphs.lower.ort.cpu_experts import cpu_experts
-from qwen3_graphs.lower.ort.operators import CONTRIB, accuracy_level, gather_blocks, matmul_nbits, nbit_blocks
+from qwen3_graphs.lower.ort.cpu_attention import lower_attention
+from qwen3_graphs.lower.ort.cpu_experts import lower_moe
+from qwen3_graphs.lower.ort.operators import CONTRIB, accuracy_level, add_nbit_blocks, gather_blocks, matmul_nbits
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -25,26 +25,26 @@ def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
     """Lower to ONNX Runtime's operators on CPU; see `qwen3_graphs.lower.lower`."""
     del limits  # nothing in these operators depends on the sizes
     weights.check_formats(precision, "ort", ("fp32", "fp16"))
-    handlers = {"Embedding": _embedding, "Linear": _linear, "Attention": grouped_query_attention, "MoE": cpu_experts}
+    handlers = {"Embedding": _lower_embedding, "Linear": _lower_linear, "Attention": lower_attention, "MoE": lower_moe}
     return lower_padded(semantic, precision, handlers, {"": 23, CONTRIB: 1})
 
 
-def _embedding(step: PaddedGraph, node: ir.Node, ids: ir.Value) -> ir.Value:
+def _lower_embedding(step: PaddedGraph, node: ir.Node, ids: ir.Value) -> ir.Value:
     writer, fmt, name = step.writer, step.precision.embedding, str(node.outputs[0].name)
     vocab, hidden = weights.dims(node.inputs[1])
     sources = ((weights.source(node.inputs[1]),),)
     if fmt.is_float:
-        return weights.gather(writer, weights.rows(writer, fmt, sources, sources[0][0], (vocab, hidden)), ids, name)
-    table = nbit_blocks(writer, fmt, sources[0][0], (vocab, hidden))
+        return weights.gather(writer, weights.add_rows(writer, fmt, sources, sources[0][0], (vocab, hidden)), ids, name)
+    table = add_nbit_blocks(writer, fmt, sources[0][0], (vocab, hidden))
     return gather_blocks(writer, fmt, table, ids, hidden, name)
 
 
-def _linear(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
+def _lower_linear(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     writer, name = step.writer, str(node.outputs[0].name)
     source = weights.source(node.inputs[1])
     fmt = weights.matrix_format(step.precision, source)
     shape = weights.dims(node.inputs[1])
     if fmt.is_float:
         return weights.matmul(writer, fmt, source, shape, x, name)
-    blocks = nbit_blocks(writer, fmt, source, shape)
+    blocks = add_nbit_blocks(writer, fmt, source, shape)
     return matmul_nbits(writer, fmt, blocks, shape, x, name, accuracy_level=accuracy_level(step.precision))

@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from qwen3_graphs.lower.core.padded import PaddedGraph
 
 
-def grouped_query_attention(step: PaddedGraph, node: ir.Node, q: ir.Value) -> ir.Value:
+def lower_attention(step: PaddedGraph, node: ir.Node, q: ir.Value) -> ir.Value:
     """Write `qwen3::Attention` of q [B*S, heads * head_dim]."""
     writer, name = step.writer, str(node.outputs[0].name)
     heads, kv_heads, head_dim = (node.attributes[key].as_int() for key in ("num_heads", "kv_num_heads", "head_dim"))
     k, v = (step.values[value] for value in node.inputs[1:3] if value is not None)
     layer = weights.source(node.inputs[7])
     past = step.cache(layer)
-    query = _norm_heads(step, node, 3, q, (heads, head_dim), f"{name}.q")
-    key = _norm_heads(step, node, 4, k, (kv_heads, head_dim), f"{name}.k")
+    query = _normalize_heads(step, node, 3, q, (heads, head_dim), f"{name}.q")
+    key = _normalize_heads(step, node, 4, k, (kv_heads, head_dim), f"{name}.k")
     value = writer.op("Reshape", v, step.batched_shape(kv_heads * head_dim), name=f"{name}.v")
-    tables = [weights.vector(writer, node.inputs[index]) for index in (5, 6)]
+    tables = [weights.add_vector(writer, node.inputs[index]) for index in (5, 6)]
     narrow = step.precision.kv_cache == "fp16"
     if narrow:
         query = _rotate(step, query, heads, tables)
@@ -57,13 +57,13 @@ def grouped_query_attention(step: PaddedGraph, node: ir.Node, q: ir.Value) -> ir
     return writer.op("Reshape", attended, writer.integers(-1, heads * head_dim), name=name)
 
 
-def _norm_heads(
+def _normalize_heads(
     step: PaddedGraph, node: ir.Node, norm: int, x: ir.Value, heads: tuple[int, int], name: str
 ) -> ir.Value:
     """Return x [B*S, heads * head_dim] as [B, S, heads * head_dim], each head under the node's input `norm`."""
     writer, epsilon = step.writer, node.attributes["epsilon"].as_float()
     split = writer.op("Reshape", x, writer.integers(-1, *heads), name=f"{name}.heads")
-    scale = weights.vector(writer, node.inputs[norm])
+    scale = weights.add_vector(writer, node.inputs[norm])
     normed = writer.op("RMSNormalization", split, scale, name=f"{name}.norm", axis=-1, epsilon=epsilon)
     return writer.op("Reshape", normed, step.batched_shape(heads[0] * heads[1]), name=name)
 

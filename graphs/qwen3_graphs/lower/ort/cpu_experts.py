@@ -30,7 +30,7 @@ SWIGLU: dict[str, Attribute] = {
 }
 
 
-def cpu_experts(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
+def lower_moe(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::MoE` of x [B*S, H].
 
     Raises:
@@ -40,7 +40,7 @@ def cpu_experts(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     if fmt.kind == "int8" and not step.precision.quantized_activations:
         raise LoweringError("target ort: int8 experts quantize their inputs, found weight-only quantization")
     top_k, normalize = node.attributes["top_k"].as_int(), node.attributes["normalize"].as_int()
-    router = weights.vector(writer, node.inputs[1])
+    router = weights.add_vector(writer, node.inputs[1])
     logits = writer.op("Gemm", x, router, name=f"{name}.router", transB=1)
     count, width, hidden = weights.dims(node.inputs[2])
     upward = weights.expert_sources(node.inputs[2:4], count)
@@ -50,14 +50,16 @@ def cpu_experts(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     if fmt.is_float:
         kind = fmt.onnx_type
         up_slot = TensorSlot(f"{prefix}gate_up.weight", kind, (count, 2 * width, hidden))
-        (up,) = writer.weight("interleaved_rows", fmt, upward, [up_slot])
-        down = weights.rows(writer, fmt, downward, f"{prefix}down.weight", (count, hidden, width))
+        (up,) = writer.add_weight("interleaved_rows", fmt, upward, [up_slot])
+        down = weights.add_rows(writer, fmt, downward, f"{prefix}down.weight", (count, hidden, width))
         up, down = weights.cast_to_float32(writer, up), weights.cast_to_float32(writer, down)
         return writer.op("MoE", x, logits, up, None, down, name=name, domain=CONTRIB, **attributes)
-    gate_up, up_zero_points = _expert_codes(
+    gate_up, up_zero_points = _add_expert_codes(
         step, fmt, "interleaved_nbit_rows", upward, f"{prefix}gate_up", 2 * width, hidden
     )
-    down_matrices, down_zero_points = _expert_codes(step, fmt, "nbit_rows", downward, f"{prefix}down", hidden, width)
+    down_matrices, down_zero_points = _add_expert_codes(
+        step, fmt, "nbit_rows", downward, f"{prefix}down", hidden, width
+    )
     routing_weights = None if normalize else writer.op("Softmax", logits, name=f"{name}.shares", axis=-1)
     unused = [None] * 4  # the down projection's bias; a third matrix with its scales and bias
     return writer.op(
@@ -72,7 +74,7 @@ def cpu_experts(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     )
 
 
-def _expert_codes(
+def _add_expert_codes(
     step: PaddedGraph, fmt: WeightFormat, layout: str, sources: Sources, prefix: str, outputs: int, inputs: int
 ) -> tuple[tuple[ir.Value, ir.Value], ir.Value | None]:
     """Return codes uint8 [E, N, K * bits / 8] and scales float32 [E, N, groups]; and the format's zero points."""
@@ -86,5 +88,5 @@ def _expert_codes(
         TensorSlot(f"{prefix}.scales", "FLOAT", (len(sources), outputs, inputs // fmt.group_size)),
         *weights.zero_points(fmt, prefix, (len(sources), outputs, inputs)),
     ]
-    codes, scales, *zero_points = step.writer.weight(layout, fmt, sources, slots)
+    codes, scales, *zero_points = step.writer.add_weight(layout, fmt, sources, slots)
     return (codes, scales), zero_points[0] if zero_points else None

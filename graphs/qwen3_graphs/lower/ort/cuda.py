@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.core.padded import PaddedGraph, lower_padded
-from qwen3_graphs.lower.ort.cuda_attention import grouped_query_attention
-from qwen3_graphs.lower.ort.cuda_experts import cuda_experts
-from qwen3_graphs.lower.ort.operators import CONTRIB, gather_blocks, matmul_nbits, nbit_blocks
+from qwen3_graphs.lower.ort.cuda_attention import lower_attention
+from qwen3_graphs.lower.ort.cuda_experts import lower_moe
+from qwen3_graphs.lower.ort.operators import CONTRIB, add_nbit_blocks, gather_blocks, matmul_nbits
 from qwen3_graphs.lowered import TensorSlot
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ _GROUP_SIZES = {"int8": (16, 32, 64, 128, 256), "int4": (16, 32, 64, 128, 256), 
 
 def lower(semantic: ir.Model, precision: Precision) -> Lowered:
     """Lower to ONNX Runtime's operators on CUDA; see `qwen3_graphs.lower.lower`."""
-    _check(precision)
-    handlers = {"Embedding": _embedding, "Linear": _linear, "Attention": grouped_query_attention, "MoE": cuda_experts}
+    _check_precision(precision)
+    handlers = {"Embedding": _lower_embedding, "Linear": _lower_linear, "Attention": lower_attention, "MoE": lower_moe}
     return lower_padded(semantic, precision, handlers, {"": 23, CONTRIB: 1})
 
 
-def _check(precision: Precision) -> None:
+def _check_precision(precision: Precision) -> None:
     kind = precision.activations
     if precision.kv_cache != kind:
         raise LoweringError(f"target ort on cuda: kv_cache is that of activations, {kind}, found {precision.kv_cache}")
@@ -52,34 +52,34 @@ def _check(precision: Precision) -> None:
         raise LoweringError("target ort on cuda: quantization is weight-only, found quantized activations")
 
 
-def _embedding(step: PaddedGraph, node: ir.Node, ids: ir.Value) -> ir.Value:
+def _lower_embedding(step: PaddedGraph, node: ir.Node, ids: ir.Value) -> ir.Value:
     writer, fmt, name = step.writer, step.precision.embedding, str(node.outputs[0].name)
     vocab, hidden = weights.dims(node.inputs[1])
     source = weights.source(node.inputs[1])
     if fmt.is_float:
-        table = weights.rows(writer, fmt, ((source,),), source, (vocab, hidden))
+        table = weights.add_rows(writer, fmt, ((source,),), source, (vocab, hidden))
         return writer.op("Gather", table, ids, name=name, axis=0)
-    return gather_blocks(writer, fmt, _blocks(step, fmt, source, (vocab, hidden)), ids, hidden, name)
+    return gather_blocks(writer, fmt, _add_blocks(step, fmt, source, (vocab, hidden)), ids, hidden, name)
 
 
-def _linear(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
+def _lower_linear(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     writer, name = step.writer, str(node.outputs[0].name)
     source = weights.source(node.inputs[1])
     fmt = weights.matrix_format(step.precision, source)
     shape = weights.dims(node.inputs[1])
     if fmt.kind == "fp8":
-        return _block_fp8(step, fmt, source, shape, x, name)
+        return _matmul_block_fp8(step, fmt, source, shape, x, name)
     if fmt.is_float:
-        return writer.op("Gemm", x, weights.rows(writer, fmt, ((source,),), source, shape), name=name, transB=1)
-    return matmul_nbits(writer, fmt, _blocks(step, fmt, source, shape), shape, x, name)
+        return writer.op("Gemm", x, weights.add_rows(writer, fmt, ((source,),), source, shape), name=name, transB=1)
+    return matmul_nbits(writer, fmt, _add_blocks(step, fmt, source, shape), shape, x, name)
 
 
-def _blocks(step: PaddedGraph, fmt: WeightFormat, source: str, shape: tuple[int, ...]) -> tuple[ir.Value, ...]:
+def _add_blocks(step: PaddedGraph, fmt: WeightFormat, source: str, shape: tuple[int, ...]) -> tuple[ir.Value, ...]:
     """Declare an integer matrix; its scales have the activations' type."""
-    return nbit_blocks(step.writer, fmt, source, shape, step.precision.activations)
+    return add_nbit_blocks(step.writer, fmt, source, shape, step.precision.activations)
 
 
-def _block_fp8(
+def _matmul_block_fp8(
     step: PaddedGraph, fmt: WeightFormat, source: str, shape: tuple[int, ...], x: ir.Value, name: str
 ) -> ir.Value:
     """Write x times the transpose of a matrix in E4M3, each row of which has scales of its own.
@@ -92,5 +92,5 @@ def _block_fp8(
         TensorSlot(f"{source}.float8", "FLOAT8E4M3FN", shape),
         TensorSlot(f"{source}.row_scales", "FLOAT", (outputs, -(-inputs // size))),
     ]
-    codes, scales = step.writer.weight("float8_rows", fmt, ((source,),), slots)
+    codes, scales = step.writer.add_weight("float8_rows", fmt, ((source,),), slots)
     return step.writer.op("MatMulBlockQuantizedFp8Weight", x, codes, scales, name=name, domain=CONTRIB, block_size=size)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _POSITION_TABLES, _NORMS = (5, 6), (3, 4)  # inputs of `qwen3::Attention`
 
 
-def grouped_query_attention(step: PaddedGraph, node: ir.Node, q: ir.Value) -> ir.Value:
+def lower_attention(step: PaddedGraph, node: ir.Node, q: ir.Value) -> ir.Value:
     """Write `qwen3::Attention` of q [B*S, heads * head_dim]."""
     writer, name = step.writer, str(node.outputs[0].name)
     heads, kv_heads, head_dim = (node.attributes[key].as_int() for key in ("num_heads", "kv_num_heads", "head_dim"))
@@ -31,8 +31,8 @@ def grouped_query_attention(step: PaddedGraph, node: ir.Node, q: ir.Value) -> ir
         writer.op("Reshape", rows, step.batched_shape(count * head_dim), name=f"{name}.{part}")
         for rows, count, part in ((q, heads, "q"), (k, kv_heads, "k"), (v, kv_heads, "v"))
     )
-    tables = [_position_table(step, node.inputs[index]) for index in _POSITION_TABLES]
-    norms = [weights.vector(writer, node.inputs[index], step.precision.activations) for index in _NORMS]
+    tables = [_cast_position_table(step, node.inputs[index]) for index in _POSITION_TABLES]
+    norms = [weights.add_vector(writer, node.inputs[index], step.precision.activations) for index in _NORMS]
     unused = [None] * 5  # positions, bias, sink, scales of a quantized cache
     attended, *present = writer.op_with_outputs(
         "GroupQueryAttention",
@@ -48,9 +48,9 @@ def grouped_query_attention(step: PaddedGraph, node: ir.Node, q: ir.Value) -> ir
     return writer.op("Reshape", attended, writer.integers(-1, heads * head_dim), name=name)
 
 
-def _position_table(step: PaddedGraph, value: ir.Value | None) -> ir.Value:
+def _cast_position_table(step: PaddedGraph, value: ir.Value | None) -> ir.Value:
     """Return a table of cosines or sines in the activations' type; it is converted when a session opens."""
-    table = weights.vector(step.writer, value)
+    table = weights.add_vector(step.writer, value)
     kind = step.precision.activations
     name = f"{table.name}.{kind}"
     return step.once(name, lambda: step.writer.op("Cast", table, name=name, to=CACHE_TYPES[kind]))

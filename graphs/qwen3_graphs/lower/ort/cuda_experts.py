@@ -42,7 +42,7 @@ class _Projection:
         return len(self.sources[0]) == 2
 
 
-def cuda_experts(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
+def lower_moe(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::MoE` of x [B*S, H].
 
     Raises:
@@ -53,16 +53,16 @@ def cuda_experts(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
         raise LoweringError("target ort on cuda: experts are fp16, bf16, int8 or int4, found fp8")
     if not node.attributes["normalize"].as_int():
         raise LoweringError("target ort on cuda: routing weights are normalized (norm_topk_prob true), found false")
-    router = weights.vector(writer, node.inputs[1], step.precision.activations)
+    router = weights.add_vector(writer, node.inputs[1], step.precision.activations)
     logits = writer.op("Gemm", x, router, name=f"{name}.router", transB=1)
     attributes = {"k": node.attributes["top_k"].as_int(), "normalize_routing_weights": 1, **SWIGLU}
     up, down = _projections(node)
     if fmt.is_float:
-        matrices = (_floats(step, fmt, up), None, _floats(step, fmt, down))
+        matrices = (_add_floats(step, fmt, up), None, _add_floats(step, fmt, down))
         return writer.op("MoE", x, logits, *matrices, name=name, domain=CONTRIB, **attributes)
     return writer.op(
         "QMoE",
-        *(x, logits, *_codes(step, fmt, up), None, *_codes(step, fmt, down)),
+        *(x, logits, *_add_codes(step, fmt, up), None, *_add_codes(step, fmt, down)),
         name=name,
         domain=CONTRIB,
         expert_weight_bits=fmt.bits,
@@ -81,13 +81,13 @@ def _projections(node: ir.Node) -> tuple[_Projection, _Projection]:
     )
 
 
-def _floats(step: PaddedGraph, fmt: WeightFormat, projection: _Projection) -> ir.Value:
+def _add_floats(step: PaddedGraph, fmt: WeightFormat, projection: _Projection) -> ir.Value:
     slot = TensorSlot(f"{projection.name}.weight", fmt.onnx_type, projection.shape)
     layout = "interleaved_rows" if projection.is_pair else "rows"
-    return step.writer.weight(layout, fmt, projection.sources, [slot])[0]
+    return step.writer.add_weight(layout, fmt, projection.sources, [slot])[0]
 
 
-def _codes(step: PaddedGraph, fmt: WeightFormat, projection: _Projection) -> tuple[ir.Value, ...]:
+def _add_codes(step: PaddedGraph, fmt: WeightFormat, projection: _Projection) -> tuple[ir.Value, ...]:
     """Return codes uint8 [E, N, K * bits / 8] and scales [E, N, groups] in the activations' type."""
     kind, (*leading, inputs) = step.precision.activations, projection.shape
     if fmt.group_size not in _GROUP_SIZES:
@@ -102,4 +102,4 @@ def _codes(step: PaddedGraph, fmt: WeightFormat, projection: _Projection) -> tup
         TensorSlot(f"{projection.name}.scales", onnx_type(kind), (*leading, inputs // fmt.group_size)),
     ]
     layout = f"interleaved_nbit_rows_{kind}" if projection.is_pair else f"nbit_rows_{kind}"
-    return step.writer.weight(layout, fmt, projection.sources, slots)
+    return step.writer.add_weight(layout, fmt, projection.sources, slots)

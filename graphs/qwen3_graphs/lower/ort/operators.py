@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from qwen3_graphs.formats import onnx_type
 from qwen3_graphs.lower.core import weights
-from qwen3_graphs.lower.core.nibbles import zero_point_column
+from qwen3_graphs.lower.core.nibbles import unpack_zero_points
 from qwen3_graphs.lowered import TensorSlot
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ def accuracy_level(precision: Precision) -> int:
     return 4 if precision.quantized_activations else 1
 
 
-def nbit_blocks(
+def add_nbit_blocks(
     writer: GraphWriter, fmt: WeightFormat, source: str, shape: tuple[int, ...], scale_type: FloatKind = "fp32"
 ) -> tuple[ir.Value, ...]:
-    """Declare a matrix [N, K] in integers, as MatMulNBits and `gathered_blocks` read it.
+    """Declare a matrix [N, K] in integers, as MatMulNBits and `gather_blocks` read it.
 
     Returns:
         Codes uint8 [N, groups, bytes of a group], scales [N, groups] in their type, and zero points of the format,
@@ -41,7 +41,7 @@ def nbit_blocks(
         *weights.zero_points(fmt, source, shape),
     ]
     layout = "nbit_blocks" if scale_type == "fp32" else f"nbit_blocks_{scale_type}"
-    return writer.weight(layout, fmt, ((source,),), slots)
+    return writer.add_weight(layout, fmt, ((source,),), slots)
 
 
 def matmul_nbits(
@@ -53,7 +53,7 @@ def matmul_nbits(
     name: str,
     **attributes: Attribute,
 ) -> ir.Value:
-    """Write x [..., K] times the transpose of a matrix [N, K] of `nbit_blocks`, with MatMulNBits' other attributes."""
+    """Write x [..., K] times the transpose of a matrix [N, K] of `add_nbit_blocks`; `attributes` are MatMulNBits'."""
     outputs, inputs = shape
     return writer.op(
         "MatMulNBits",
@@ -79,7 +79,7 @@ def gather_blocks(
     Args:
         writer: receives the nodes.
         fmt: an integer format in groups.
-        table: of `nbit_blocks`, [M, K].
+        table: of `add_nbit_blocks`, [M, K].
         ids: integer [n], rows wanted.
         width: K, what remains of a row after its padding is cut off.
         name: of the result.
@@ -90,7 +90,7 @@ def gather_blocks(
     codes, scales, *packed = table
     column = writer.op("Unsqueeze", scales, writer.integers(2), name=f"{scales.name}.column")
     # Constants: ONNX Runtime takes the zero points apart once, when a session opens.
-    zero_points = [zero_point_column(writer, pairs, fmt.groups(width), str(pairs.name)) for pairs in packed]
+    zero_points = [unpack_zero_points(writer, pairs, fmt.groups(width), str(pairs.name)) for pairs in packed]
     blocks = writer.op(
         "GatherBlockQuantized",
         codes,

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from qwen3_graphs import interface, schemas
 from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.lower.core import weights
-from qwen3_graphs.lower.core.step import describe, graph_inputs, step_model
+from qwen3_graphs.lower.core.step import graph_inputs, set_type_and_shape, step_model
 from qwen3_graphs.lower.core.writer import GraphWriter
 from qwen3_graphs.lower.ort_plugins import panels
 from qwen3_graphs.lower.ort_plugins.patterns import Norm, Reader
@@ -62,19 +62,19 @@ class _Lowering:
 
     def run(self) -> Lowered:
         handlers = {
-            (schemas.DOMAIN, "Embedding"): self.embedding,
-            (schemas.DOMAIN, "Attention"): self.attention,
-            ("", "Add"): self.residual,
+            (schemas.DOMAIN, "Embedding"): self.lower_embedding,
+            (schemas.DOMAIN, "Attention"): self.lower_attention,
+            ("", "Add"): self.lower_residual,
         }
         for node in self.graph:
             handler = handlers.get((node.domain, node.op_type))
             if handler is not None:
                 self.values[node.outputs[0]] = handler(node)
         output = self.graph.outputs[0]
-        results = self.head(output) if output.name == "logits" else [self.norm_rows(output)]
+        results = self.lower_head(output) if output.name == "logits" else [self.lower_hidden(output)]
         self.reader.check_all_read(self.graph)
         for result, each in zip(results, self.interface.outputs, strict=True):
-            describe(result, each)
+            set_type_and_shape(result, each)
         graph = ir.Graph(
             list(self.inputs.values()),
             results,
@@ -85,25 +85,25 @@ class _Lowering:
         )
         return Lowered(ir.Model(graph, ir_version=10, producer_name="qwen3-compile"), tuple(self.writer.recipes))
 
-    def embedding(self, node: ir.Node) -> ir.Value:
+    def lower_embedding(self, node: ir.Node) -> ir.Value:
         ids, table = self.reader.take(node)
-        packed = panels.stacked_rows(self.writer, self.precision.embedding, [table])
-        return self.op(
+        packed = panels.add_stacked_rows(self.writer, self.precision.embedding, [table])
+        return self.add_op(
             "Embedding", self.lowered(ids), packed.codes, packed.scales, name=_name(node), **packed.attributes()
         )
 
-    def attention(self, node: ir.Node) -> ir.Value:
+    def lower_attention(self, node: ir.Node) -> ir.Value:
         inputs, name = self.reader.take(node), _name(node)
         projections = [self.reader.linear(value) for value in inputs[:3]]
         if len({x for x, _ in projections}) != 1:
             raise LoweringError(f"target {TARGET}: queries, keys and values of {name} should be made from one input")
         norm = self.reader.norm(projections[0][0])
-        packed = panels.stacked_rows(self.writer, self.precision.weights, [matrix for _, matrix in projections])
-        qkv = self.linear(self.lowered(norm.x), packed, f"{name}.qkv", norm=norm)
-        tables = [weights.vector(self.writer, value) for value in inputs[3:7]]
+        packed = panels.add_stacked_rows(self.writer, self.precision.weights, [matrix for _, matrix in projections])
+        qkv = self.add_linear(self.lowered(norm.x), packed, f"{name}.qkv", norm=norm)
+        tables = [weights.add_vector(self.writer, value) for value in inputs[3:7]]
         cache, *step = (self.lowered(value) for value in inputs[7:])
         attributes = {key: node.attributes[key] for key in ("num_heads", "kv_num_heads", "head_dim")}
-        return self.op(
+        return self.add_op(
             "Attention",
             qkv,
             *tables,
@@ -119,7 +119,7 @@ class _Lowering:
         """Return the input that holds an int8 cache's scales, float32 [blocks, 2, kv_heads, block]."""
         return self.inputs.get(str(cache.name).replace("kv.", "kv_scales.", 1))
 
-    def residual(self, node: ir.Node) -> ir.Value:
+    def lower_residual(self, node: ir.Node) -> ir.Value:
         """Write a sum, of what the layer was given and of what a projection or a mixture of experts made of it."""
         stream, branch = self.reader.take(node)
         if stream not in self.values:
@@ -127,31 +127,31 @@ class _Lowering:
         residual, name = self.lowered(stream), _name(node)
         producer = branch.producer()
         if producer is not None and producer.op_type == "MoE":
-            return self.experts(producer, residual, name)
+            return self.lower_moe(producer, residual, name)
         x, matrix = self.reader.linear(branch)
-        inner = self.values.get(x) or self.gate_up(x)
-        return self.linear(
-            inner, panels.stacked_rows(self.writer, self.precision.weights, [matrix]), name, residual=residual
+        inner = self.values.get(x) or self.lower_gate_up(x)
+        return self.add_linear(
+            inner, panels.add_stacked_rows(self.writer, self.precision.weights, [matrix]), name, residual=residual
         )
 
-    def gate_up(self, value: ir.Value) -> ir.Value:
+    def lower_gate_up(self, value: ir.Value) -> ir.Value:
         gate, up = self.reader.swiglu(value)
         (x, gate_matrix), (other, up_matrix) = self.reader.linear(gate), self.reader.linear(up)
         if x is not other:
             raise LoweringError(f"target {TARGET}: gate and up of {value.name} should be made from one input")
         norm = self.reader.norm(x)
-        packed = panels.gate_up(self.writer, self.precision.weights, gate_matrix, up_matrix)
-        return self.linear(self.lowered(norm.x), packed, str(value.name), norm=norm, activation="swiglu")
+        packed = panels.add_gate_up(self.writer, self.precision.weights, gate_matrix, up_matrix)
+        return self.add_linear(self.lowered(norm.x), packed, str(value.name), norm=norm, activation="swiglu")
 
-    def experts(self, node: ir.Node, residual: ir.Value, name: str) -> ir.Value:
+    def lower_moe(self, node: ir.Node, residual: ir.Value, name: str) -> ir.Value:
         x, router, *matrices = self.reader.take(node)
         norm = self.reader.norm(x)
-        gate_up, down = panels.expert_panels(self.writer, self.precision.weights, *matrices)
-        routing = panels.stacked_rows(self.writer, weights.FLOAT32, [router])
-        return self.op(
+        gate_up, down = panels.add_experts(self.writer, self.precision.weights, *matrices)
+        routing = panels.add_stacked_rows(self.writer, weights.FLOAT32, [router])
+        return self.add_op(
             "MoE",
             self.lowered(norm.x),
-            weights.vector(self.writer, norm.weight),
+            weights.add_vector(self.writer, norm.weight),
             routing.codes,
             gate_up.codes,
             gate_up.scales,
@@ -170,17 +170,17 @@ class _Lowering:
             precise=int(not self.precision.quantized_activations),
         )
 
-    def head(self, output: ir.Value) -> Sequence[ir.Value]:
+    def lower_head(self, output: ir.Value) -> Sequence[ir.Value]:
         """Write the head, whose two numbers are the runtime's to choose; returns logits and the largest of them."""
         x, matrix = self.reader.linear(output)
         norm = self.reader.norm(x)
         rows = self.input("logits_rows")
-        packed = panels.stacked_rows(self.writer, self.precision.lm_head, [matrix])
+        packed = panels.add_stacked_rows(self.writer, self.precision.lm_head, [matrix])
         inputs = [
             self.lowered(self.reader.gather(norm.x, rows)),
             self.lowered(rows),
             *(self.inputs[each.name] for each in interface.HEAD),
-            weights.vector(self.writer, norm.weight),
+            weights.add_vector(self.writer, norm.weight),
             packed.codes,
             packed.scales,
         ]
@@ -194,16 +194,16 @@ class _Lowering:
             **packed.attributes(),
         )
 
-    def norm_rows(self, output: ir.Value) -> ir.Value:
+    def lower_hidden(self, output: ir.Value) -> ir.Value:
         """Write an embedding model's end: the rows asked for and the final norm, by standard operators."""
         norm = self.reader.norm(output)
         rows = self.input("logits_rows")
         states = self.lowered(self.reader.gather(norm.x, rows))
         picked = self.writer.op("Gather", states, self.lowered(rows), name=str(norm.x.name), axis=0)
-        weight = weights.vector(self.writer, norm.weight)
+        weight = weights.add_vector(self.writer, norm.weight)
         return self.writer.op("RMSNormalization", picked, weight, name=str(output.name), axis=-1, epsilon=norm.epsilon)
 
-    def linear(
+    def add_linear(
         self,
         x: ir.Value,
         matrix: Panels,
@@ -217,11 +217,11 @@ class _Lowering:
             x,
             matrix.codes,
             matrix.scales,
-            weights.vector(self.writer, norm.weight) if norm else None,
+            weights.add_vector(self.writer, norm.weight) if norm else None,
             residual,
         ]
         epsilon = {"epsilon": norm.epsilon} if norm else {}
-        return self.op(
+        return self.add_op(
             "Linear",
             *inputs,
             name=name,
@@ -231,7 +231,7 @@ class _Lowering:
             **matrix.attributes(),
         )
 
-    def op(self, op_type: str, *inputs: ir.Value | None, name: str, **attributes: Attribute) -> ir.Value:
+    def add_op(self, op_type: str, *inputs: ir.Value | None, name: str, **attributes: Attribute) -> ir.Value:
         return self.writer.op(op_type, *inputs, name=name, domain=schemas.DOMAIN, **attributes)
 
     def input(self, name: str) -> ir.Value:

@@ -44,7 +44,7 @@ class Panels:
         return {"format": self.format.kind, "group_size": self.format.group_size, "n": self.n, "k": self.k}
 
 
-def stacked_rows(writer: GraphWriter, fmt: WeightFormat, matrices: Sequence[ir.Value | None]) -> Panels:
+def add_stacked_rows(writer: GraphWriter, fmt: WeightFormat, matrices: Sequence[ir.Value | None]) -> Panels:
     """Return matrices [N_i, K] one below the other, as one matrix [sum of N_i, K].
 
     Raises:
@@ -61,10 +61,10 @@ def stacked_rows(writer: GraphWriter, fmt: WeightFormat, matrices: Sequence[ir.V
             f"target ort with plugins: {_stem(matrices)} have {[shape[0] for shape in shapes]} outputs; "
             f"fp8 with block scales needs multiples of {PANEL}: use one scale a channel"
         )
-    return _packed(writer, "panels", fmt, sources, _stem(matrices), outputs, inputs.pop())
+    return _add_panels(writer, "panels", fmt, sources, _stem(matrices), outputs, inputs.pop())
 
 
-def gate_up(writer: GraphWriter, fmt: WeightFormat, gate: ir.Value | None, up: ir.Value | None) -> Panels:
+def add_gate_up(writer: GraphWriter, fmt: WeightFormat, gate: ir.Value | None, up: ir.Value | None) -> Panels:
     """Return a gate and an up matrix [I, K] as SwiGLU's kernels take them; n is 2 * I.
 
     Raises:
@@ -72,10 +72,10 @@ def gate_up(writer: GraphWriter, fmt: WeightFormat, gate: ir.Value | None, up: i
     """
     width, inputs = _equal_dims(gate, up)
     sources = ((weights.source(gate), weights.source(up)),)
-    return _packed(writer, "gate_up_panels", fmt, sources, _stem((gate, up)), 2 * width, inputs)
+    return _add_panels(writer, "gate_up_panels", fmt, sources, _stem((gate, up)), 2 * width, inputs)
 
 
-def expert_panels(
+def add_experts(
     writer: GraphWriter, fmt: WeightFormat, gate: ir.Value | None, up: ir.Value | None, down: ir.Value | None
 ) -> tuple[Panels, Panels]:
     """Return the stacked experts gate [E,I,H], up [E,I,H] and down [E,H,I] as two stacks, gate and up in turns.
@@ -88,12 +88,14 @@ def expert_panels(
         raise LoweringError(f"target ort with plugins: {weights.source(down)} should be {[count, hidden, width]}")
     upward, downward = weights.expert_sources((gate, up), count), weights.expert_sources((down,), count)
     return (
-        _packed(writer, "gate_up_panels", fmt, upward, _stem((gate, up)), 2 * width, hidden),
-        _packed(writer, "panels", fmt, downward, _stem((down,)), hidden, width),
+        _add_panels(writer, "gate_up_panels", fmt, upward, _stem((gate, up)), 2 * width, hidden),
+        _add_panels(writer, "panels", fmt, downward, _stem((down,)), hidden, width),
     )
 
 
-def _packed(writer: GraphWriter, layout: str, fmt: WeightFormat, sources: Sources, stem: str, n: int, k: int) -> Panels:
+def _add_panels(
+    writer: GraphWriter, layout: str, fmt: WeightFormat, sources: Sources, stem: str, n: int, k: int
+) -> Panels:
     count = 2 * -(-n // 2 // PANEL) if layout == "gate_up_panels" else -(-n // PANEL)
     width = padded_inputs(fmt.kind, k, fmt.group_size)
     slots = [TensorSlot(f"{stem}.codes", "UINT8", (len(sources), count * PANEL * width * fmt.bits // 8))]
@@ -101,7 +103,7 @@ def _packed(writer: GraphWriter, layout: str, fmt: WeightFormat, sources: Source
         dtype, shape = scales
         name = ir.DataType.from_numpy(np.dtype(dtype)).name
         slots.append(TensorSlot(f"{stem}.scales", name, (len(sources), *shape)))
-    codes, *rest = writer.weight(layout, fmt, sources, slots)
+    codes, *rest = writer.add_weight(layout, fmt, sources, slots)
     return Panels(codes, rest[0] if rest else None, fmt, n, k)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from qwen3_graphs.lower.core.padded import PaddedGraph
 
 
-def attention(step: PaddedGraph, node: ir.Node, q: ir.Value) -> ir.Value:
+def lower_attention(step: PaddedGraph, node: ir.Node, q: ir.Value) -> ir.Value:
     """Write `qwen3::Attention` of q [B*S, heads * head_dim]."""
     writer, name = step.writer, str(node.outputs[0].name)
     heads, kv_heads, head_dim = (node.attributes[key].as_int() for key in ("num_heads", "kv_num_heads", "head_dim"))
@@ -66,7 +66,7 @@ def _split_heads(step: PaddedGraph, x: ir.Value, heads: int, head_dim: int, name
 def _rotate(step: PaddedGraph, node: ir.Node, norm: int, x: ir.Value) -> ir.Value:
     """Return x [B, heads, S, head_dim] normalized by the node's input number `norm`, and rotated, in float32."""
     writer = step.writer
-    scale, cos, sin = (weights.vector(writer, node.inputs[index]) for index in (norm, 5, 6))
+    scale, cos, sin = (weights.add_vector(writer, node.inputs[index]) for index in (norm, 5, 6))
     epsilon = node.attributes["epsilon"].as_float()
     wide = cast_to_float32(step, x)
     normed = writer.op("RMSNormalization", wide, scale, name=f"{x.name}.norm", axis=-1, epsilon=epsilon)

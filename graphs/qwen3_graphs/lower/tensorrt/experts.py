@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from qwen3_graphs.lower.core.step import StepGraph
 
 
-def all_experts(step: StepGraph, node: ir.Node, x: ir.Value) -> ir.Value:
+def lower_moe(step: StepGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::MoE` of x [B*S, H]."""
     writer, name = step.writer, str(node.outputs[0].name)
     routing_weight = _routing_weights(step, node, x, name)
@@ -49,7 +49,7 @@ def all_experts(step: StepGraph, node: ir.Node, x: ir.Value) -> ir.Value:
 def _routing_weights(step: StepGraph, node: ir.Node, x: ir.Value, name: str) -> ir.Value:
     """Return each expert's routing weight for each row, 0 where it was not chosen: float32 [E, B*S, 1]."""
     writer, (count, _) = step.writer, weights.dims(node.inputs[1])
-    router = weights.vector(writer, node.inputs[1])
+    router = weights.add_vector(writer, node.inputs[1])
     logits = writer.op("Gemm", cast_to_float32(step, x), router, name=f"{name}.router", transB=1)
     probability = writer.op("Softmax", logits, name=f"{name}.probability", axis=-1)
     top_k = writer.integers(node.attributes["top_k"].as_int())

@@ -66,7 +66,7 @@ def _quantize() -> ir.Function:
     x, scale = (ir.Value(name=name) for name in ("x", "scale"))
     writer = GraphWriter()
     wide = writer.op("Cast", x, name="wide", to=ir.DataType.FLOAT)
-    codes = _passing(writer.op("QuantizeLinear", wide, scale, name="y"), output_dtype="output_dtype")
+    codes = _pass_attributes(writer.op("QuantizeLinear", wide, scale, name="y"), output_dtype="output_dtype")
     return _function("QuantizeLinear", [x, scale], codes, writer, ("output_dtype",))
 
 
@@ -75,12 +75,14 @@ def _dequantize() -> ir.Function:
     writer = GraphWriter()
     wide = writer.op("Cast", scale, name="wide", to=ir.DataType.FLOAT)
     places = ("axis", "block_size")
-    values = _passing(writer.op("DequantizeLinear", codes, wide, name="values"), **{name: name for name in places})
-    rounded = _passing(writer.op("Cast", values, name="y"), to="output_dtype")
+    values = _pass_attributes(
+        writer.op("DequantizeLinear", codes, wide, name="values"), **{name: name for name in places}
+    )
+    rounded = _pass_attributes(writer.op("Cast", values, name="y"), to="output_dtype")
     return _function("DequantizeLinear", [codes, scale], rounded, writer, (*places, "output_dtype"))
 
 
-def _passing(value: ir.Value, **attributes: str) -> ir.Value:
+def _pass_attributes(value: ir.Value, **attributes: str) -> ir.Value:
     """Give a value's node integer attributes of the function, by its own name and the function's."""
     node = value.producer()
     assert node is not None  # noqa: S101 - a value that was just written

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.core.padded import lower_padded
-from qwen3_graphs.lower.tensorrt.attention import attention
-from qwen3_graphs.lower.tensorrt.experts import all_experts
+from qwen3_graphs.lower.tensorrt.attention import lower_attention
+from qwen3_graphs.lower.tensorrt.experts import lower_moe
 from qwen3_graphs.lower.tensorrt.functions import DOMAIN, compute, functions
 from qwen3_graphs.lower.tensorrt.matrices import cast_to_activations, cast_to_float32, matmul
 
@@ -36,11 +36,11 @@ GROUP_SIZES: dict[str, tuple[int, ...]] = {"fp8": (0,), "int8": (0,), "int4": (3
 
 def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
     """Lower for TensorRT; see `qwen3_graphs.lower.lower`."""
-    check(precision)
+    check_precision(precision)
     return lower_padded(
         semantic,
         precision,
-        {**row_handlers(), "Attention": attention, "MoE": all_experts},
+        {**row_handlers(), "Attention": lower_attention, "MoE": lower_moe},
         {"": OPSET, DOMAIN: 1},
         capacity=limits.max_context,
         functions=functions(),
@@ -50,14 +50,14 @@ def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
 def row_handlers() -> Handlers[StepGraph]:
     """Return what writes the operators that work on rows, whatever the interface; see `walk`."""
     return {
-        "Embedding": embedding,
-        "RMSNormalization": rms_norm,
-        "Linear": linear,
-        **dict.fromkeys(("Add", "Mul", "Sigmoid"), elementwise),
+        "Embedding": lower_embedding,
+        "RMSNormalization": lower_rms_norm,
+        "Linear": lower_linear,
+        **dict.fromkeys(("Add", "Mul", "Sigmoid"), lower_elementwise),
     }
 
 
-def check(precision: Precision) -> None:
+def check_precision(precision: Precision) -> None:
     """Refuse formats that TensorRT has no layer for.
 
     Raises:
@@ -89,16 +89,16 @@ def _check_matrix(field: str, fmt: WeightFormat, activations: str) -> None:
         )
 
 
-def embedding(step: StepGraph, node: ir.Node, ids: ir.Value) -> ir.Value:
+def lower_embedding(step: StepGraph, node: ir.Node, ids: ir.Value) -> ir.Value:
     """Write `qwen3::Embedding` of ids [B*S]."""
     source = weights.source(node.inputs[1])
-    table = weights.rows(step.writer, step.precision.embedding, ((source,),), source, weights.dims(node.inputs[1]))
+    table = weights.add_rows(step.writer, step.precision.embedding, ((source,),), source, weights.dims(node.inputs[1]))
     return step.writer.op("Gather", table, ids, name=str(node.outputs[0].name), axis=0)
 
 
-def rms_norm(step: StepGraph, node: ir.Node, x: ir.Value) -> ir.Value:
+def lower_rms_norm(step: StepGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `RMSNormalization` of x [..., H], in float32."""
-    name, scale = str(node.outputs[0].name), weights.vector(step.writer, node.inputs[1])
+    name, scale = str(node.outputs[0].name), weights.add_vector(step.writer, node.inputs[1])
     wide = step.writer.op(
         "RMSNormalization",
         cast_to_float32(step, x),
@@ -110,13 +110,13 @@ def rms_norm(step: StepGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     return cast_to_activations(step, wide, name)
 
 
-def elementwise(step: StepGraph, node: ir.Node, x: ir.Value) -> ir.Value:
+def lower_elementwise(step: StepGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write an operator whose inputs are all hidden states."""
     others = [step.values[value] for value in node.inputs[1:] if value is not None]
     return compute(step, node.op_type, x, *others, name=str(node.outputs[0].name))
 
 
-def linear(step: StepGraph, node: ir.Node, x: ir.Value) -> ir.Value:
+def lower_linear(step: StepGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::Linear` of x [..., K]."""
     source, shape = weights.source(node.inputs[1]), weights.dims(node.inputs[1])
     fmt = weights.matrix_format(step.precision, source)

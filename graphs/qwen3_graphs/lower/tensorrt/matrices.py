@@ -91,10 +91,10 @@ def _matmul_float(
     result: str,
 ) -> ir.Value:
     if len(shape) == 2:  # as the checkpoint has it, so that a tied head shares the embedding's bytes
-        return compute(step, "Gemm", x, weights.rows(step.writer, fmt, sources, name, shape), name=result)
+        return compute(step, "Gemm", x, weights.add_rows(step.writer, fmt, sources, name, shape), name=result)
     *leading, outputs, inputs = shape
     slot = TensorSlot(f"{name}.columns", fmt.onnx_type, (*leading, inputs, outputs))
-    (matrix,) = step.writer.weight("columns", fmt, sources, [slot])
+    (matrix,) = step.writer.add_weight("columns", fmt, sources, [slot])
     return compute(step, "MatMul", x, matrix, name=result)
 
 
@@ -104,7 +104,7 @@ def _prescale(step: StepGraph, name: str, inputs: int, x: ir.Value) -> ir.Value:
         return x
     source = name.removesuffix("weight") + "pre_quant_scale"
     fmt = WeightFormat(step.precision.activations)
-    scale = weights.rows(step.writer, fmt, ((source,),), source, (inputs,))
+    scale = weights.add_rows(step.writer, fmt, ((source,),), source, (inputs,))
     return compute(step, "Mul", x, scale, name=f"{name}.scaled_input")
 
 
@@ -112,7 +112,7 @@ def _quantize_input(step: StepGraph, dtype: ir.DataType, name: str, x: ir.Value,
     """Return x rounded to eight bits with one scale, that of the matrix's calibrated input."""
     writer, source = step.writer, name.removesuffix("weight") + "input_scale"
     slot = TensorSlot(source, "FLOAT", ())
-    (scale,) = writer.weight("rows", weights.FLOAT32, ((source,),), [slot])
+    (scale,) = writer.add_weight("rows", weights.FLOAT32, ((source,),), [slot])
     to_codes: dict[str, Attribute] = {"output_dtype": dtype}
     back: dict[str, Attribute] = {"output_dtype": activation_type(step)}
     codes = compute(step, "QuantizeLinear", x, scale, name=f"{result}.input_codes", attributes=to_codes)
@@ -139,7 +139,7 @@ def _dequantize(
     else:
         scale_shape, where = (outputs,), {"axis": 1}
     slots = [codes_slot, TensorSlot(f"{name}.column_scales", scale_type, scale_shape)]
-    codes, scales = step.writer.weight(layout, fmt, sources, slots)
+    codes, scales = step.writer.add_weight(layout, fmt, sources, slots)
     blocks: dict[str, Attribute] = {"output_dtype": activation_type(step), **where}
     return compute(step, "DequantizeLinear", codes, scales, name=f"{result}.weight", attributes=blocks)
 

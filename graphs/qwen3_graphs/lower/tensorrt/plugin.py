@@ -22,7 +22,7 @@ from qwen3_graphs.lower.core.padded import lower_padded
 from qwen3_graphs.lower.tensorrt import attention as native_attention
 from qwen3_graphs.lower.tensorrt import functions as native_functions
 from qwen3_graphs.lower.tensorrt import graph as native
-from qwen3_graphs.lower.tensorrt.experts import all_experts
+from qwen3_graphs.lower.tensorrt.experts import lower_moe
 from qwen3_graphs.lower.tensorrt.matrices import activation_type
 from qwen3_graphs.lower.tensorrt.plugin_functions import attention_functions, expert_functions
 from qwen3_graphs.lowered import TensorSlot
@@ -43,20 +43,20 @@ GROUP_SIZES: dict[str, tuple[int, ...]] = {"fp16": (0,), "bf16": (0,), "fp8": (0
 
 def lower(semantic: ir.Model, precision: Precision, limits: Limits, plugins: Plugins) -> Lowered:
     """Lower for TensorRT with `plugins`; see `qwen3_graphs.lower.lower`."""
-    native.check(precision)
+    native.check_precision(precision)
     operators = {node.op_type for node in semantic.graph if node.domain == schemas.DOMAIN}
     moe = plugins.moe and "MoE" in operators
     opsets = {"": native.OPSET, native_functions.DOMAIN: 1, schemas.DOMAIN: schemas.VERSION}
     functions = list(native_functions.functions())
     if moe:
-        _check_experts(precision)
+        _check_expert_weights(precision)
         functions.extend(expert_functions(native.OPSET, precision.weights.kind))
-    experts_of = experts_plugin if moe else all_experts
+    experts_of = lower_moe_to_plugin if moe else lower_moe
     if plugins.attention:
         return lower_packed(
             semantic,
             precision,
-            {**native.row_handlers(), "Attention": attention_plugin, "MoE": experts_of},
+            {**native.row_handlers(), "Attention": lower_attention_to_plugin, "MoE": experts_of},
             opsets,
             block_size=plugins.block_size,
             functions=[*functions, *attention_functions(native.OPSET)],
@@ -64,14 +64,14 @@ def lower(semantic: ir.Model, precision: Precision, limits: Limits, plugins: Plu
     return lower_padded(
         semantic,
         precision,
-        {**native.row_handlers(), "Attention": native_attention.attention, "MoE": experts_of},
+        {**native.row_handlers(), "Attention": native_attention.lower_attention, "MoE": experts_of},
         opsets,
         capacity=limits.max_context,
         functions=functions,
     )
 
 
-def _check_experts(precision: Precision) -> None:
+def _check_expert_weights(precision: Precision) -> None:
     fmt = precision.weights
     if fmt.kind not in GROUP_SIZES or fmt.group_size not in GROUP_SIZES[fmt.kind]:
         kinds = ", ".join(
@@ -83,7 +83,7 @@ def _check_experts(precision: Precision) -> None:
         raise LoweringError("tensorrt with the moe plugin: experts take float activations, found quantized ones")
 
 
-def attention_plugin(step: PackedGraph, node: ir.Node, q: ir.Value) -> ir.Value:
+def lower_attention_to_plugin(step: PackedGraph, node: ir.Node, q: ir.Value) -> ir.Value:
     """Write `qwen3::Attention` of q [T, heads * head_dim].
 
     Raises:
@@ -101,10 +101,10 @@ def attention_plugin(step: PackedGraph, node: ir.Node, q: ir.Value) -> ir.Value:
     )
     plain = WeightFormat(step.precision.activations)
     norms = [
-        weights.rows(writer, plain, ((weights.source(value),),), weights.source(value), (head_dim,))
+        weights.add_rows(writer, plain, ((weights.source(value),),), weights.source(value), (head_dim,))
         for value in node.inputs[3:5]
     ]
-    tables = [weights.vector(writer, value) for value in node.inputs[5:7]]
+    tables = [weights.add_vector(writer, value) for value in node.inputs[5:7]]
     out, cache_out = writer.op_with_outputs(
         "Qwen3Attention",
         *(q, k, v, *norms, *tables, cache, *batch),
@@ -120,19 +120,19 @@ def attention_plugin(step: PackedGraph, node: ir.Node, q: ir.Value) -> ir.Value:
     return out
 
 
-def experts_plugin(step: StepGraph, node: ir.Node, x: ir.Value) -> ir.Value:
+def lower_moe_to_plugin(step: StepGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     """Write `qwen3::MoE` of x [T, H]; weights as `qwen3_plugins.tensorrt.moe` has them."""
     writer, fmt = step.writer, step.precision.weights
     count, inner, hidden = weights.dims(node.inputs[2])
     router = weights.source(node.inputs[1])
     plain = WeightFormat(step.precision.activations)
     stem = weights.source(node.inputs[4]).removesuffix("down_proj.weight")
-    gate_up = _codes(step, weights.expert_sources(node.inputs[2:4], count), f"{stem}gate_up", 2 * inner, hidden)
-    down = _codes(step, weights.expert_sources(node.inputs[4:5], count), f"{stem}down", hidden, inner)
+    gate_up = _add_experts(step, weights.expert_sources(node.inputs[2:4], count), f"{stem}gate_up", 2 * inner, hidden)
+    down = _add_experts(step, weights.expert_sources(node.inputs[4:5], count), f"{stem}down", hidden, inner)
     return writer.op(
         "Qwen3MoE",
         x,
-        weights.rows(writer, plain, ((router,),), router, (count, hidden)),
+        weights.add_rows(writer, plain, ((router,),), router, (count, hidden)),
         *gate_up,
         *down,
         name=str(node.outputs[0].name),
@@ -144,19 +144,19 @@ def experts_plugin(step: StepGraph, node: ir.Node, x: ir.Value) -> ir.Value:
     )
 
 
-def _codes(step: StepGraph, sources: Sources, stem: str, outputs: int, inputs: int) -> tuple[ir.Value, ir.Value]:
+def _add_experts(step: StepGraph, sources: Sources, stem: str, outputs: int, inputs: int) -> tuple[ir.Value, ir.Value]:
     """Return codes and scales of a stack of matrices [E, N, K], in layout `experts` or `experts_{activations}`."""
     writer, fmt, count = step.writer, step.precision.weights, len(sources)
     if fmt.is_float:
         slot = TensorSlot(f"{stem}.weight", fmt.onnx_type, (count, outputs, inputs))
-        (codes,) = writer.weight("experts", fmt, sources, [slot])
+        (codes,) = writer.add_weight("experts", fmt, sources, [slot])
         return codes, writer.constant(f"{fmt.kind}.unused_scale", _UNUSED_SCALES[fmt.kind])
     if fmt.kind == "fp8":
         slots = [
             TensorSlot(f"{stem}.codes", "INT8", (count, outputs, inputs)),
             TensorSlot(f"{stem}.scales", "FLOAT", (count, outputs)),
         ]
-        codes, scales = writer.weight("experts", fmt, sources, slots)
+        codes, scales = writer.add_weight("experts", fmt, sources, slots)
         return codes, scales
     if inputs % fmt.group_size:
         raise LoweringError(
@@ -167,5 +167,5 @@ def _codes(step: StepGraph, sources: Sources, stem: str, outputs: int, inputs: i
         TensorSlot(f"{stem}.codes", "INT8", (count, outputs, inputs // 2)),
         TensorSlot(f"{stem}.scales", activation_type(step).name, (count, outputs, inputs // fmt.group_size)),
     ]
-    codes, scales = writer.weight(f"experts_{step.precision.activations}", fmt, sources, slots)
+    codes, scales = writer.add_weight(f"experts_{step.precision.activations}", fmt, sources, slots)
     return codes, scales

@@ -36,7 +36,7 @@ from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lower import lower
 from qwen3_graphs.lower.core.writer import GraphWriter
-from qwen3_graphs.lower.ort_plugins.panels import stacked_rows
+from qwen3_graphs.lower.ort_plugins.panels import add_stacked_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,8 +162,8 @@ def test_blocks_of_queries_and_keys_that_meet_in_a_panel_are_refused() -> None:
         ir.Value(name=f"{part}_proj.weight", shape=ir.Shape([rows, 64])) for part, rows in (("q", 24), ("k", 8))
     ]
     with pytest.raises(LoweringError, match=r"\[24, 8\] outputs.* multiples of 16: use one scale a channel"):
-        stacked_rows(GraphWriter(), WeightFormat("fp8", 128), matrices)
-    assert stacked_rows(GraphWriter(), WeightFormat("fp8"), matrices).n == 32
+        add_stacked_rows(GraphWriter(), WeightFormat("fp8", 128), matrices)
+    assert add_stacked_rows(GraphWriter(), WeightFormat("fp8"), matrices).n == 32
 
 
 @pytest.mark.parametrize("top_k", [1, 7, 90])
