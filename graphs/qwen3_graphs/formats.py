@@ -7,7 +7,7 @@ Nothing here needs torch, ONNX or numpy; a kind's name is what a spec says. Who 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 FloatKind = Literal["fp32", "fp16", "bf16"]
 WeightKind = Literal["fp32", "fp16", "bf16", "fp8", "int8", "int4", "uint4"]
@@ -149,7 +149,8 @@ class WeightFormat:
         """The format in words, for messages."""
         if self.is_float:
             return self.kind
-        detail = f" {self.group_size}" if self.granularity == "per-group" else ""
+        size = self.group_size
+        detail = {"per-group": f" {size}", "per-block": f" {size} x {size}"}.get(str(self.granularity), "")
         return f"{self.kind} {self.granularity}{detail}"
 
     def groups(self, inputs: int) -> int:
@@ -178,3 +179,8 @@ class WeightFormat:
         zero_points = outputs * -(-self.groups(inputs) * self.bits // 8) if self.zero_point else 0
         codes = outputs * -(-width * self.bits // 8)
         return MatrixBytes(codes, self.scales(outputs, inputs) * scale_bits // 8, zero_points)
+
+
+def formats_in_groups(*kinds: str, sizes: tuple[int, ...] = (32, 64, 128)) -> tuple[WeightFormat, ...]:
+    """Each kind in groups of each size, by default those that a spec can ask for; 0 is without groups."""
+    return tuple(WeightFormat(cast("WeightKind", kind), size) for kind in kinds for size in sizes)

@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.targets.formats import Formats
 from qwen3_compile.targets.target import Target
-from qwen3_graphs.formats import FLOATS, INTEGERS
+from qwen3_graphs.lower.onnx.formats import MATRICES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qwen3_compile.spec import Spec
-
-_FORMATS = (*FLOATS, *INTEGERS)
 
 
 class Onnx(Target):
@@ -24,13 +22,11 @@ class Onnx(Target):
     summary = "standard operators only, for any ONNX tool"
     lowering = "onnx"
     formats = Formats(
-        _FORMATS,
-        _FORMATS,
-        _FORMATS,
+        MATRICES,
+        embeddings=MATRICES,
         activations=("fp32",),
         kv_cache=("fp32", "fp16"),
         activation_quantization=("none", "int8"),
-        group_sizes=(32, 64, 128, "channel"),
         even_four_bit_outputs=True,
     )
 

@@ -9,18 +9,14 @@ from qwen3_compile.problem import Problem
 from qwen3_compile.targets.formats import Formats
 from qwen3_compile.targets.target import Target
 from qwen3_graphs.formats import FLOATS, INTEGERS
+from qwen3_graphs.lower.ort import formats as ort
+from qwen3_graphs.lower.ort_plugins import formats as ort_plugins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from qwen3_compile.spec import Spec
-
-_OURS = (*FLOATS, "fp8", *INTEGERS)
-_CPU = (*FLOATS, *INTEGERS)
-_CUDA_INTEGERS = ("int8", "int4")
-_CUDA = ("fp16", "bf16", "fp8", *_CUDA_INTEGERS)
-_CUDA_EXPERT_GROUPS = (64, 128)
 
 
 class OrtPlugins(Target):
@@ -32,14 +28,11 @@ class OrtPlugins(Target):
     summary = "ONNX Runtime with our operators"
     lowering = "ort_plugins"
     formats = Formats(
-        _OURS,
-        _OURS,
-        _OURS,
+        ort_plugins.MATRICES,
+        embeddings=ort_plugins.MATRICES,
         activations=("fp32",),
         kv_cache=("fp16", "int8"),
         activation_quantization=("int8", "none"),
-        group_sizes=(32, 64, 128, "channel"),
-        fp8_scales=("block", "channel"),
         head_dims=range(2, 1025, 2),
     )
     needs = ("onnxruntime", "operators")
@@ -74,13 +67,11 @@ class OrtCpu(Target):
     summary = "ONNX Runtime with its own operators"
     lowering = "ort"
     formats = Formats(
-        _CPU,
-        _CPU,
-        _CPU,
+        ort.CPU,
+        embeddings=ort.CPU,
         activations=("fp32",),
         kv_cache=("fp32", "fp16"),
         activation_quantization=("int8", "none"),
-        group_sizes=(32, 64, 128),
         whole_expert_groups=True,
         quantized_int8_experts=True,
         head_dims=range(16, 4097, 16),
@@ -97,14 +88,11 @@ class OrtCuda(Target):
     summary = "ONNX Runtime with its own operators, on CUDA"
     lowering = "ort"
     formats = Formats(
-        _CUDA,
-        _CUDA,
-        ("fp16", "bf16", *_CUDA_INTEGERS),
+        ort.CUDA,
+        embeddings=ort.CUDA_EMBEDDINGS,
         activations=("fp16", "bf16"),
         kv_cache=("fp16", "bf16"),
         activation_quantization=("none",),
-        group_sizes=(32, 64, 128),
-        fp8_scales=("block", "channel"),
         whole_expert_groups=True,
         head_dims=range(16, 4097, 16),
     )
@@ -175,15 +163,16 @@ def _one_float(spec: Spec) -> Iterator[Problem]:
 
 def _cuda_experts(spec: Spec) -> Iterator[Problem]:
     precision = spec.precision
+    sizes = [fmt.group_size for fmt in ort.CUDA_EXPERTS if fmt.kind == precision.weights]
     if precision.weights == "fp8":
         yield Problem(
             ("precision", "weights"),
             "onnxruntime-gpu 1.31 is released without fp8 experts: take int8, int4, fp16 or bf16, found 'fp8'",
         )
-    if precision.weights in INTEGERS and precision.group_size not in _CUDA_EXPERT_GROUPS:
+    if precision.weights in INTEGERS and precision.group_size not in sizes:
         yield Problem(
             ("precision", "group_size"),
-            f"ort on cuda computes experts in groups of 64 or 128, found {precision.group_size!r}",
+            f"ort on cuda computes experts in groups of {' or '.join(map(str, sizes))}, found {precision.group_size!r}",
         )
     if not spec.model.architecture.norm_topk_prob:
         yield Problem(

@@ -1,7 +1,8 @@
 """Lowerings: the semantic graph in the operators and weight layouts of one target, a folder each.
 
-A folder's package has `lower(semantic, precision, limits)`; TensorRT's also has `lower_with_plugins`. What two
-lowerings need stands in `core`. A folder is imported when it is first asked for.
+A folder's `graph` has `lower(semantic, precision, limits)`; TensorRT's also has `lower_with_plugins`. Its `formats`
+says which weights its operators compute: the lowering refuses others, and a target offers no others to a spec. What two
+lowerings need stands in `core`. A `graph` is imported when it is first asked for.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ def lower(
     """
     if lowering not in LOWERINGS:
         raise LoweringError(f"unknown lowering {lowering!r}: expected one of {', '.join(LOWERINGS)}")
-    package = import_module(f"{__name__}.{lowering}")
+    graph = import_module(f"{__name__}.{lowering}.graph")
     if plugins is None or not (plugins.attention or plugins.moe):
-        lowered: Lowered = package.lower(semantic, precision, limits)
-    elif hasattr(package, "lower_with_plugins"):
-        lowered = package.lower_with_plugins(semantic, precision, limits, plugins)
+        lowered: Lowered = graph.lower(semantic, precision, limits)
+    elif hasattr(graph, "lower_with_plugins"):
+        lowered = graph.lower_with_plugins(semantic, precision, limits, plugins)
     else:
         raise LoweringError(f"lowering {lowering} has no choice of plugins: leave them out")
     return lowered

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from qwen3_plugins.tensorrt.attention import laid_out
 from qwen3_plugins.tensorrt.errors import PluginError
-from qwen3_plugins.tensorrt.kernels.moe import Experts, moe_kernels, moe_workspaces
+from qwen3_plugins.tensorrt.kernels.moe import GROUP_SIZES, Experts, moe_kernels, moe_workspaces
 from qwen3_plugins.tensorrt.operator import ELEMENT_BYTES, Launch, Scratch, check_elements, check_ranks, check_shapes
 
 if TYPE_CHECKING:
@@ -66,13 +66,14 @@ class MoE:
 
     def __post_init__(self) -> None:
         """Refuse what the kernels do not compute."""
-        if self.weight_format not in ("fp16", "bf16", "fp8", "int4"):
-            raise PluginError(f"{self.NAME}: weight_format is fp16, bf16, fp8 or int4, found {self.weight_format}")
+        if self.weight_format not in GROUP_SIZES:
+            expected = ", ".join(GROUP_SIZES)
+            raise PluginError(f"{self.NAME}: weight_format is one of {expected}, found {self.weight_format}")
         if self.normalize not in (0, 1):
             raise PluginError(f"{self.NAME}: normalize is 0 or 1, found {self.normalize}")
         if self.top_k not in range(1, 9):
             raise PluginError(f"{self.NAME}: top_k is 1 to 8, found {self.top_k}")
-        sizes = (32, 128) if self.weight_format == "int4" else (0,)
+        sizes = GROUP_SIZES[self.weight_format]
         if self.group_size not in sizes:
             expected = " or ".join(map(str, sizes))
             raise PluginError(f"{self.NAME}: group_size of {self.weight_format} is {expected}, found {self.group_size}")

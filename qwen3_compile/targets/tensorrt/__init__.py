@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.problem import Problem
@@ -9,6 +10,7 @@ from qwen3_compile.targets.formats import Formats
 from qwen3_compile.targets.target import Target
 from qwen3_compile.targets.tensorrt import capabilities
 from qwen3_compile.targets.tensorrt.checks import tensorrt_problems
+from qwen3_graphs.lower.tensorrt.formats import EMBEDDINGS, MATRICES
 from qwen3_graphs.lowered import Plugins
 from qwen3_plugins.tensorrt.bindings.capabilities import built_by
 
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from qwen3_compile.spec import Spec
-
-_FORMATS = ("fp16", "bf16", "fp8", "int8", "int4")
 
 
 class TensorRt(Target):
@@ -30,14 +30,11 @@ class TensorRt(Target):
     summary = "NVIDIA TensorRT, built on the GPU that runs it"
     lowering = "tensorrt"
     formats = Formats(
-        _FORMATS,
-        _FORMATS,
-        embedding=("fp16", "bf16"),
+        tuple(fmt for fmt in MATRICES if fmt.group_size != 32),  # NVIDIA's documentation of int4: blocks of 64 or 128
+        embeddings=EMBEDDINGS,
         activations=("fp16", "bf16"),
         kv_cache=("fp16", "bf16"),
         activation_quantization=("int8", "fp8", "none"),
-        group_sizes=(64, 128, "channel"),  # NVIDIA's documentation of int4: blocks of 64 or 128
-        fp8_scales=("channel", "tensor"),
         capabilities=built_by("tensorrt"),
         even_four_bit_outputs=True,
         # Of its own attention: others have no kernel ("not supported by a dedicated kernel"; seen with TensorRT for
@@ -136,19 +133,7 @@ class TensorRtRtx(TensorRt):
     backend = "tensorrt-rtx"
     name = "tensorrt-rtx"
     summary = "TensorRT for RTX, built without a GPU"
-    formats = Formats(
-        _FORMATS,
-        _FORMATS,
-        embedding=("fp16", "bf16"),
-        activations=("fp16", "bf16"),
-        kv_cache=("fp16", "bf16"),
-        activation_quantization=("int8", "fp8", "none"),
-        group_sizes=(32, 64, 128, "channel"),
-        fp8_scales=("channel", "tensor"),
-        capabilities=built_by("tensorrt-rtx"),
-        even_four_bit_outputs=True,
-        head_dims=TensorRt.formats.head_dims,
-    )
+    formats = replace(TensorRt.formats, matrices=MATRICES, capabilities=built_by("tensorrt-rtx"))
     needs = ("tensorrt-rtx", "NVIDIA GPU")
     builds_without = ("NVIDIA GPU",)
     tools = ("tensorrt-rtx",)

@@ -8,9 +8,10 @@ from qwen3_compile.problem import Problem
 from qwen3_compile.targets.target import not_calibrated
 from qwen3_compile.targets.tensorrt.capabilities import EXPERTS, PLUGINS, at_least, has_formats
 from qwen3_graphs.formats import INTEGERS
+from qwen3_graphs.lower.tensorrt.formats import MATRICES
 from qwen3_plugins.tensorrt.bindings.capabilities import FIRST_WITH_FORMAT
 from qwen3_plugins.tensorrt.kernels.attention import HEAD_DIMS
-from qwen3_plugins.tensorrt.kernels.moe import INT4_GROUPS
+from qwen3_plugins.tensorrt.kernels.moe import GROUP_SIZES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -114,13 +115,14 @@ def _plugins(spec: Spec) -> Iterator[Problem]:
         return
     if not spec.has_plugin("moe"):
         return
-    if precision.weights == "int8":
-        yield Problem(
-            ("target", "plugins"), "the moe plugin has kernels for fp16, bf16, fp8 and int4, found weights int8"
-        )
-    if precision.weights == "int4" and precision.group_size not in INT4_GROUPS:
-        found = f"the moe plugin has kernels for int4 in groups of 32 or 128, found {precision.group_size}"
-        yield Problem(("precision", "group_size"), found)
+    sizes = GROUP_SIZES.get(precision.weights)
+    if sizes is None and precision.weights in {fmt.kind for fmt in MATRICES}:
+        known = f"the moe plugin has kernels for {', '.join(GROUP_SIZES)}"
+        yield Problem(("target", "plugins"), f"{known}, found weights {precision.weights}")
+    if precision.weights in INTEGERS and sizes and precision.group_size not in sizes:
+        expected = " or ".join(map(str, sizes))
+        known = f"the moe plugin has kernels for {precision.weights} in groups of {expected}"
+        yield Problem(("precision", "group_size"), f"{known}, found {precision.group_size}")
     if precision.activation_quantization not in (None, "none"):
         found = f"the moe plugin quantizes no activations, found {precision.activation_quantization!r}: take none"
         yield Problem(("precision", "activation_quantization"), found)

@@ -172,7 +172,7 @@ def test_formats_reach_the_graphs_package(precision, weights, quantized_activati
         (
             [*MOE, "target.plugins=[moe]", "precision.weights=int8"],
             "target.plugins",
-            "fp16, bf16, fp8 and int4, found weights",
+            "fp16, bf16, fp8, int4, found weights",
         ),
         (
             [*MOE, "target.plugins=[moe]", "precision.group_size=64"],

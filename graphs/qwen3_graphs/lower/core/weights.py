@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from qwen3_graphs.errors import LoweringError
-from qwen3_graphs.formats import FLOATS, INTEGERS, WeightFormat
+from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lowered import TensorSlot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from qwen3_graphs.formats import FloatKind
     from qwen3_graphs.lower.core.writer import GraphWriter, Sources
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 FLOAT32 = WeightFormat("fp32")
 
 _ROPE_LAYOUTS = {"rope.cos": "rope_cos", "rope.sin": "rope_sin"}
-_GROUP_SIZES = dict.fromkeys(INTEGERS, (16, 32, 64, 128, 256))  # what MatMulNBits takes
 
 
 def dims(value: ir.Value | None) -> tuple[int, ...]:
@@ -129,18 +128,15 @@ def matmul(
 
 
 def check_formats(
-    precision: Precision,
-    target: str,
-    cache_kinds: Sequence[str],
-    group_sizes: Mapping[str, Sequence[int]] = _GROUP_SIZES,
+    precision: Precision, target: str, cache_kinds: Sequence[str], computed: Sequence[WeightFormat]
 ) -> None:
-    """Refuse formats that a target does not compute.
+    """Refuse formats that a target with float32 activations does not compute.
 
     Args:
         precision: what is asked for.
         target: for the message.
         cache_kinds: types of keys and values that the target stores.
-        group_sizes: by kind of scaled weights, the group sizes that the target computes; 0 is one scale a row.
+        computed: the formats of matrices that the target computes.
 
     Raises:
         LoweringError: naming the field, what was asked for and what the target takes.
@@ -152,14 +148,24 @@ def check_formats(
     if precision.pre_scaled:
         raise LoweringError(f"target {target}: no matrix can have a pre_quant_scale, found {precision.pre_scaled[0]}")
     for field in ("weights", "lm_head", "embedding"):
-        fmt: WeightFormat = getattr(precision, field)
-        if fmt.is_float:
-            continue
-        if fmt.kind not in group_sizes:
-            kinds = ", ".join((*FLOATS, *group_sizes))
-            raise LoweringError(f"target {target}: {field} is one of {kinds}, found {fmt.kind}")
-        if fmt.group_size not in group_sizes[fmt.kind]:
-            sizes = ", ".join(str(size) if size else "0 (per-channel)" for size in group_sizes[fmt.kind])
-            raise LoweringError(
-                f"target {target}: {field} group_size of {fmt.kind} is one of {sizes}, found {fmt.group_size}"
-            )
+        check_format(getattr(precision, field), target, field, computed)
+
+
+def check_format(fmt: WeightFormat, target: str, field: str, computed: Sequence[WeightFormat]) -> None:
+    """Refuse a format that is not among `computed`.
+
+    Raises:
+        LoweringError: naming the field, what was asked for and what the target takes.
+    """
+    if fmt in computed:
+        return
+    kinds = tuple(dict.fromkeys(each.kind for each in computed))
+    if fmt.kind not in kinds:
+        raise LoweringError(f"target {target}: {field} is one of {', '.join(kinds)}, found {fmt.kind}")
+    of_kind = ", ".join(each.description for each in computed if each.kind == fmt.kind)
+    raise LoweringError(f"target {target}: {field} is one of {of_kind}, found {fmt.description}")
+
+
+def one_float(computed: Sequence[WeightFormat], activations: str) -> tuple[WeightFormat, ...]:
+    """Return the formats of an engine whose floating-point matrices have the type of the activations."""
+    return tuple(fmt for fmt in computed if not fmt.is_float or fmt.kind == activations)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from qwen3_graphs.errors import LoweringError
-from qwen3_graphs.formats import INTEGERS, KINDS
 from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.core.padded import CACHE_TYPES, PaddedGraph, lower_padded
 from qwen3_graphs.lower.core.positions import causal_mask, first_positions, longest_end, position_of_rows
 from qwen3_graphs.lower.onnx.expert_loop import lower_moe
+from qwen3_graphs.lower.onnx.formats import MATRICES
 from qwen3_graphs.lower.onnx.gather_dequantized import gather_dequantized
 from qwen3_graphs.lowered import TensorSlot
 
@@ -24,16 +24,12 @@ if TYPE_CHECKING:
     from qwen3_graphs.lowered import Limits, Lowered, Precision
 
 OPSET = 24  # the first with TensorScatter
-_GROUPS = (16, 32, 64, 128, 256)
-GROUP_SIZES: dict[str, tuple[int, ...]] = {
-    kind: (0, *_GROUPS) if "per-channel" in KINDS[kind].granularities else _GROUPS for kind in INTEGERS
-}
 
 
 def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
     """Lower to standard operators; see `qwen3_graphs.lower.lower`."""
     del limits  # nothing in these operators depends on the sizes
-    weights.check_formats(precision, "onnx", ("fp32", "fp16"), GROUP_SIZES)
+    weights.check_formats(precision, "onnx", ("fp32", "fp16"), MATRICES)
     handlers = {"Embedding": _lower_embedding, "Linear": _lower_linear, "Attention": _lower_attention, "MoE": lower_moe}
     return lower_padded(semantic, precision, handlers, {"": OPSET})
 

@@ -13,6 +13,7 @@ from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.core.padded import PaddedGraph, lower_padded
 from qwen3_graphs.lower.ort.cpu_attention import lower_attention
 from qwen3_graphs.lower.ort.cpu_experts import lower_moe
+from qwen3_graphs.lower.ort.formats import CPU
 from qwen3_graphs.lower.ort.operators import CONTRIB, accuracy_level, add_nbit_blocks, gather_blocks, matmul_nbits
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
     """Lower to ONNX Runtime's operators on CPU; see `qwen3_graphs.lower.lower`."""
     del limits  # nothing in these operators depends on the sizes
-    weights.check_formats(precision, "ort", ("fp32", "fp16"))
+    weights.check_formats(precision, "ort", ("fp32", "fp16"), CPU)
     handlers = {"Embedding": _lower_embedding, "Linear": _lower_linear, "Attention": lower_attention, "MoE": lower_moe}
     return lower_padded(semantic, precision, handlers, {"": 23, CONTRIB: 1})
 

@@ -14,6 +14,7 @@ from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.core.padded import PaddedGraph, lower_padded
 from qwen3_graphs.lower.ort.cuda_attention import lower_attention
 from qwen3_graphs.lower.ort.cuda_experts import lower_moe
+from qwen3_graphs.lower.ort.formats import CUDA, CUDA_EMBEDDINGS
 from qwen3_graphs.lower.ort.operators import CONTRIB, add_nbit_blocks, gather_blocks, matmul_nbits
 from qwen3_graphs.lowered import TensorSlot
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from qwen3_graphs.formats import WeightFormat
     from qwen3_graphs.lowered import Lowered, Precision
-
-_GROUP_SIZES = {"int8": (16, 32, 64, 128, 256), "int4": (16, 32, 64, 128, 256), "fp8": (0, 128)}
 
 
 def lower(semantic: ir.Model, precision: Precision) -> Lowered:
@@ -37,17 +36,10 @@ def _check_precision(precision: Precision) -> None:
     kind = precision.activations
     if precision.kv_cache != kind:
         raise LoweringError(f"target ort on cuda: kv_cache is that of activations, {kind}, found {precision.kv_cache}")
-    for field in ("weights", "lm_head", "embedding"):
-        fmt: WeightFormat = getattr(precision, field)
-        kinds = (kind, "int8", "int4") if field == "embedding" else (kind, *_GROUP_SIZES)
-        if fmt.kind not in kinds:
-            raise LoweringError(f"target ort on cuda: {field} is one of {', '.join(kinds)}, found {fmt.kind}")
-        sizes = _GROUP_SIZES.get(fmt.kind, (0,))
-        if fmt.group_size not in sizes:
-            raise LoweringError(
-                f"target ort on cuda: {field} group_size of {fmt.kind} is one of {', '.join(map(str, sizes))}, "
-                f"found {fmt.group_size}"
-            )
+    for field, computed in (("weights", CUDA), ("lm_head", CUDA), ("embedding", CUDA_EMBEDDINGS)):
+        weights.check_format(
+            getattr(precision, field), "ort on cuda", field, weights.one_float(computed, precision.activations)
+        )
     if precision.quantized_activations and any(fmt.is_integer for fmt in (precision.weights, precision.lm_head)):
         raise LoweringError("target ort on cuda: quantization is weight-only, found quantized activations")
 

@@ -15,6 +15,7 @@ from qwen3_graphs.errors import LoweringError
 from qwen3_graphs.formats import onnx_type
 from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.ort.cpu_experts import SWIGLU
+from qwen3_graphs.lower.ort.formats import CUDA_EXPERTS
 from qwen3_graphs.lower.ort.operators import CONTRIB
 from qwen3_graphs.lowered import TensorSlot
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from qwen3_graphs.formats import WeightFormat
     from qwen3_graphs.lower.core.padded import PaddedGraph
     from qwen3_graphs.lower.core.writer import Sources
-
-_GROUP_SIZES = (64, 128)  # of integer experts, on every GPU
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,7 @@ def lower_moe(step: PaddedGraph, node: ir.Node, x: ir.Value) -> ir.Value:
         LoweringError: routing weights are not normalized, or the operators do not take the format or its groups.
     """
     writer, fmt, name = step.writer, step.precision.weights, str(node.outputs[0].name)
-    if fmt.kind == "fp8":
-        raise LoweringError("target ort on cuda: experts are fp16, bf16, int8 or int4, found fp8")
+    weights.check_format(fmt, "ort on cuda", "format of experts", CUDA_EXPERTS)
     if not node.attributes["normalize"].as_int():
         raise LoweringError("target ort on cuda: routing weights are normalized (norm_topk_prob true), found false")
     router = weights.add_vector(writer, node.inputs[1], step.precision.activations)
@@ -90,8 +88,6 @@ def _add_floats(step: PaddedGraph, fmt: WeightFormat, projection: _Projection) -
 def _add_codes(step: PaddedGraph, fmt: WeightFormat, projection: _Projection) -> tuple[ir.Value, ...]:
     """Return codes uint8 [E, N, K * bits / 8] and scales [E, N, groups] in the activations' type."""
     kind, (*leading, inputs) = step.precision.activations, projection.shape
-    if fmt.group_size not in _GROUP_SIZES:
-        raise LoweringError(f"target ort on cuda: {fmt.kind} experts have groups of 64 or 128, found {fmt.group_size}")
     if inputs % fmt.group_size:
         raise LoweringError(
             f"target ort on cuda: {fmt.kind} experts need a group_size that divides their inputs, "

@@ -19,6 +19,7 @@ from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.core.step import graph_inputs, set_type_and_shape, step_model
 from qwen3_graphs.lower.core.writer import GraphWriter
 from qwen3_graphs.lower.ort_plugins import panels
+from qwen3_graphs.lower.ort_plugins.formats import MATRICES
 from qwen3_graphs.lower.ort_plugins.patterns import Norm, Reader
 from qwen3_graphs.lowered import Lowered
 
@@ -32,18 +33,12 @@ if TYPE_CHECKING:
 
 TARGET = "ort with plugins"
 CACHE_TYPES = {"fp16": ir.DataType.FLOAT16, "int8": ir.DataType.INT8}
-GROUP_SIZES: dict[str, tuple[int, ...]] = {
-    "int8": (0, 32, 64, 128),
-    "int4": (32, 64, 128),
-    "uint4": (32, 64, 128),
-    "fp8": (0, 128),
-}
 
 
 def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
     """Lower to the plugin's operators; see `qwen3_graphs.lower.lower`."""
     del limits  # nothing in these operators depends on the sizes
-    weights.check_formats(precision, TARGET, tuple(CACHE_TYPES), GROUP_SIZES)
+    weights.check_formats(precision, TARGET, tuple(CACHE_TYPES), MATRICES)
     declared = interface.packed_plugins(step_model(semantic, precision))
     return _Lowering(semantic.graph, precision, declared).run()
 

@@ -15,23 +15,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qwen3_graphs.errors import LoweringError
+from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lower.core import weights
 from qwen3_graphs.lower.core.padded import lower_padded
 from qwen3_graphs.lower.tensorrt.attention import lower_attention
 from qwen3_graphs.lower.tensorrt.experts import lower_moe
+from qwen3_graphs.lower.tensorrt.formats import EMBEDDINGS, MATRICES
 from qwen3_graphs.lower.tensorrt.functions import DOMAIN, compute, functions
 from qwen3_graphs.lower.tensorrt.matrices import cast_to_activations, cast_to_float32, matmul
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from qwen3_graphs.formats import WeightFormat
     from qwen3_graphs.lower.core.step import Handlers, StepGraph
-    from qwen3_graphs.lowered import Limits, Lowered, Precision
+    from qwen3_graphs.lowered import Limits, Lowered, Plugins, Precision
 
 OPSET = 24  # the first with TensorScatter
-ACTIVATIONS = ("fp16", "bf16")
-GROUP_SIZES: dict[str, tuple[int, ...]] = {"fp8": (0,), "int8": (0,), "int4": (32, 64, 128)}
 
 
 def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
@@ -45,6 +44,13 @@ def lower(semantic: ir.Model, precision: Precision, limits: Limits) -> Lowered:
         capacity=limits.max_context,
         functions=functions(),
     )
+
+
+def lower_with_plugins(semantic: ir.Model, precision: Precision, limits: Limits, plugins: Plugins) -> Lowered:
+    """Lower for TensorRT with some of our plugins, at least one; see `qwen3_graphs.lower.lower`."""
+    from qwen3_graphs.lower.tensorrt import plugin  # its functions are traced by onnxscript, which takes a while
+
+    return plugin.lower(semantic, precision, limits, plugins)
 
 
 def row_handlers() -> Handlers[StepGraph]:
@@ -63,29 +69,17 @@ def check_precision(precision: Precision) -> None:
     Raises:
         LoweringError: naming the field, what was asked for and what the target takes.
     """
-    if precision.activations not in ACTIVATIONS:
-        raise LoweringError(
-            f"target tensorrt: activations are {' or '.join(ACTIVATIONS)}, found {precision.activations}"
-        )
+    if WeightFormat(precision.activations) not in EMBEDDINGS:
+        expected = " or ".join(fmt.kind for fmt in EMBEDDINGS)
+        raise LoweringError(f"target tensorrt: activations are {expected}, found {precision.activations}")
     for field, kind in (("kv_cache", precision.kv_cache), ("embedding", precision.embedding.kind)):
         if kind != precision.activations:
             raise LoweringError(
                 f"target tensorrt: {field} has the type of the activations, {precision.activations}, found {kind}"
             )
     for field in ("weights", "lm_head"):
-        _check_matrix(field, getattr(precision, field), precision.activations)
-
-
-def _check_matrix(field: str, fmt: WeightFormat, activations: str) -> None:
-    if fmt.kind == activations:
-        return
-    if fmt.kind not in GROUP_SIZES:
-        kinds = ", ".join((activations, *GROUP_SIZES))
-        raise LoweringError(f"target tensorrt: {field} is one of {kinds}, found {fmt.kind}")
-    if fmt.group_size not in GROUP_SIZES[fmt.kind]:
-        sizes = ", ".join(str(size) if size else "0 (per-channel)" for size in GROUP_SIZES[fmt.kind])
-        raise LoweringError(
-            f"target tensorrt: {field} group_size of {fmt.kind} is one of {sizes}, found {fmt.group_size}"
+        weights.check_format(
+            getattr(precision, field), "tensorrt", field, weights.one_float(MATRICES, precision.activations)
         )
 
 

@@ -23,11 +23,11 @@ from qwen3_graphs.lower.tensorrt import attention as native_attention
 from qwen3_graphs.lower.tensorrt import functions as native_functions
 from qwen3_graphs.lower.tensorrt import graph as native
 from qwen3_graphs.lower.tensorrt.experts import lower_moe
+from qwen3_graphs.lower.tensorrt.formats import EXPERTS
 from qwen3_graphs.lower.tensorrt.matrices import activation_type
 from qwen3_graphs.lower.tensorrt.plugin_functions import attention_functions, expert_functions
 from qwen3_graphs.lowered import TensorSlot
 from qwen3_plugins.tensorrt.kernels.attention import HEAD_DIMS
-from qwen3_plugins.tensorrt.kernels.moe import INT4_GROUPS
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 # Of weights without scales: TensorRT has no absent inputs of plugins.
 _UNUSED_SCALES = {"fp16": np.ones(1, np.float16), "bf16": np.ones(1, ml_dtypes.bfloat16)}
-GROUP_SIZES: dict[str, tuple[int, ...]] = {"fp16": (0,), "bf16": (0,), "fp8": (0,), "int4": INT4_GROUPS}
 
 
 def lower(semantic: ir.Model, precision: Precision, limits: Limits, plugins: Plugins) -> Lowered:
@@ -73,12 +72,7 @@ def lower(semantic: ir.Model, precision: Precision, limits: Limits, plugins: Plu
 
 def _check_expert_weights(precision: Precision) -> None:
     fmt = precision.weights
-    if fmt.kind not in GROUP_SIZES or fmt.group_size not in GROUP_SIZES[fmt.kind]:
-        kinds = ", ".join(
-            kind if sizes == (0,) else f"{kind} in groups of 32 or 128" for kind, sizes in GROUP_SIZES.items()
-        )
-        found = f"{fmt.kind} in groups of {fmt.group_size}" if fmt.group_size else fmt.kind
-        raise LoweringError(f"tensorrt with the moe plugin: weights are {kinds}, found {found}")
+    weights.check_format(fmt, "tensorrt with the moe plugin", "weights", EXPERTS)
     if fmt.kind == "fp8" and precision.quantized_activations:
         raise LoweringError("tensorrt with the moe plugin: experts take float activations, found quantized ones")
 

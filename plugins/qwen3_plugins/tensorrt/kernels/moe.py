@@ -50,12 +50,13 @@ from typing import Final, Literal
 
 from qwen3_plugins.tensorrt.kernels.kernel import Grid, Kernel, Size, arguments
 
-__all__ = ["INT4_GROUPS", "Experts", "Workspace", "moe_kernels", "moe_workspaces", "tile_bound"]
+__all__ = ["GROUP_SIZES", "Experts", "Workspace", "moe_kernels", "moe_workspaces", "tile_bound"]
 
 Tile = Literal["decode", "prefill"]
 _ROUTING: Final = "qwen3_plugins.tensorrt.kernels.moe_routing_device"
 _EXPERTS: Final = "qwen3_plugins.tensorrt.kernels.moe_experts_device"
-INT4_GROUPS = (32, 128)
+# By `weight_format`: how many inputs can share a scale, 0 without groups.
+GROUP_SIZES = {"fp16": (0,), "bf16": (0,), "fp8": (0,), "int4": (32, 128)}
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Experts:
             f"{self.dtype} (the activations' type), fp8 or int4",
             self.weight_format,
         )
-        groups = INT4_GROUPS if self.weight_format == "int4" else (0,)
+        groups = GROUP_SIZES[self.weight_format]
         _refuse_unless(
             self.group_size in groups, f"group_size of {self.weight_format}", f"one of {groups}", self.group_size
         )

@@ -102,7 +102,7 @@ def test_ort_does_not_round_what_should_stay_exact(fmt: WeightFormat) -> None:
 @pytest.mark.parametrize(
     ("target", "formats", "message"),
     [
-        ("ort", precision(WeightFormat("int8")), "weights group_size of int8 is one of 16, 32, 64, 128, 256, found 0"),
+        ("ort", precision(WeightFormat("int8")), "weights is one of int8 per-group 32, .*, found int8 per-channel"),
         (
             "ort",
             precision(WeightFormat("fp8", 128)),
@@ -116,7 +116,7 @@ def test_ort_does_not_round_what_should_stay_exact(fmt: WeightFormat) -> None:
         (
             "onnx",
             precision(WeightFormat("uint4")),
-            "weights group_size of uint4 is one of 16, .*, found 0",
+            "weights is one of uint4 per-group 32, .*, found uint4 per-channel",
         ),
         (
             "ort",
@@ -139,7 +139,7 @@ def test_what_a_target_cannot_compute_is_refused(target: str, formats: Precision
         precision(WeightFormat("int8", 128), lm_head=FLOAT, embedding=WeightFormat("int4", 128)),
         precision(FLOAT, lm_head=WeightFormat("int4", 32), embedding=WeightFormat("int4", 128)),
         precision(WeightFormat("bf16"), lm_head=WeightFormat("fp16"), embedding=WeightFormat("bf16")),
-        precision(WeightFormat("int4", 32), lm_head=WeightFormat("uint4", 32), embedding=WeightFormat("uint4", 16)),
+        precision(WeightFormat("int4", 32), lm_head=WeightFormat("uint4", 32), embedding=WeightFormat("uint4", 64)),
     ],
     ids=["int4-int8-bf16", "int8-fp32-int4", "fp32-int4-int4", "bf16-fp16-bf16", "int4-uint4-uint4"],
 )

@@ -272,17 +272,21 @@ def test_caches_have_the_type_of_the_activations_and_the_output_is_float32() -> 
     ("architecture", "precision", "message"),
     [
         (THIN, replace(formats("fp16"), kv_cache="bf16"), "kv_cache is that of activations, fp16, found bf16"),
-        (THIN, formats("bf16", WeightFormat("fp16")), "weights is one of bf16, int8, int4, fp8, found fp16"),
+        (THIN, formats("bf16", WeightFormat("fp16")), "weights is one of bf16, fp8, int8, int4, found fp16"),
         (THIN, formats("fp16", WeightFormat("uint4", 32)), "weights is one of .*, found uint4"),
         (THIN, formats("fp16", embedding=FP8), "embedding is one of fp16, int8, int4, found fp8"),
-        (THIN, formats("fp16", WeightFormat("int4", 48)), "one of 16, 32, 64, 128, 256, found 48"),
+        (THIN, formats("fp16", WeightFormat("int4", 48)), "int4 per-group 128, found int4 per-group 48"),
         (
             THIN,
             replace(formats("fp16", INT4), quantized_activations=True),
             "quantization is weight-only",
         ),
-        (SHALLOW, formats("fp16", FP8), "experts are fp16, bf16, int8 or int4, found fp8"),
-        (SHALLOW, formats("fp16", WeightFormat("int4", 32)), "experts have groups of 64 or 128, found 32"),
+        (SHALLOW, formats("fp16", FP8), "experts is one of fp16, bf16, int8, int4, found fp8"),
+        (
+            SHALLOW,
+            formats("fp16", WeightFormat("int4", 32)),
+            "is one of int4 per-group 64, .*, found int4 per-group 32",
+        ),
         (UNNORMALIZED, formats("fp16"), "routing weights are normalized"),
     ],
 )

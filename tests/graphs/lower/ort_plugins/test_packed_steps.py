@@ -236,10 +236,13 @@ def test_a_graph_of_another_shape_is_refused(change: Callable[[ir.Graph], None],
     [
         (replace(formats(), activations="bf16"), "activations are fp32, found bf16"),
         (formats(kv_cache="fp32"), "kv_cache is fp16 or int8, found fp32"),
-        (formats(WeightFormat("int4", 16)), "weights group_size of int4 is one of 32, 64, 128, found 16"),
-        (formats(WeightFormat("uint4", 16)), "weights group_size of uint4 is one of 32, 64, 128, found 16"),
-        (formats(WeightFormat("int4")), "weights group_size of int4 is one of 32, 64, 128, found 0"),
-        (formats(lm_head=WeightFormat("fp8", 64)), r"lm_head group_size of fp8 is one of 0 \(per-channel\), 128"),
+        (formats(WeightFormat("int4", 16)), "weights is one of int4 .* 32, .* 64, .* 128, found int4 per-group 16"),
+        (formats(WeightFormat("uint4", 16)), "weights is one of uint4 per-group 32, .*, found uint4 per-group 16"),
+        (formats(WeightFormat("int4")), "weights is one of int4 per-group 32, .*, found int4 per-channel"),
+        (
+            formats(lm_head=WeightFormat("fp8", 64)),
+            "lm_head is one of fp8 per-block 128 x 128, .*, found fp8 per-block 64 x 64",
+        ),
     ],
 )
 def test_what_no_operator_computes_is_refused(wanted: Precision, message: str) -> None:

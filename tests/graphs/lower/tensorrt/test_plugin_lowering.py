@@ -109,8 +109,8 @@ def test_the_checker_accepts_the_file():
     [
         ("ort_plugins", WIDE, precision("fp16"), ATTENTION, "lowering ort_plugins has no choice of plugins"),
         ("tensorrt", replace(WIDE, head_dim=32), precision("fp16"), ATTENTION, "head_dim is 64 or 128, found 32"),
-        ("tensorrt", EXPERTS, precision("fp16", WeightFormat("int8")), BOTH, "weights are .*, found int8"),
-        ("tensorrt", EXPERTS, precision("fp16", WeightFormat("int4", 64)), BOTH, "found int4 in groups of 64"),
+        ("tensorrt", EXPERTS, precision("fp16", WeightFormat("int8")), BOTH, "weights is one of .*, found int8"),
+        ("tensorrt", EXPERTS, precision("fp16", WeightFormat("int4", 64)), BOTH, "found int4 per-group 64"),
         (
             "tensorrt",
             EXPERTS,

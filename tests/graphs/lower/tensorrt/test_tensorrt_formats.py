@@ -235,9 +235,15 @@ def test_stored_values_need_no_more_than_their_scales() -> None:
         (replace(precision("bf16"), embedding=INT8), "embedding has the type of the activations, bf16, found int8"),
         (precision("bf16", WeightFormat("fp16")), "weights is one of bf16, fp8, int8, int4, found fp16"),
         (precision("fp16", WeightFormat("uint4", 64)), r"weights is one of .*, found uint4"),
-        (precision("fp16", WeightFormat("fp8", 128)), r"weights group_size of fp8 is one of 0 \(per-channel\)"),
-        (precision("fp16", WeightFormat("int8", 32)), r"weights group_size of int8 is one of 0 \(per-channel\)"),
-        (precision("fp16", WeightFormat("int4", 256)), "weights group_size of int4 is one of 32, 64, 128, found 256"),
+        (
+            precision("fp16", WeightFormat("fp8", 128)),
+            "is one of fp8 per-channel, fp8 per-tensor, found fp8 per-block",
+        ),
+        (precision("fp16", WeightFormat("int8", 32)), "weights is one of int8 per-channel, found int8 per-group 32"),
+        (
+            precision("fp16", WeightFormat("int4", 256)),
+            "is one of int4 per-group 32, .*, found int4 per-group 256",
+        ),
         (precision("fp16", WeightFormat("int4", 128)), "divides the inputs, found 128 for 64 inputs of model.layers.0"),
     ],
 )
