@@ -242,9 +242,3 @@ def attach(model: ir.Model, placement: Placement, slots: Iterable[TensorSlot], l
         ):
             msg = f"no recipe makes the initializer {name}"
             raise ValueError(msg)
-
-
-def serialize(model: ir.Model) -> bytes:
-    """Bytes of `model` as a file, the same for the same graph."""
-    data: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
-    return data

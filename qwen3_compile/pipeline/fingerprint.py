@@ -59,6 +59,11 @@ def code_fingerprint(*modules: str) -> str:
     return digest(parts)
 
 
+def source_sha256(module: str) -> str | None:
+    """SHA-256 of the source of one module of ours, without what it imports; None for another's."""
+    return None if (found := _module(module)) is None else found.sha256
+
+
 @dataclass(frozen=True)
 class _Module:
     """One of our modules: the hash of its source, what it imports, and the modules of a package, by dotted name."""

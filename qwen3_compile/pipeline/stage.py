@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qwen3_compile.pipeline.fingerprint import digest
+from qwen3_compile.pipeline.fingerprint import digest, source_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,8 +46,16 @@ class Stage:
         """Find out what there is to do, and refuse what cannot be done."""
 
     def inputs(self) -> Mapping[str, Any] | None:
-        """All that the result depends on, as JSON-able values; None for a result that is not kept."""
+        """All that the result depends on, as JSON-able values; None for a result that is not kept.
+
+        The stage's own source counts besides, without what it imports: that is the stage's to name.
+        """
         return None
+
+    def key(self) -> str | None:
+        """What the result is kept under; None for a result that is not kept."""
+        inputs = self.inputs()
+        return None if inputs is None else digest({"stage": source_sha256(type(self).__module__), "inputs": inputs})
 
     def outputs(self) -> Mapping[str, Path]:
         """The files that `produce` makes, by the name of their entries in the cache."""
@@ -67,8 +75,7 @@ def run(stage: Stage) -> None:
     if stage.name is not None:
         build.progress.begin(stage.name, stage.size())
     stage.prepare()
-    inputs = stage.inputs()
-    key = None if inputs is None else digest(inputs)
+    key = stage.key()
     found = key is not None and _fetched(stage, key)
     if not found:
         stage.produce()

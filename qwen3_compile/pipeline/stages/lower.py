@@ -9,10 +9,11 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from qwen3_compile.engine.files import file_entry
 from qwen3_compile.errors import UnsupportedError
-from qwen3_compile.pipeline.fingerprint import code_fingerprint, digest, tool_versions
+from qwen3_compile.pipeline.fingerprint import code_fingerprint, tool_versions
 from qwen3_compile.pipeline.stage import Stage
-from qwen3_compile.pipeline.stages.trace import SEMANTIC, trace_inputs
+from qwen3_compile.pipeline.stages.trace import SEMANTIC
 from qwen3_graphs.lowered import recipe_from_json
 
 if TYPE_CHECKING:
@@ -33,14 +34,16 @@ class LowerStage(Stage):
         build = self.build
         plugins = build.target.graph_plugins(build.spec)
         return {
-            "trace": digest(trace_inputs(build.spec)),
+            "semantic": file_entry(build.scratch / SEMANTIC).sha256,
             "target": build.target.name,
             "precision": asdict(build.spec.graph_precision()),
             "limits": asdict(build.spec.graph_limits()),
             "plugins": None if plugins is None else asdict(plugins),
             "pre_scaled": build.pre_scaled,
-            "code": code_fingerprint("qwen3_graphs.lower", "qwen3_compile.targets", "qwen3_compile.pack.stream"),
-            "tools": tool_versions(("onnx", "onnx-ir", "onnxscript")),
+            "code": code_fingerprint(
+                "qwen3_graphs.lower", "qwen3_graphs.serialize", "qwen3_compile.targets", "qwen3_compile.pack.stream"
+            ),
+            "tools": tool_versions(("ml-dtypes", "numpy", "onnx", "onnx-ir", "onnxscript")),
         }
 
     def outputs(self) -> Mapping[str, Path]:
@@ -55,8 +58,9 @@ class LowerStage(Stage):
         """
         import onnx_ir as ir
 
-        from qwen3_compile.pack.stream import attach, place, serialize
+        from qwen3_compile.pack.stream import attach, place
         from qwen3_graphs.errors import LoweringError
+        from qwen3_graphs.serialize import serialize
 
         build = self.build
         semantic = ir.load(build.scratch / SEMANTIC)

@@ -13,20 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from qwen3_compile.spec import Spec
-
 SEMANTIC = "semantic.onnx"  # in the build's scratch folder
-
-
-def trace_inputs(spec: Spec) -> dict[str, Any]:
-    """All that the semantic graph depends on."""
-    return {
-        "architecture": asdict(spec.graph_architecture()),
-        "output": output_of(spec),
-        "max_context": spec.limits.max_context,
-        "code": code_fingerprint("qwen3_graphs.trace"),
-        "tools": tool_versions(("onnx", "onnx-ir", "onnxscript", "torch")),
-    }
 
 
 class TraceStage(Stage):
@@ -36,7 +23,14 @@ class TraceStage(Stage):
 
     def inputs(self) -> Mapping[str, Any]:
         """The model's dimensions, and what traces it."""
-        return trace_inputs(self.build.spec)
+        spec = self.build.spec
+        return {
+            "architecture": asdict(spec.graph_architecture()),
+            "output": output_of(spec),
+            "max_context": spec.limits.max_context,
+            "code": code_fingerprint("qwen3_graphs.trace", "qwen3_graphs.serialize"),
+            "tools": tool_versions(("numpy", "onnx", "onnx-ir", "onnxscript", "torch")),
+        }
 
     def outputs(self) -> Mapping[str, Path]:
         """The graph, in the scratch folder."""
@@ -44,7 +38,7 @@ class TraceStage(Stage):
 
     def produce(self) -> None:
         """Trace it."""
-        from qwen3_compile.pack.stream import serialize
+        from qwen3_graphs.serialize import serialize
         from qwen3_graphs.trace import trace
 
         spec = self.build.spec

@@ -16,10 +16,11 @@ import pytest
 
 from qwen3_compile.errors import CheckpointError
 from qwen3_compile.pack import stream
-from qwen3_compile.pack.stream import ALIGNMENT, attach, place, serialize, slot_bytes, write_weights
+from qwen3_compile.pack.stream import ALIGNMENT, attach, place, slot_bytes, write_weights
 from qwen3_compile.quantize import Float8, as_float8
 from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lowered import TensorSlot, WeightRecipe
+from qwen3_graphs.serialize import serialize
 
 FP32, FP16, BF16 = WeightFormat("fp32"), WeightFormat("fp16"), WeightFormat("bf16")
 INT4 = WeightFormat("int4", 32)
