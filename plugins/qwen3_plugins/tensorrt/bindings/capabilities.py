@@ -11,8 +11,8 @@ class Capability:
 
     Attributes:
         name: such as `8.9`.
-        shared_memory: bytes that one block of threads may have (CUDA C++ programming guide, "Technical
-            Specifications").
+        shared_memory: bytes that one block of threads may have: those of a multiprocessor, by `cuda_occupancy.h` of
+            CUDA 13 (which a test compiles and asks), but for 1 KiB that the driver keeps of each block from 8.0 on.
         backends: those that build plans for it, by the support matrices of TensorRT 11 and TensorRT-RTX 1.7.
         kernels: whether our Triton kernels are compiled for it.
     """
