@@ -39,6 +39,7 @@ float strange(Random& random, float was) {
   return all[pick(random, 0, std::size(all) - 1)];
 }
 
+// Of a container that is not empty.
 template <class Container>
 auto& any_of(Random& random, Container& all) {
   return *std::next(all.begin(), pick(random, 0, static_cast<int64_t>(all.size()) - 1));
@@ -168,7 +169,7 @@ bool change_values(Random& random, Node& node) {
 bool damage(Random& random, Node& node) {
   bool finite = true;
   for (int64_t i = chance(random, 0.3) ? pick(random, 2, 3) : 1; i > 0; --i) {
-    switch (pick(random, 0, 9)) {
+    switch (pick(random, node.attributes.empty() ? 4 : 0, 9)) {  // the first four change an attribute
       case 0:
       case 1: finite = change_attribute(random, node) && finite; break;
       case 2: retype_attribute(random, node); break;
@@ -185,7 +186,6 @@ bool damage(Random& random, Node& node) {
       case 8: node.stored = static_cast<int>(pick(random, 0, node.inputs.size() - 1)); break;
       default: finite = change_values(random, node) && finite;
     }
-    if (node.attributes.empty()) break;
   }
   const auto epsilon = node.attributes.find("epsilon");
   const bool zero = epsilon != node.attributes.end() && epsilon->second == Attribute(0.0f);

@@ -116,6 +116,17 @@ void run_case(const Operators& operators, Random& random, std::map<std::string, 
   current.node = nullptr;
 }
 
+// Damage must take whatever an operator may have one day: no attributes, absent inputs, axes of nothing.
+void check_damage() {
+  Random random(0);
+  for (int i = 0; i < 1000; ++i) {
+    Node bare{"Bare", {}, {}, {}};
+    bare.inputs.emplace_back();
+    bare.inputs.emplace_back(Value(ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {}));
+    damage(random, bare);
+  }
+}
+
 }  // namespace
 }  // namespace fuzz
 
@@ -128,6 +139,7 @@ int main(int count, char** arguments) {
   }
   const Operators operators = load(arguments[1]);
   const double seconds = std::stod(arguments[2]);
+  check_damage();
   current.seed = std::stoull(arguments[3]);
   const bool one = count == 5;
   if (one) current.index = std::stoull(arguments[4]);
