@@ -83,6 +83,46 @@ def test_a_mutant_changes_one_place_and_neither_texts_nor_types(mutate: Any) -> 
     assert found == MUTANTS
 
 
+LEFT_OUT = {
+    'NAMES = ("a", "b")': {"NAMES = ('a',)", "NAMES = ('b',)"},
+    'KEYS = {"a": NAMES, **MORE}': {"KEYS = { **MORE}", 'KEYS = {"a": NAMES}'},
+    'call("a", "b", NAMES, x=y, strict=True, **MORE)': {
+        'call( "b", NAMES, x=y, strict=True, **MORE)',
+        'call("a", NAMES, x=y, strict=True, **MORE)',
+        'call("a", "b", NAMES, strict=True, **MORE)',
+        'call("a", "b", NAMES, x=y, strict=False, **MORE)',
+        'call("a", "b", NAMES, x=y, strict=True)',
+        "pass",
+    },
+    "x = NAMES if MORE else [n for n in NAMES if n.isupper()]": {
+        "x = NAMES if (not MORE) else [n for n in NAMES if n.isupper()]",
+        "x = NAMES if MORE else [n for n in NAMES if (not n.isupper())]",
+    },
+}
+
+
+@pytest.mark.parametrize("line", LEFT_OUT)
+def test_arguments_entries_and_names_are_left_out_and_conditions_are_negated(
+    mutate: Any, tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "toy.py").write_text(line + "\n")
+    found = {mutant.place.split("  ->  ")[1] for mutant in mutate.Mutator("toy.py").found}
+    assert found == LEFT_OUT[line]
+
+
+def test_what_runs_out_of_time_is_killed_and_printed(
+    mutate: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "toy.py").write_text("while False:\n    pass\n")
+    (tmp_path / "test_toy.py").write_text("def test_toy(): import toy\n")
+    monkeypatch.setattr(mutate, "SHORTEST_TIMEOUT_SECONDS", 2)
+    monkeypatch.setattr(sys, "argv", ["mutate", "toy.py"])
+    assert mutate.main() == 0
+    said = capfd.readouterr().out.splitlines()
+    assert "out of time: toy.py:1: while False:  ->  while True:" in said
+    assert said[-1].split() == ["all", "1", "1", "0"]
+
+
 def test_survivors_are_printed_with_their_place_and_the_tree_stays(
     mutate: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

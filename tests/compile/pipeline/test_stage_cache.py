@@ -6,13 +6,11 @@ import json
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from qwen3_compile.errors import AccuracyError, CompileError
-from qwen3_compile.pipeline import fingerprint
 from qwen3_compile.pipeline.cache import Cache
 from qwen3_compile.places import cache_dir, engines_dir
 
@@ -84,14 +82,6 @@ def test_figures_are_kept_by_the_weights_that_they_were_measured_against(make, c
     assert "validate" not in record.cached
 
 
-def test_without_a_folder_nothing_is_kept(tmp_path):
-    (tmp_path / "source").write_bytes(b"x")
-    cache = Cache(None)
-    cache.store("stage", "key", tmp_path / "source")
-    assert cache.fetch("stage", "key", tmp_path / "found") is None
-    assert [path.name for path in tmp_path.iterdir()] == ["source"]
-
-
 @pytest.mark.parametrize("damage", [b"", b"\0" * 1000, None])
 def test_a_damaged_entry_is_made_again(make, cache_dir, read_tree, damage):
     first, _ = make(out="first", options={"validate": False})
@@ -105,16 +95,6 @@ def test_a_damaged_entry_is_made_again(make, cache_dir, read_tree, damage):
     assert read_tree(first.path) == read_tree(second.path)
     _, record = make(out="third", options={"validate": False})
     assert record.cached == {"trace", "lower", "pack"}
-
-
-def test_a_target_that_cannot_be_written_does_not_cost_the_entry(tmp_path):
-    (tmp_path / "source").write_bytes(b"content")
-    cache = Cache(tmp_path / "cache")
-    cache.store("stage", "key", tmp_path / "source")
-    with pytest.raises(OSError, match="nowhere"):
-        cache.fetch("stage", "key", tmp_path / "nowhere" / "found")
-    assert cache.fetch("stage", "key", tmp_path / "found")
-    assert (tmp_path / "found").read_bytes() == b"content"
 
 
 def test_weights_from_the_cache_are_a_copy(make, cache_dir):
@@ -141,31 +121,6 @@ def test_a_cache_that_fills_up_does_not_fail_the_build(make, monkeypatch):
     assert (info.path / "manifest.json").exists()
 
 
-def test_many_builds_may_store_and_fetch_the_same_entry(tmp_path):
-    cache = Cache(tmp_path / "cache")
-    content = bytes(range(256)) * 2000
-    (tmp_path / "source").write_bytes(content)
-
-    def work(number):
-        found = cache.fetch("stage", "key", tmp_path / f"out-{number}")
-        cache.store("stage", "key", tmp_path / "source")
-        return found is None or (tmp_path / f"out-{number}").read_bytes() == content
-
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(work, range(200)))
-    assert [path.name for path in (tmp_path / "cache" / "v1" / "stage").iterdir()] == ["key"]
-
-
-def test_entries_out_of_use_are_pruned(tmp_path):
-    cache = Cache(tmp_path / "cache")
-    (tmp_path / "source").write_bytes(b"x" * 1000)
-    cache.store("stage", "key", tmp_path / "source")
-    assert cache.prune(days=30) == 0
-    assert cache.fetch("stage", "key", tmp_path / "a")
-    assert cache.prune(days=-1) >= 1000
-    assert cache.fetch("stage", "key", tmp_path / "b") is None
-
-
 @pytest.mark.parametrize(
     ("environment", "cache", "engines"),
     [
@@ -183,55 +138,3 @@ def test_places_are_those_of_the_environment(monkeypatch, tmp_path, environment,
     for name, value in ({"HOME": str(tmp_path)} | environment).items():
         monkeypatch.setenv(name, value)
     assert (cache_dir(), engines_dir()) == (tmp_path / cache, tmp_path / engines)
-
-
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """A package `sample`: entry.py imports near.py, which imports far.py; other.py stands alone."""
-    folder = tmp_path / "sample"
-    folder.mkdir()
-    sources = {
-        "__init__": "",
-        "entry": "from sample.near import f",
-        "near": "def f():\n    import sample.far",
-        "far": "x = 1",
-        "other": "y = 1",
-    }
-    for name, text in sources.items():
-        (folder / f"{name}.py").write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(fingerprint, "_OURS", ("sample",))
-    yield folder
-    sys.modules.pop("sample", None)
-
-
-@pytest.mark.parametrize(
-    ("module", "changed", "counts"),
-    [
-        ("sample.entry", "entry", True),
-        ("sample.entry", "near", True),
-        ("sample.entry", "far", True),
-        ("sample.entry", "__init__", True),
-        ("sample.entry", "other", False),
-        ("sample", "other", True),
-    ],
-)
-def test_code_counts_where_it_is_imported(package, module, changed, counts):
-    fingerprint._module.cache_clear()
-    before = fingerprint.code_fingerprint.__wrapped__(module)
-    (package / f"{changed}.py").write_text("z = 2")
-    fingerprint._module.cache_clear()
-    assert (fingerprint.code_fingerprint.__wrapped__(module) != before) == counts
-
-
-def test_fingerprints_import_nothing():
-    modules = set(sys.modules)
-    fingerprint.code_fingerprint.__wrapped__("qwen3_graphs.trace")
-    assert set(sys.modules) <= modules | {"qwen3_graphs"}
-
-
-def test_tools_are_named_with_their_versions():
-    versions = fingerprint.tool_versions()
-    assert {"qwen3-compile", "numpy", "torch", "onnxruntime", "onnx"} <= set(versions)
-    assert all(versions.values())
-    assert fingerprint.tool_versions(("no-such-distribution-anywhere",)) == {}
