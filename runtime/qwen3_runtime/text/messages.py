@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from qwen3_runtime.arguments import kind
 from qwen3_runtime.errors import RequestError
+from qwen3_runtime.text.meter import MAX_BITS
 
 ROLES = ("system", "user", "assistant", "tool")
 _REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
@@ -23,7 +24,7 @@ def checked_messages(messages: object, *, parse_arguments: bool = False) -> list
     (`[{"type": "text", "text": ...}]`) are joined with a newline, since these templates know only strings; an
     assistant's missing content is the empty text. Reasoning may be named `reasoning_content`, `reasoning` or
     `thinking`, and is offered to the template under the names that transformers offers. A tool call whose arguments
-    are missing, null or empty text has none: `{}`.
+    are missing, null or empty text has none: `{}`. A field of a message that is null is as one that is missing.
 
     Args:
         messages: a list of mappings with `role`, `content`, and for an assistant `reasoning_content`, `tool_calls`.
@@ -60,7 +61,7 @@ def plain_object(value: Mapping[Any, Any], where: str) -> dict[str, Any]:
     """A copy of `value` in exact JSON types, so that a template never meets an object with methods of its own.
 
     Raises:
-        RequestError: a key or value that JSON does not have, or one nested too deep.
+        RequestError: a key or value that JSON does not have, one nested too deep, or an integer that is too long.
     """
     return _plain_object(value, where, _MAX_DEPTH)
 
@@ -81,6 +82,8 @@ def _plain(value: object, where: str, depth: int) -> _Json:
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
+        if value.bit_length() > MAX_BITS:
+            raise RequestError.at(where, f"expected an integer of at most {MAX_BITS} bits, found {value.bit_length()}")
         return int.__int__(value)
     if isinstance(value, float):
         return float.__float__(value)
@@ -94,17 +97,17 @@ def _plain(value: object, where: str, depth: int) -> _Json:
 def _checked_message(message: object, where: str, parse_arguments: bool) -> dict[str, Any]:
     if not isinstance(message, Mapping):
         raise RequestError.at(where, f"expected an object with a role and content, found {kind(message)}")
-    plain = plain_object(message, where)
+    plain = {name: value for name, value in plain_object(message, where).items() if value is not None}
     role = plain.get("role")
     if role not in ROLES:
         raise RequestError.at(f"{where}.role", f"expected one of {', '.join(ROLES)}, found {role!r}")
     plain["content"] = _content(plain.get("content"), role, f"{where}.content")
-    reasoning = next((plain[field] for field in _REASONING_FIELDS if plain.get(field) is not None), None)
+    reasoning = next((plain[field] for field in _REASONING_FIELDS if field in plain), None)
     if reasoning is not None:
         if not isinstance(reasoning, str):
             raise RequestError.at(f"{where}.reasoning_content", f"expected text, found {kind(reasoning)}")
         plain = {"thinking": reasoning, **plain, "reasoning_content": reasoning}
-    if plain.get("tool_calls") is not None:
+    if "tool_calls" in plain:
         plain["tool_calls"] = _tool_calls(plain["tool_calls"], role, f"{where}.tool_calls", parse_arguments)
     return plain
 
@@ -155,4 +158,4 @@ def _parsed_arguments(text: str, where: str) -> dict[str, Any]:
         raise RequestError.at(where, f"expected a JSON object, found text that is not JSON ({error})") from error
     if arguments is not None and not isinstance(arguments, dict):
         raise RequestError.at(where, f"expected a JSON object, found {kind(arguments)}")
-    return arguments or {}
+    return plain_object(arguments or {}, where)
