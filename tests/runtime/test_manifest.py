@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3_runtime import EngineError
-from qwen3_runtime.manifest import MAX_FILES, MAX_MANIFEST_BYTES, parse_manifest
+from qwen3_runtime.manifest import MAX_FILES, MAX_MANIFEST_BYTES, READABLE_VERSIONS, SCHEMA_VERSION, parse_manifest
 
 HASH = "0123456789abcdef" * 4
 GOOD: dict[str, Any] = {
@@ -77,10 +77,60 @@ def test_a_good_manifest_is_read_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "value"), [("chat", None), ("pad_token_id", None), ("chat/thinking_budget", None), ("eos_token_ids", [])]
+    ("path", "value"),
+    [
+        ("chat", None),
+        ("pad_token_id", None),
+        ("chat/thinking_budget", None),
+        ("eos_token_ids", []),
+        ("eos_token_ids", [0, 151935]),
+    ],
 )
 def test_what_an_engine_may_lack(path: str, value: object) -> None:
     parse_manifest(changed(path, value))
+
+
+@pytest.mark.parametrize(
+    ("place", "least", "most"),
+    [
+        ("io/vocab_size", 151669, 2**31),
+        ("io/tokenizer_vocab_size", 1, 151936),
+        *((f"io/{name}", 1, 4096) for name in ("layers", "kv_heads", "head_dim")),
+        *((f"io/{name}", 1, 2**31) for name in ("hidden_size", "max_context", "max_step_tokens")),
+        ("io/max_batch", 1, 65536),
+        ("pad_token_id", 0, 151935),
+        ("chat/thinking_budget", 0, 2**31),
+        ("chat/max_tokens", 1, 2**31),
+        ("files/model.onnx/size", 0, 2**43),
+    ],
+)
+def test_the_bounds_of_an_integer_are_within_them(place: str, least: int, most: int) -> None:
+    for value in (least, most):
+        parse_manifest(changed(place, value))
+    for value in (least - 1, most + 1):
+        with pytest.raises(EngineError, match=f"{place.rsplit('/', 1)[-1]} must be"):
+            parse_manifest(changed(place, value))
+
+
+@pytest.mark.parametrize("count", [0, 1, MAX_FILES])
+def test_an_engine_has_as_many_files_as_are_allowed_with_names_as_file_systems_take_them(count: int) -> None:
+    names = ["f", "x" * 255, *(f"f{index}" for index in range(count))][:count]
+    files = {name: {"size": 1, "sha256": HASH} for name in names}
+    assert set(parse_manifest(changed("files", files)).files) == set(names)
+    with pytest.raises(EngineError, match="not a plain file name"):
+        parse_manifest(changed("files", {"x" * 256: {"size": 1, "sha256": HASH}}))
+
+
+def test_a_manifest_is_as_long_as_is_allowed() -> None:
+    raw = json.dumps(GOOD).encode()
+    assert MAX_MANIFEST_BYTES == 4 * 1024 * 1024
+    parse_manifest(raw.ljust(MAX_MANIFEST_BYTES))
+    with pytest.raises(EngineError, match=f"{MAX_MANIFEST_BYTES + 1} bytes, more than the {MAX_MANIFEST_BYTES}"):
+        parse_manifest(raw.ljust(MAX_MANIFEST_BYTES + 1))
+
+
+def test_the_version_that_is_written_is_the_newest_that_is_read() -> None:
+    assert max(READABLE_VERSIONS) == SCHEMA_VERSION == GOOD["schema_version"]
 
 
 def every_place(document: dict[str, Any], prefix: str = "") -> list[str]:
@@ -138,6 +188,8 @@ def test_an_unknown_field_is_named(place: str) -> None:
         ("files/model.onnx/size", -1, "size must be an integer from 0"),
         ("files/model.onnx/sha256", "abc", "sha256 must be 64 lower-case hex digits"),
         ("files/model.onnx/sha256", HASH.upper(), "sha256 must be 64 lower-case hex digits"),
+        ("io/output", "hidden", "chat: a chat engine must output logits, this one gives 'hidden'"),
+        ("files/model.onnx/digest", "x", "files: model.onnx: unknown field 'digest'"),
         ("files", {f"f{i}": {"size": 1, "sha256": HASH} for i in range(MAX_FILES + 1)}, "65 files, more than"),
     ],
 )
@@ -165,6 +217,7 @@ def test_a_file_name_that_leaves_the_directory_is_refused(name: str) -> None:
         (b"[]", "expected an object, got a list"),
         (b"null", "expected an object, got null"),
         (b'{"name": 1, "name": 2}', "key 'name' appears twice"),
+        (b'{"a": 1, "name": 1, "b": 1, "name": 2, "c": 1}', "key 'name' appears twice"),
         (b"[" * 200_000, "not valid JSON"),
         (b" " * (MAX_MANIFEST_BYTES + 1), "more than the"),
     ],
