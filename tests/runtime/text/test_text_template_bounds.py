@@ -12,7 +12,6 @@ from test_text_template import expected
 
 from qwen3_runtime.errors import EngineError, RequestError
 from qwen3_runtime.text import ChatTemplate
-from qwen3_runtime.text.meter import Meter
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +34,7 @@ def test_an_attack_ends_soon_in_one_line_and_takes_little_memory(name, attacked)
     assert outcome["ended"].startswith(
         ("RequestError: the chat template cannot", "DamagedEngineError: chat template default")
     )
+    assert "MemoryError" not in outcome["ended"]  # it was refused, not just too much for this machine
     assert outcome["ended"].isprintable()
     assert len(outcome["ended"]) < 500
     assert outcome["work"] < 100  # in passes of a million steps: a busy machine slows both
@@ -73,45 +73,6 @@ def test_counting_changes_nothing_that_a_template_can_see(name, reference):
     messages = CONVERSATIONS[name]
     text = ChatTemplate({"default": CONSTRUCTS}).render(messages)
     assert text == expected(reference, messages, CONSTRUCTS, add_generation_prompt=True)
-
-
-@pytest.fixture
-def spent(monkeypatch):
-    """Steps and characters that a template is charged for."""
-    meters = []
-
-    class Kept(Meter):
-        def __init__(self, *given):
-            super().__init__(*given)
-            meters.append(self)
-
-    monkeypatch.setattr("qwen3_runtime.text.template.Meter", Kept)
-
-    def charged(source):
-        ChatTemplate({"default": source}).render([user("hi")])
-        meter = meters.pop()
-        return meter._most_steps - meter._steps, meter._most_characters - meter._characters
-
-    return charged
-
-
-def test_what_a_tuple_searches_through_is_counted_as_for_a_list(spent):
-    """A search compares with all that the tuple holds."""
-    text = "'x' * 9000"
-    for search in ("count('y')", "index(1)"):
-        _, bare = spent("{% set t = (TEXT, 1) %}".replace("TEXT", text))
-        _, searched = spent(f"{{% set t = ({text}, 1) %}}{{{{ t.{search} }}}}")
-        assert searched - bare >= 9000
-
-
-def test_items_that_a_recursive_loop_passes_over_are_counted(spent):
-    """Its body never runs for them."""
-
-    def steps(items):
-        loop = "{% for x in [-1] if x < 0 recursive %}{{ loop(range(COUNT)) }}{% endfor %}"
-        return spent(loop.replace("COUNT", str(items)))[0]
-
-    assert steps(5000) - steps(10) >= 2 * 4990  # as an item, and for the test that it fails
 
 
 def test_more_templates_than_anybody_has_are_refused():

@@ -1,0 +1,504 @@
+"""What a rendering may cost, and what its parts are charged.
+
+Reference: the lengths of what Python and jinja2 make, and the number of nodes that jinja2's parser finds
+"""
+
+from __future__ import annotations
+
+import jinja2
+import jinja2.sandbox
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2 import nodes
+from jinja2.exceptions import SecurityError
+from jinja2.utils import Namespace
+
+from qwen3_runtime.errors import EngineError, RequestError
+from qwen3_runtime.text import ChatTemplate
+from qwen3_runtime.text.counting import MAX_NESTING
+from qwen3_runtime.text.meter import (
+    CHARACTERS,
+    CHARACTERS_A_CHARACTER,
+    MAX_BITS,
+    MAX_DEPTH,
+    MAX_WIDTH,
+    STEPS,
+    STEPS_A_VALUE,
+    Meter,
+    breadth,
+    check_widths,
+)
+
+HELLO = [{"role": "user", "content": "hi"}]
+
+
+def charged(meter: Meter, work: object, *given: object) -> tuple[int, int]:
+    """Steps and characters that a call of a meter's method costs."""
+    steps, characters = meter._steps, meter._characters
+    work(*given)  # type: ignore[operator]
+    return steps - meter._steps, characters - meter._characters
+
+
+def nested(depth: int) -> list:
+    value: list = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+def test_all_of_an_allowance_can_be_spent_and_no_more():
+    steps, characters = Meter(), Meter()
+    steps.spend(STEPS)
+    with pytest.raises(SecurityError, match=f"it takes more than {STEPS} steps"):
+        steps.spend(1)
+    characters.spend(0, CHARACTERS)
+    with pytest.raises(SecurityError, match=f"it makes or reads more than {CHARACTERS} characters"):
+        characters.spend(0, 1)
+
+
+def test_what_fits_exactly_is_not_refused_before_it_is_made():
+    meter = Meter()
+    assert charged(meter, meter.expect, CHARACTERS) == (0, 0)
+    with pytest.raises(SecurityError, match=f"it makes or reads more than {CHARACTERS} characters"):
+        meter.expect(CHARACTERS + 1)
+    meter.spend(0, 1000)
+    meter.expect(CHARACTERS - 1000)
+    with pytest.raises(SecurityError):
+        meter.expect(CHARACTERS - 999)
+
+
+def test_an_allowance_grows_with_what_is_given():
+    bare = Meter([["x"]])
+    longer, more = Meter([["x" * 101]]), Meter([["x"], [], {}])
+    assert longer._steps == bare._steps == STEPS + 2 * STEPS_A_VALUE
+    assert longer._characters - bare._characters == 100 * CHARACTERS_A_CHARACTER
+    assert more._steps - bare._steps == 2 * STEPS_A_VALUE
+    assert Meter()._characters == CHARACTERS
+
+
+def test_what_is_given_is_looked_through_once():
+    """Reading it again takes a step, however much it holds; what a template made of the same is looked through."""
+    messages = [{"role": "user", "content": "x" * 100, "calls": [{"a": [1] * 50}]}]
+    meter = Meter(messages)
+    for value in (messages, messages[0], messages[0]["calls"][0]["a"]):
+        assert charged(meter, meter.read, value)[0] == 1
+    assert charged(meter, meter.read, [1] * 50)[0] > 50
+    assert charged(meter, meter.read, messages)[1] > 100 + 50
+
+
+@pytest.mark.parametrize("value", ["x" * 500, [1] * 500, dict.fromkeys(range(500), 1), b"x" * 500, range(500)])
+def test_looking_at_a_value_takes_a_step_for_each_64_characters_or_values(value):
+    meter = Meter()
+    assert charged(meter, meter.look_at, value) == (1 + 500 // 64, 0)
+    assert charged(meter, meter.look_at, 5) == (1, 0)
+
+
+@given(st.integers() | st.integers(-(1 << 2000), 1 << 2000))
+def test_an_integer_weighs_about_as_much_as_it_has_digits(value):
+    digits = len(str(abs(value)))
+    assert digits <= Meter().weigh(value) <= 1.2 * digits + 1
+
+
+def test_what_a_value_weighs_grows_with_all_that_it_holds():
+    meter = Meter()
+    assert meter.weigh("x" * 100) == 100
+    assert meter.weigh(["x" * 100, "y" * 10]) - meter.weigh(["x", "y" * 10]) == 99
+    assert meter.weigh({"x" * 100: 1}) - meter.weigh({"x": 1}) == 99
+    assert meter.weigh({1: "x" * 100}) - meter.weigh({1: "x"}) == 99
+    assert meter.weigh({1: ["x"] * 2}.values()) - meter.weigh({1: ["x"]}.values()) == 1
+    assert meter.weigh(Namespace(a="x" * 100)) - meter.weigh(Namespace(a="x")) == 99
+    inner = ["x" * 100]
+    assert meter.weigh([inner, inner]) - meter.weigh([inner]) >= 100  # as often as it is reached
+    for bare in (1.5, None, [], ()):
+        assert 0 < meter.weigh(bare) < 30
+
+
+def test_a_text_costs_its_characters_where_it_is_made_and_a_list_only_the_look_through_it():
+    meter = Meter()
+    assert charged(meter, meter.weigh, "x" * 100) == (1, 100)
+    steps, characters = charged(meter, meter.weigh, [["x" * 100] * 9])
+    assert characters == 0
+    assert steps >= 1 + 9
+    assert charged(meter, meter.read, ["x" * 100] * 9)[1] >= 900
+
+
+def test_what_is_longer_than_what_is_left_is_refused_where_it_is_made():
+    meter = Meter()
+    text = "x" * (CHARACTERS // 4)
+    meter.weigh([text] * 3)
+    with pytest.raises(SecurityError, match="it makes or reads more than"):
+        meter.weigh([text] * 4)
+
+
+def test_lists_and_mappings_nest_to_the_depth_that_is_allowed():
+    for method in ("weigh", "read"):
+        getattr(Meter(), method)(nested(MAX_DEPTH))
+        with pytest.raises(SecurityError, match=f"it nests lists deeper than {MAX_DEPTH} levels"):
+            getattr(Meter(), method)(nested(MAX_DEPTH + 1))
+    Meter(nested(MAX_DEPTH))
+    value: dict = {}
+    for _ in range(MAX_DEPTH - 1):
+        value = {"a": value}
+    Meter().weigh(value)
+    value = {"a": value}
+    with pytest.raises(SecurityError, match="it nests lists deeper"):
+        Meter().weigh(value)
+    key: tuple = ()
+    for _ in range(MAX_DEPTH):
+        key = (key,)
+    with pytest.raises(SecurityError, match="it nests lists deeper"):
+        Meter().weigh({key: 1})
+
+
+def test_integers_have_the_bits_that_are_allowed():
+    Meter().weigh((1 << MAX_BITS) - 1)
+    for value in (1 << MAX_BITS, -(1 << MAX_BITS), [1 << MAX_BITS]):
+        with pytest.raises(SecurityError, match=f"an integer of more than {MAX_BITS} bits"):
+            Meter().weigh(value)
+
+
+def test_widths_are_bounded_either_way():
+    check_widths(MAX_WIDTH, -MAX_WIDTH, "x" * 2 * MAX_WIDTH, None, 1e9)
+    for value in (MAX_WIDTH + 1, -MAX_WIDTH - 1):
+        with pytest.raises(SecurityError, match=f"it pads or splits by more than {MAX_WIDTH}"):
+            check_widths("", value)
+
+
+_TEXTS = st.lists(st.text(max_size=5), max_size=5)
+
+
+@given(_TEXTS, st.text(max_size=5), st.text(max_size=5), st.integers(-20, 20))
+def test_breadth_bounds_what_another_text_is_stretched_to(texts, text, other, width):
+    def bound(own, *others):
+        return (1 + breadth(own)) * (1 + sum(map(breadth, others)))
+
+    assert len(text.join(texts)) <= bound(text, texts) == bound(text, tuple(texts))
+    assert len(text.join(other)) <= bound(text, other)
+    assert len(text.join(dict.fromkeys(texts))) <= bound(text, texts)
+    assert len(text.replace(other, "".join(texts))) <= bound(text, other, "".join(texts))
+    for padded in (text.center(width), text.ljust(width), text.rjust(width), text.zfill(width)):
+        assert len(padded) <= bound(text, width)
+    assert len(("\t" + text).expandtabs(width)) <= bound("\t" + text, width)
+    assert breadth(dict(enumerate(texts))) == sum(map(len, texts))
+    assert breadth(1.5) == breadth(None) == 0
+    assert breadth(-width) == breadth(width) == abs(width)
+    assert breadth(10 * MAX_WIDTH) == MAX_WIDTH
+
+
+def size(body: str) -> int:
+    """Nodes that jinja2 finds in a part of a template."""
+    return sum(1 for _ in jinja2.Environment(autoescape=False).parse(body).find_all(nodes.Node))  # noqa: S701 - parses only
+
+
+BODIES = ["", "x", "{{ 1 }}{{ 2 }}{{ 3 }}", "{% if 1 %}{% if 2 %}{{ 3 }}{% endif %}{% endif %}", "text" * 50]
+PASSES = {
+    "loop": "{% for i in range(COUNT) %}BODY{% endfor %}",
+    "loop with a test": "{% for i in range(COUNT) if true %}BODY{% endfor %}",
+    "macro": "{% macro f() %}BODY{% endmacro %}{% for i in range(COUNT) %}{{ f() }}{% endfor %}",
+    "block": "{% block b %}BODY{% endblock %}{% for i in range(COUNT) %}{{ self.b() }}{% endfor %}",
+    "caller": "{% macro f() %}{% for i in range(COUNT) %}{{ caller() }}{% endfor %}{% endmacro %}"
+    "{% call f() %}BODY{% endcall %}",
+    "recursion": "{% for i in [COUNT] recursive %}BODY{% if i %}{{ loop([i - 1]) }}{% endif %}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("kind", PASSES)
+def test_a_pass_costs_as_many_steps_as_it_has_nodes(kind, body, spent):
+    def cost(source):
+        few, many = (spent(source.replace("COUNT", str(count))) for count in (2, 12))
+        return [more - less for less, more in zip(few, many, strict=True)]
+
+    steps, characters = cost(PASSES[kind].replace("BODY", body))
+    empty_steps, empty_characters = cost(PASSES[kind].replace("BODY", ""))
+    plain = 0 if "{" in body else len(body)
+    assert steps - empty_steps >= 10 * (size(body) - size(""))
+    assert characters - empty_characters >= 10 * plain
+    assert empty_steps >= 10
+    assert steps <= 10 * (3 * size(body) + 40)
+
+
+def test_an_item_that_a_loops_test_refuses_costs_the_nodes_of_the_test(spent):
+    def steps(test, count):
+        return spent(f"{{% for i in range({count}) if {test} %}}{{% endfor %}}")[0]
+
+    for test in ("false", "(i and i and i and i and i) is none"):
+        assert steps(test, 1010) - steps(test, 10) >= 1000 * (size(f"{{{{ {test} }}}}") - 2)
+
+
+LONG, SHORT = "'x' * 9000", "'x' * 1000"
+READERS = {
+    "printed": "{{ VALUE }}",
+    "compared": "{% if VALUE == 1 %}{% endif %}",
+    "compared on the right": "{% if 1 == VALUE %}{% endif %}",
+    "looked for": "{% if VALUE in [1] %}{% endif %}",
+    "tested": "{% if [VALUE] is eq 1 %}{% endif %}",
+    "filtered": "{% set x = [VALUE] | sort %}",
+    "joined": "{% set x = VALUE ~ '' %}",
+    "joined by three": "{% set x = '' ~ '' ~ VALUE %}",
+    "sliced": "{% set x = VALUE[1:] %}",
+    "added": "{% set x = VALUE + '' %}",
+    "changed": "{% for i in [1] %}{% if loop.changed([VALUE]) %}{% endif %}{% endfor %}",
+    "counted in a list": "{% set x = [1, VALUE].count(1) %}",
+    "searched in a list": "{% set x = [1, VALUE].index(1) %}",
+    "counted in a tuple": "{% set x = (1, VALUE).count(1) %}",
+    "returned by a method": "{% set x = VALUE.upper() %}",
+    "returned by a macro": "{% macro f() %}{{ VALUE }}{% endmacro %}{% set x = f() %}",
+    "returned by a filter": "{% set x = VALUE | upper %}",
+    "set by a block": "{% set x %}{{ VALUE }}{% endset %}",
+}
+
+
+@pytest.mark.parametrize("way", READERS)
+def test_what_is_made_or_read_costs_its_characters(way, spent):
+    """The text is made before; what is left is what the way costs."""
+
+    def characters(length):
+        made = f"{{% set a = {length} %}}"
+        return spent(made + READERS[way].replace("VALUE", "a"))[1] - spent(made)[1]
+
+    assert 8000 <= characters(LONG) - characters(SHORT) <= 6 * 8000
+
+
+PLACES = {
+    "assigned": "{% set x = MADE %}",
+    "in a condition": "{% if MADE %}{% endif %}",
+    "in a conditional": "{% set x = 1 if MADE else 2 %}",
+    "printed": "{{ MADE and '' }}",
+    "iterated over": "{% for i in [MADE] %}{% endfor %}",
+    "in the body of a loop": "{% for i in [1] %}{% set x = MADE %}{% endfor %}",
+    "in the body of an empty loop": "{% for i in [] %}{% else %}{% set x = MADE %}{% endfor %}",
+    "in the test of a loop": "{% for i in [1] if MADE %}{% endfor %}",
+    "in a macro": "{% macro f() %}{% set x = MADE %}{% endmacro %}{% set x = f() %}",
+    "as a default of a macro": "{% macro f(x=MADE) %}{% endmacro %}{% set x = f() %}",
+    "in a block": "{% block b %}{% set x = MADE %}{% endblock %}",
+    "in a caller": "{% macro f() %}{{ caller() }}{% endmacro %}{% call f() %}{% set x = MADE %}{% endcall %}",
+    "given to a macro": "{% macro f(x) %}{{ caller() }}{% endmacro %}{% call f(MADE) %}{% endcall %}",
+    "in a list": "{% set x = [MADE] %}",
+    "in a tuple": "{% set x = (MADE, 1) %}",
+    "in a mapping": "{% set x = {1: MADE} %}",
+    "compared": "{% if MADE == 1 %}{% endif %}",
+    "compared on the right": "{% if 1 == MADE %}{% endif %}",
+    "joined": "{% set x = 1 ~ MADE %}",
+    "as a key": "{% set x = {}[MADE] %}",
+    "sliced": "{% set x = MADE[:1] %}",
+    "as a bound of a slice": "{% set x = [1][:MADE | length] %}",
+    "given to a filter": "{% set x = 1 | default(MADE) %}",
+    "given to a test": "{% if 1 is sameas(MADE) %}{% endif %}",
+    "given to a method": "{% set x = [].count(MADE) %}",
+    "in a scope": "{% with x = MADE %}{% endwith %}",
+    "in a block that is set": "{% set x %}{% set y = MADE %}{% endset %}",
+    "in a block that is filtered": "{% filter upper %}{% set x = MADE %}{% endfilter %}",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("made", ["(a ~ '')", "(a[0:])", "({1: a[:]}[1])", "([a[:]][0])", "((a[:], 1)[0])"])
+def test_what_is_made_is_counted_wherever_it_stands(place, made, spent):
+    def characters(expression):
+        return spent("{% set a = 'x' * 9000 %}" + PLACES[place].replace("MADE", expression))[1]
+
+    assert characters(made) - characters("a") >= 9000
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_list_that_is_made_is_looked_through_wherever_it_stands(place, spent):
+    def steps(expression):
+        return spent("{% set a = [1] * 1000 %}" + PLACES[place].replace("MADE", expression))[0]
+
+    assert steps("[a]") - steps("[1]") >= 1000
+
+
+LOOKERS = {
+    "argument of a function": "{% set x = joiner(a) %}",
+    "argument of a method": "{% set x = 'x'.startswith(a) %}",
+    "owner of a method": "{% set x = a.startswith('y') %}",
+    "given to a filter": "{% set x = a | first %}",
+    "second argument of a filter": "{% set x = 1 | default(a) %}",
+    "given to a test": "{% if a is string %}{% endif %}",
+    "key of an item": "{% set x = {}[a] %}",
+}
+
+
+@pytest.mark.parametrize("way", LOOKERS)
+def test_what_is_looked_at_costs_a_step_for_each_64_characters(way, spent):
+    def steps(length):
+        made = f"{{% set a = {length} %}}"
+        return spent(made + LOOKERS[way])[0] - spent(made)[0]
+
+    assert 120 <= steps(LONG) - steps(SHORT) <= 8 * 125
+
+
+LAZY = ["map('int')", "select", "reject", "selectattr('x')", "rejectattr('x')", "batch(1)", "slice(3)", "unique"]
+EAGER = ["list", "sort", "reverse", "sum", "min", "max", "join", "groupby(0, default=1)"]
+
+
+@pytest.mark.parametrize("name", [*LAZY, *EAGER])
+def test_a_filter_costs_a_step_for_each_item(name, spent):
+    def steps(count):
+        return spent(f"{{% set x = ['1'] * {count} | {name} %}}".replace(" | ", ") | ").replace("= [", "= (["))[0]
+
+    if name == "sum":
+        assert spent("{% set x = ([1] * 1010) | sum %}")[0] - spent("{% set x = ([1] * 10) | sum %}")[0] >= 1000
+    else:
+        assert steps(1010) - steps(10) >= 1000
+
+
+def test_every_operator_and_every_call_costs_a_step(spent):
+    for work in ("1 + 1", "2 * 2", "3 - 1", "4 / 2", "5 // 2", "6 % 4", "2 ** 3", "'x'.upper()", "range(3)"):
+        assert spent(f"{{% if {work} %}}{{% endif %}}" * 20)[0] - spent("{% if 1 %}{% endif %}" * 20)[0] >= 20
+    cycler = "{% set next = cycler(1).next %}"
+    assert spent(cycler + "{% if next() %}{% endif %}" * 20)[0] - spent(cycler)[0] >= 20
+
+
+@pytest.mark.parametrize(
+    "name", ["length", "first", "last", "list", "reverse", "batch(1)", "map", "select", "default(1)"]
+)
+def test_a_filter_that_looks_not_into_a_list_costs_nothing_of_what_it_holds(name, spent):
+    """Or else templates that ask for the number of messages in a loop over them were refused."""
+    made = "{% set a = ['x' * 9000] * 9 %}"
+    name = name.replace("map", "map(attribute='y')")
+    assert spent(made + f"{{% set b = a | {name} %}}")[1] - spent(made)[1] < 3 * 9000  # of one that it gives
+    assert spent(made + "{% if a is iterable %}{% endif %}")[1] == spent(made)[1]
+
+
+STRETCHERS = [
+    *("'x' * 5000", "5000 * 'x'", "[1] * 5000", "5000 * [1]", "(1,) * 5000", "'x' * true"),
+    *("('x' * 5000) + ('y' * 5000)", "([1] * 5000) + [2]", "(1,) + (2, 3)"),
+    *("'x'.center(5000)", "'x'.ljust(5000)", "'x'.rjust(5000)", "'x'.zfill(5000)", "'\\t\\t'.expandtabs(5000)"),
+    *("('x' * 50).join('y' * 50)", "('x' * 50).join(['y' * 50] * 50)", "('y' * 99).replace('y', 'x' * 99)"),
+    *("('y' * 99).replace('', 'x' * 99)", "'x' | center(5000)", "'x' | indent(5000)", "('a\\n' * 99) | indent(99)"),
+    *("('a\\n' * 99) | indent('x' * 99, true)", "('y' * 99) | join('x' * 99)", "('y' * 99) | join(d='x' * 99)"),
+    *(
+        "(['y' * 99] * 9) | join('x')",
+        "'x'.join((['y' * 99] * 9, 1)[0])",
+        "'x'.join(('y' * 99, 'z' * 99))",
+        "('y' * 99) | replace('y', 'x' * 99)",
+        "1.5 | round(9) | string",
+    ),
+    *("[1, 2] | tojson(indent=5000)", "[1] | batch(5000, 'x') | list", "'%5000d' % 5", "'%.5000f' % 5"),
+    *("('%s' * 99) % ((('x' * 99),) * 99)", "('%(a)s' * 99) % {'a': 'x' * 99}", "('%s' * 9) | format(*([9] * 9))"),
+    *("'%9999d' | format(5)", "'{:5000}'.format(5)", "('{0}' * 99).format('x' * 99)", "'{a:9999}'.format(a=5)"),
+    *("('%(a)s' * 99) | format(a='x' * 99)", "('{a}' * 99).format(a='x' * 99)"),
+]
+
+
+@pytest.mark.parametrize("expression", STRETCHERS)
+def test_what_may_make_more_than_it_is_given_asks_first_for_all_that_it_makes(expression, monkeypatch):
+    asked, made = [0], []
+    expect, weigh = Meter.expect, Meter.weigh
+
+    def asking(meter, characters):
+        asked.append(characters)
+        expect(meter, characters)
+
+    def weighing(meter, value):
+        if isinstance(value, str | list | tuple):
+            made.append(len(value))
+            assert len(value) <= max(9, *asked)  # literals are shorter, and nobody asks for them
+        return weigh(meter, value)
+
+    monkeypatch.setattr(Meter, "expect", asking)
+    monkeypatch.setattr(Meter, "weigh", weighing)
+    length = ChatTemplate({"default": f"{{{{ ({expression}) | length }}}}"}).render(HELLO)
+    assert int(length) <= max(made)
+
+
+REFUSED = {
+    "'x' * 10 ** 9": "makes or reads more",
+    "10 ** 9 * 'x'": "makes or reads more",
+    "[1] * 10 ** 9": "makes or reads more",
+    "(1,) * 10 ** 9": "makes or reads more",
+    f"2 ** {MAX_BITS}": f"more than {MAX_BITS} bits",
+    f"(2 ** {MAX_BITS // 2}) * (2 ** {MAX_BITS // 2})": f"more than {MAX_BITS} bits",
+    "'%10000d' % 5": "a width that is computed or above 9999",
+    "'%.10000d' % 5": "a width that is computed or above 9999",
+    "'%*d' % (3, 5)": "a width that is computed or above 9999",
+    "'%10000d' | format(5)": "a width that is computed or above 9999",
+    "'{:10000}'.format(5)": "a width that is computed or above 9999",
+    "'{:{}}'.format(5, 3)": "a width that is computed or above 9999",
+    "'{:.10000f}'.format(5)": "a width that is computed or above 9999",
+    f"'x'.center({MAX_WIDTH + 1})": f"pads or splits by more than {MAX_WIDTH}",
+    f"'x' | center({MAX_WIDTH + 1})": f"pads or splits by more than {MAX_WIDTH}",
+    f"'x' | center(width={MAX_WIDTH + 1})": f"pads or splits by more than {MAX_WIDTH}",
+    f"[1] | batch({MAX_WIDTH + 1}, 0)": f"pads or splits by more than {MAX_WIDTH}",
+    "[[1]] | sum(start=[])": "it sums lists",
+    "[(1,)] | sum(start=())": "it sums lists",
+    "'x'.encode()": "the method encode of str is not for chat templates",
+    "(5).to_bytes(3)": "the method to_bytes of int is not for chat templates",
+    "'x'.translate({})": "the method translate of str is not for chat templates",
+    "'x' | wordwrap": "No filter named 'wordwrap'",
+    "lipsum()": "'lipsum' is undefined",
+}
+
+
+@pytest.mark.parametrize("expression", REFUSED)
+def test_what_a_template_may_not_do_is_said(expression):
+    with pytest.raises((RequestError, EngineError)) as caught:
+        ChatTemplate({"default": f"{{{{ ({expression}) | string | length }}}}"}).render(HELLO)
+    assert REFUSED[expression] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "operators"),
+    [
+        *(("{{ 'x' * 1000000000 }}", ""), ("{{ 1000000000 * 'x' }}", ""), ("{{ [1] * 1000000000 }}", "")),
+        *((f"{{{{ 2 ** {MAX_BITS} }}}}", ""), ("{{ '%10000d' % 5 }}", ""), ("{{ 3 ** 10000 ** 2 }}", "")),
+        (f"{{% set a = 2 ** {MAX_BITS // 2} %}}{{{{ a * a }}}}", "**"),
+        ("{% set a = 'x' * 16000000 %}{% set b = a + '' %}{{ b + b }}", "*+"),
+    ],
+)
+def test_an_operator_that_is_refused_was_not_carried_out(source, operators, monkeypatch):
+    done = []
+    call_binop = jinja2.sandbox.SandboxedEnvironment.call_binop
+
+    def recorded(environment, context, operator, left, right):
+        done.append(operator)
+        return call_binop(environment, context, operator, left, right)
+
+    monkeypatch.setattr(jinja2.sandbox.SandboxedEnvironment, "call_binop", recorded)
+    with pytest.raises(RequestError, match=r"it (makes|formats)"):
+        ChatTemplate({"default": source}).render(HELLO)
+    assert "".join(done) == operators
+
+
+@pytest.mark.parametrize(
+    ("expression", "length"),
+    [
+        *(("'%9999d' % 5", 9999), ("'{:9999}'.format(5)", 9999), ("'x'.center(10000)", 10000)),
+        *((f"2 ** {MAX_BITS // 2}", 2467), ("'%d%%' % 5", 2), ("'%s12345' % 5", 6), ("'{{}}12345'.format(1)", 7)),
+        *(("'{}{}'.format(1, 'x')", 2), ("[1.5, 2] | sum(start=1)", 3), (f"(2 ** {MAX_BITS // 2 - 1}) * 2", 2467)),
+    ],
+)
+def test_what_is_just_allowed_is_done(expression, length):
+    assert ChatTemplate({"default": f"{{{{ ({expression}) | string | length }}}}"}).render(HELLO) == str(length)
+
+
+def test_a_source_nests_as_deep_as_is_allowed():
+    def opened(depth):
+        return ChatTemplate({"default": "\n" + "{% if 1 %}" * depth + "x" + "{% endif %}" * depth})
+
+    most = MAX_NESTING - 3  # the template itself, and below the innermost condition its output and the text in it
+    assert opened(most).render(HELLO).strip() == "x"
+    with pytest.raises(EngineError, match=f"default, line 2: nested deeper than {MAX_NESTING} levels"):
+        opened(most + 1)
+
+
+def test_what_a_tuple_searches_through_is_counted_as_for_a_list(spent):
+    """A search compares with all that the tuple holds."""
+    text = "'x' * 9000"
+    for search in ("count('y')", "index(1)"):
+        _, bare = spent("{% set t = (TEXT, 1) %}".replace("TEXT", text))
+        _, searched = spent(f"{{% set t = ({text}, 1) %}}{{{{ t.{search} }}}}")
+        assert searched - bare >= 9000
+
+
+def test_items_that_a_recursive_loop_passes_over_are_counted(spent):
+    """Its body never runs for them."""
+
+    def steps(items):
+        loop = "{% for x in [-1] if x < 0 recursive %}{{ loop(range(COUNT)) }}{% endfor %}"
+        return spent(loop.replace("COUNT", str(items)))[0]
+
+    assert steps(5000) - steps(10) >= 2 * 4990  # as an item, and for the test that it fails
