@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import tempfile
 from html import escape
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 LIGHT = {
@@ -42,6 +44,10 @@ _SETTINGS = {
     "ytick.minor.size": 0,
 }  # fmt: skip
 
+# What matplotlib labels a power with, as a formula: an optional factor and the exponent.
+_POWER = re.compile(r"(?:(\d+)\\times)?10\^\{(-?\d+)\}")
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 def palette() -> str:
     """CSS that gives each color its value, by what the reader prefers."""
@@ -66,6 +72,9 @@ def svg(draw: Callable[[Figure], None], size: tuple[float, float], alt: str) -> 
         draw(figure)
         for axes in figure.axes:
             axes.patch.set_visible(False)
+            for axis in (axes.xaxis, axes.yaxis):
+                if axis.get_scale() == "log":
+                    _label_in_plain_text(axis)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
@@ -73,6 +82,22 @@ def svg(draw: Callable[[Figure], None], size: tuple[float, float], alt: str) -> 
     for color, name in _NAMES.items():
         text = text.replace(color, f"var(--{name})")
     return text.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1)
+
+
+def _label_in_plain_text(axis: Axis) -> None:
+    """Write the powers of a logarithmic axis in Unicode: setting them as formulas takes half of the time of a plot."""
+    from matplotlib.ticker import LogFormatterSciNotation
+
+    class Powers(LogFormatterSciNotation):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            found = _POWER.search(super().__call__(x, pos))  # without a label it is empty
+            if found is None:
+                return ""
+            factor = f"{found[1]}\N{MULTIPLICATION SIGN}" if found[1] else ""
+            return f"{factor}10{found[2].translate(_RAISED)}"
+
+    axis.set_major_formatter(Powers())
+    axis.set_minor_formatter(Powers(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
 
 
 def svg_file(draw: Callable[[Figure], None], size: tuple[float, float], alt: str) -> str:

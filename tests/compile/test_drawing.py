@@ -1,6 +1,6 @@
 """Drawings for light and dark pages.
 
-Covers: colors and contrast
+Covers: colors and contrast, powers
 Reference: WCAG's contrast
 """
 
@@ -53,3 +53,15 @@ def test_lines_and_text_stand_out_on_their_page():
             dark, light = sorted((luminance(color), paper))
             contrast = (light + 0.05) / (dark + 0.05)
             assert contrast >= {"paper": 1, "faint": 1.3, "others": 2, "ink": 4.5, "bad": 4.5}.get(name, 3), name
+
+
+def draw_powers(figure):
+    axes = figure.subplots()
+    axes.loglog([1e-12, 1e3], [0.02, 0.09])
+
+
+def test_powers_are_written_in_plain_text():
+    text = svg(draw_powers, (3, 2), "powers")
+    labels = set(re.findall(r">([^<>]+)</text>", text))
+    assert {"10⁻⁹", "10⁰", "10³", "2×10⁻²", "6×10⁻²"} <= labels  # noqa: RUF001 - a multiplication sign
+    assert not set("$\\^{}") & set("".join(labels))
