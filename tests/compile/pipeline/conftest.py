@@ -145,6 +145,6 @@ def read_tree():
     return tree
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def spec_of():
     return spec_text

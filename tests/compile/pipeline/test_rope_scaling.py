@@ -20,6 +20,12 @@ SPEC = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "
 OTHER = {"type": "yarn", "factor": 2.0, "original_max_position_embeddings": 128}
 
 
+@pytest.fixture(scope="module")
+def cache_dir(traced, tmp_path_factory):
+    """One cache for all tests here: each scaling is traced once."""
+    return shutil.copytree(traced, tmp_path_factory.mktemp("scaled") / "cache")
+
+
 @pytest.fixture
 def build_with(make, checkpoints, tmp_path):
     """Build the dense model with a scaling in its config.json and one in the spec; the latter may be left out."""

@@ -96,10 +96,16 @@ def test_a_backend_alone_means_its_first_target(target):
     assert target_of(with_provider.target) is default_target(target.backend, target.provider)
 
 
+@pytest.fixture(scope="module")
+def semantic():
+    """The model's graph, which is the same for every target."""
+    spec = spec_of(TARGETS[0])
+    return trace(spec.graph_architecture(), max_context=spec.limits.max_context)
+
+
 @every_target
-def test_a_target_lowers_and_says_how_its_engine_is_made(target):
+def test_a_target_lowers_and_says_how_its_engine_is_made(target, semantic):
     spec = spec_of(target)
-    semantic = trace(spec.graph_architecture(), max_context=spec.limits.max_context)
     lowered = target.lower(semantic, spec)
     assert isinstance(lowered, Lowered)
     assert isinstance(lowered.model, ir.Model)
