@@ -115,6 +115,19 @@ def test_a_cache_that_cannot_be_written_is_read(cache, tmp_path, monkeypatch):
     assert cache.fetch("stage", "key", tmp_path / "found") == SHA256
 
 
+def test_a_damaged_entry_that_cannot_be_removed_fails_nothing(cache, tmp_path, monkeypatch):
+    def read_only(*_arguments, **_options):
+        raise PermissionError
+
+    (entry_of(cache) / "content").write_bytes(b"damaged")
+    monkeypatch.setattr(os, "unlink", read_only)
+    monkeypatch.setattr(os, "rmdir", read_only)
+    assert cache.fetch("stage", "key", tmp_path / "found") is None
+    cache.store("stage", "key", tmp_path / "source")
+    assert cache.prune(-1) == len(b"damaged") + len(SHA256)
+    assert cache.clear() == len(b"damaged") + len(SHA256)
+
+
 def test_a_target_that_cannot_be_written_does_not_cost_the_entry(cache, tmp_path):
     with pytest.raises(OSError, match="nowhere"):
         cache.fetch("stage", "key", tmp_path / "nowhere" / "found")

@@ -234,6 +234,11 @@ LIBRARIES = [
 """Distribution, spec, and the stages whose results depend on it."""
 
 
+def test_a_manifest_records_every_library_that_an_engines_bytes_or_answers_depend_on():
+    made = {library for library, _, anew in LIBRARIES if anew & {"trace", "lower", "calibrate", "pack"}}
+    assert {"qwen3-compile", "onnxruntime", "tokenizers"} | made == set(fingerprint.TOOLS)
+
+
 @pytest.mark.parametrize(("library", "document", "anew"), LIBRARIES)
 def test_another_version_of_a_library_makes_anew_what_it_computes(keys, monkeypatch, library, document, anew):
     numbers = {}
