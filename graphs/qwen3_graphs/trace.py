@@ -225,7 +225,7 @@ def _append(graph: ir.Graph, nodes: Iterable[ir.Node], values: dict[ir.Value, ir
     taken: dict[str, int] = {}
     for node in nodes:
         given = [value for value in node.inputs if value is not None]  # no operator here has an optional input
-        inputs = [values.get(value) or _weight(graph, value, index) for value in given]
+        inputs = [values.get(value) or _declare_weight(graph, value, index) for value in given]
         name = ".".join(part for part in (_module(node).removeprefix("model."), node.op_type.lower()) if part)
         taken[name] = count = taken.get(name, -1) + 1
         name = _renumber(f"{name}_{count}" if count else name, index)
@@ -238,7 +238,7 @@ def _append(graph: ir.Graph, nodes: Iterable[ir.Node], values: dict[ir.Value, ir
         graph.append(ir.Node(node.domain, node.op_type, inputs, attributes, outputs=outputs, name=name))
 
 
-def _weight(graph: ir.Graph, value: ir.Value, index: int) -> ir.Value:
+def _declare_weight(graph: ir.Graph, value: ir.Value, index: int) -> ir.Value:
     """Return the graph's initializer for one of the template's, declaring it at its first use."""
     if value.name is None or value.shape is None:
         raise TraceError(f"expected a parameter with a name and a shape, found {value}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qwen3_compile import places
-from qwen3_compile.cli.building import clean_up_when_terminated, shown_progress
+from qwen3_compile.cli.building import clean_up_when_terminated, show_progress
 from qwen3_compile.cli.completion import Model
 from qwen3_compile.cli.estimates import show_estimate
 from qwen3_compile.cli.options import JSON, OVERRIDES
@@ -83,7 +83,7 @@ def command(
         print_json(asdict(found)) if as_json else show_estimate(found)
         return
     cache = None if no_cache else cache_dir or places.cache_dir()
-    with shown_progress() as progress:
+    with show_progress() as progress:
         info = build(
             what,
             output or Path("build") / what.name,

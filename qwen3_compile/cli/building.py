@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def shown_progress() -> Iterator[Progress]:
+def show_progress() -> Iterator[Progress]:
     """Live bars where stderr is a terminal, else lines; nothing of a quiet command, every step of a verbose one."""
     from qwen3_compile.pipeline.progress import Bars, Lines, Silent
 
@@ -62,7 +62,7 @@ def engine_for(argument: str, *, threads: int | None = None) -> Path:
         raise _no_compiler(argument, error) from error
     place = kept(resolve(argument).spec, engines_dir())
     clean_up_when_terminated()
-    with shown_progress() as progress:
+    with show_progress() as progress:
         return build_kept(place, cache_dir=cache_dir(), progress=progress, threads=threads, tell=_tell)
 
 

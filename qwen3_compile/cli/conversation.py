@@ -71,7 +71,7 @@ def read_turn(ask: Callable[[str], str | None]) -> str | Command | None:
     if line is None:
         return None
     if line.startswith(QUOTES):
-        return _quoted(line.removeprefix(QUOTES), ask)
+        return _read_quoted(line.removeprefix(QUOTES), ask)
     word = _COMMAND.match(line)
     if word is None or "\n" in line:
         return line
@@ -79,7 +79,7 @@ def read_turn(ask: Callable[[str], str | None]) -> str | Command | None:
     return rest if word[0] == "/say" and rest.strip() else Command(word[0], rest)
 
 
-def _quoted(text: str, ask: Callable[[str], str | None]) -> str | None:
+def _read_quoted(text: str, ask: Callable[[str], str | None]) -> str | None:
     while not text.rstrip().endswith(QUOTES):
         line = ask("... ")
         if line is None:

@@ -9,7 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from qwen3_compile import __version__
-from qwen3_compile.cli.verbosity import with_verbosity
+from qwen3_compile.cli.verbosity import add_verbosity_options
 
 COMMANDS = {
     "build": "Compile a model into a verified engine.",
@@ -56,7 +56,7 @@ class LazyGroup(click.Group):
             raise
         if not isinstance(command, click.Command):
             raise TypeError(f"qwen3_compile.cli.{cmd_name}.command is not a click command")
-        return with_verbosity(command)
+        return add_verbosity_options(command)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete commands from the table and options from click, importing no command."""
@@ -83,4 +83,4 @@ def root(traceback: bool) -> None:
     del traceback  # `failures.run` looks for it itself: it must know even when the arguments cannot be parsed
 
 
-with_verbosity(root)
+add_verbosity_options(root)

@@ -7,13 +7,13 @@ import click
 from qwen3_compile.cli.output import VERBOSITY
 
 
-def with_verbosity(command: click.Command) -> click.Command:
+def add_verbosity_options(command: click.Command) -> click.Command:
     """Give a command, and those in it, the two options; they reach `output.verbosity` and not the command."""
     taken = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     command.params += [option for option in _options() if taken.isdisjoint(option.opts)]
     if isinstance(command, click.Group):
         for nested in command.commands.values():
-            with_verbosity(nested)
+            add_verbosity_options(nested)
     return command
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SPREADS = (1.0, 1.04, 0.96, 0.92, 0.88, 0.84, 0.79)
 
 
-def search(values: Float32, fmt: WeightFormat, scale_type: ScaleType, *, positive: bool) -> Codes:
+def search_in_place(values: Float32, fmt: WeightFormat, scale_type: ScaleType, *, positive: bool) -> Codes:
     """Find codes uint8, scales and zero points of groups laid out as columns, [size, G], which it overwrites.
 
     Every zero point and spread give steps q = code - zero point, and those their best scale <x, q> / <q, q>; the choice

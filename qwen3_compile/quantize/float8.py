@@ -112,7 +112,7 @@ def as_float8(weight: Array | Float8, fmt: WeightFormat, *, positive: bool = Fal
     by_row = np.broadcast_to(scales, len(weight))
     codes = np.empty(weight.shape, np.uint8)
     for part in _parts(weight):
-        codes[part] = _codes(np.array(weight[part], np.float32), by_row[part, None])
+        codes[part] = _divide_in_place(np.array(weight[part], np.float32), by_row[part, None])
     return Float8(codes, scales)
 
 
@@ -131,7 +131,7 @@ def _in_blocks(weight: Array) -> Float8:
     for index, part in enumerate(_parts(weight)):
         wide = np.array(weight[part], np.float32)
         scales[index] = _scales(np.maximum.reduceat(_largest(wide, 0), range(0, columns, BLOCK)))
-        codes[part] = _codes(wide, np.repeat(scales[index], BLOCK)[:columns])
+        codes[part] = _divide_in_place(wide, np.repeat(scales[index], BLOCK)[:columns])
     return Float8(codes, scales)
 
 
@@ -151,8 +151,8 @@ def _scales(largest: Float32) -> Float32:
     return np.where(largest < _SMALLEST, np.float32(1), largest / LARGEST)
 
 
-def _codes(values: Float32, scales: Float32) -> npt.NDArray[np.uint8]:
-    """The bits of values / scales in E4M3; overwrites `values`."""
+def _divide_in_place(values: Float32, scales: Float32) -> npt.NDArray[np.uint8]:
+    """Divide `values` by `scales`, overwriting them; return the bits of the quotients in E4M3."""
     values /= scales
     np.clip(values, -LARGEST, LARGEST, out=values)
     return values.astype(ml_dtypes.float8_e4m3fn).view(np.uint8)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 SEARCHES: Mapping[str, Callable[..., Codes]] = {
-    "int8": symmetric.search,
-    "int4": symmetric.search,
-    "uint4": asymmetric.search,
+    "int8": symmetric.search_in_place,
+    "int4": symmetric.search_in_place,
+    "uint4": asymmetric.search_in_place,
 }
-"""How each integer kind finds its codes: functions with the arguments of `symmetric.search`."""
+"""How each integer kind finds its codes: functions with the arguments of `symmetric.search_in_place`."""
 
 # Elements quantized at a time: their float32 temporaries stay in the second-level cache.
 _BLOCK_ELEMENTS = 1 << 16

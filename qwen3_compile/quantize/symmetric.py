@@ -38,7 +38,7 @@ _POSITIVE_TARGETS: dict[str, tuple[float, ...]] = {
 }
 
 
-def search(values: Float32, fmt: WeightFormat, scale_type: ScaleType, *, positive: bool) -> Codes:
+def search_in_place(values: Float32, fmt: WeightFormat, scale_type: ScaleType, *, positive: bool) -> Codes:
     """Find codes int8 and scales of groups laid out as columns, [size, G], which it overwrites.
 
     Each target gives codes q, and those their best scale <x, q> / <q, q>; the pair of least squared error stays.

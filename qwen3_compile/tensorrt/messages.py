@@ -27,14 +27,14 @@ _PLACES = re.compile(
 
 @dataclass
 class Messages:
-    """What was said since listening began, one line each, in order."""
+    """What was said since recording began, one line each, in order."""
 
     warnings: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
 
 @contextlib.contextmanager
-def listening(trt: ModuleType) -> Iterator[tuple[Any, Messages]]:
+def record_messages(trt: ModuleType) -> Iterator[tuple[Any, Messages]]:
     """Give the module's logger, for a builder or a parser, and what it is told in this block."""
     severity, messages = trt.ILogger.Severity, Messages()
 

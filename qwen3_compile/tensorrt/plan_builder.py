@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.errors import CompileError
 from qwen3_compile.tensorrt.availability import load_library
-from qwen3_compile.tensorrt.messages import explained, listening
-from qwen3_compile.tensorrt.stopping import stoppable
+from qwen3_compile.tensorrt.messages import explained, record_messages
+from qwen3_compile.tensorrt.stopping import build_interruptibly
 from qwen3_plugins.tensorrt import plugin_v3
 from qwen3_plugins.tensorrt.bindings.capabilities import number_of
 from qwen3_plugins.tensorrt.errors import PluginError
@@ -79,7 +79,7 @@ def build_plan(model: Path, plan: Path, request: PlanRequest) -> PlanFacts:
     trt = load_library(request.backend)
     started = time.monotonic()
     plugin_v3.take_refusals()  # those of an earlier build
-    with listening(trt) as (logger, messages):
+    with record_messages(trt) as (logger, messages):
         builder = trt.Builder(logger)
         if not builder:
             raise _failure(request, "start", messages)
@@ -90,11 +90,11 @@ def build_plan(model: Path, plan: Path, request: PlanRequest) -> PlanFacts:
         config.clear_flag(trt.BuilderFlag.TF32)
         if request.plugins:
             plugin_v3.allow_in_place(trt, config)
-        _profile(builder, config, network, request.profiles)
+        _add_profiles(builder, config, network, request.profiles)
         if request.backend == "tensorrt-rtx":
             _choose_architectures(trt, config, request.capabilities)
         layers = Counter(network.get_layer(index).type.name for index in range(network.num_layers))
-        built = stoppable(trt, config, lambda: builder.build_serialized_network(network, config))
+        built = build_interruptibly(trt, config, lambda: builder.build_serialized_network(network, config))
         del parser  # the network's weights were in its memory until here
         if built is None:
             raise _failure(request, "build", messages)
@@ -134,7 +134,7 @@ def _import(
     raise _failure(request, f"import {model.name}", messages)
 
 
-def _profile(builder: Any, config: Any, network: Any, profiles: Sequence[PlanProfile]) -> None:  # noqa: ANN401
+def _add_profiles(builder: Any, config: Any, network: Any, profiles: Sequence[PlanProfile]) -> None:  # noqa: ANN401
     """Give every profile a shape of each input; the graph names the dimensions that steps choose."""
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     for profile in profiles:

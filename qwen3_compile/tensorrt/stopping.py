@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Built = TypeVar("Built")
 
 
-def stoppable(trt: ModuleType, config: Any, build: Callable[[], Built]) -> Built:  # noqa: ANN401 - IBuilderConfig
+def build_interruptibly(trt: ModuleType, config: Any, build: Callable[[], Built]) -> Built:  # noqa: ANN401 - IBuilderConfig
     """Call `build`, which builds with `config`, and return its result.
 
     Args:

@@ -49,7 +49,7 @@ class Binary:
     cubin: bytes
 
 
-def compiled(name: str, kernel: Kernel, capability: int) -> Binary:
+def compile_binary(name: str, kernel: Kernel, capability: int) -> Binary:
     """Compile a kernel, once in a process.
 
     Raises:
@@ -70,7 +70,7 @@ def compiled(name: str, kernel: Kernel, capability: int) -> Binary:
 _made: dict[str, Binary] = {}
 
 
-def packed(binaries: Iterable[Binary]) -> bytes:
+def serialize_binaries(binaries: Iterable[Binary]) -> bytes:
     """Return kernels as bytes, the same for the same kernels."""
     file, index = io.BytesIO(), []
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -82,11 +82,11 @@ def packed(binaries: Iterable[Binary]) -> bytes:
     return file.getvalue()
 
 
-def unpacked(content: bytes) -> tuple[Binary, ...]:
-    """Return the kernels of `packed`.
+def deserialize_binaries(content: bytes) -> tuple[Binary, ...]:
+    """Return the kernels of `serialize_binaries`.
 
     Raises:
-        PluginError: the bytes are not those that `packed` makes.
+        PluginError: the bytes are not those that `serialize_binaries` makes.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

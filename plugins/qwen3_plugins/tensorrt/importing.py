@@ -60,7 +60,7 @@ def without_functions(content: bytes) -> bytes:
     Raises:
         PluginError: the content is no ONNX file.
     """
-    return _stripped(_read(content))
+    return _serialize_without_functions(_read(content))
 
 
 def as_qdp(content: bytes) -> bytes:
@@ -84,7 +84,7 @@ def as_qdp(content: bytes) -> bytes:
             nodes.append(node)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    return _stripped(model)
+    return _serialize_without_functions(model)
 
 
 def _read(content: bytes) -> onnx.ModelProto:
@@ -99,7 +99,7 @@ def _read(content: bytes) -> onnx.ModelProto:
     return model
 
 
-def _stripped(model: onnx.ModelProto) -> bytes:
+def _serialize_without_functions(model: onnx.ModelProto) -> bytes:
     kept = [function for function in model.functions if function.domain != DOMAIN]
     del model.functions[:]
     model.functions.extend(kept)

@@ -95,9 +95,9 @@ def _creator(trt: ModuleType, operator: type[Operator]) -> Any:  # noqa: ANN401 
 
         def create_plugin(self, _name: str, fields: Any, _phase: Any) -> Any:  # noqa: ANN401 - classes of the module
             given = {field.name: np.asarray(field.data).reshape(-1) for field in fields}
-            made = _noted(lambda: with_attributes(operator, _attributes(operator, given)))
+            made = _note_refusals(lambda: with_attributes(operator, _attributes(operator, given)))
             stored = given.get(KERNELS, np.empty(0, np.int8)).tobytes()
-            return plugin(made, _noted(lambda: binary.unpacked(stored)) if stored else ())
+            return plugin(made, _note_refusals(lambda: binary.deserialize_binaries(stored)) if stored else ())
 
     return Creator()
 
@@ -152,17 +152,17 @@ def _plugin_class(trt: ModuleType, kind: type[Operator]) -> type:  # noqa: C901 
         def get_output_data_types(self, found: Sequence[Any]) -> list[Any]:
             given = [names.get(one, str(one)) for one in found]
             for position in range(len(given)):
-                _noted(partial(check_type, self.operator, position, given))
+                _note_refusals(partial(check_type, self.operator, position, given))
             self.activations = given[0]
             return [data_types[name] for name in self.operator.types(given[0])[len(kind.INPUTS) :]]
 
         def get_output_shapes(self, given: Sequence[Any], _shape_inputs: Any, _builder: Any) -> list[Any]:  # noqa: ANN401
             shapes = [_known(shape) for shape in given]
-            _noted(lambda: self.operator.check(shapes))
+            _note_refusals(lambda: self.operator.check(shapes))
             if self.activations:
                 # Compiled once and asked for again when the plan is written. An error is told here, while a file is
                 # parsed; later on, TensorRT-RTX 1.7 ends the process.
-                _noted(lambda: _compiled(self.operator, self.activations, shapes))
+                _note_refusals(lambda: _compile(self.operator, self.activations, shapes))
             return [trt.DimsExprs(given[source]) for source in self.operator.output_sources()]
 
         def supports_format_combination(self, position: int, tensors: Sequence[Any], _inputs: int) -> bool:
@@ -181,7 +181,7 @@ def _plugin_class(trt: ModuleType, kind: type[Operator]) -> type:  # noqa: C901 
         def configure_plugin(self, given: Sequence[Any], _outputs: Sequence[Any]) -> None:
             self.activations = names[given[0].desc.type]
             self.shapes = tuple(tuple(one.max) for one in given)
-            _noted(lambda: self.operator.check([tuple(one.desc.dims) for one in given]))
+            _note_refusals(lambda: self.operator.check([tuple(one.desc.dims) for one in given]))
 
         def get_workspace_size(self, given: Sequence[Any], _outputs: Sequence[Any]) -> int:
             return self.operator.workspace(names[given[0].desc.type], [tuple(one.max) for one in given])
@@ -195,8 +195,8 @@ def _plugin_class(trt: ModuleType, kind: type[Operator]) -> type:  # noqa: C901 
         def get_fields_to_serialize(self) -> Any:  # noqa: ANN401
             attributes = {name: getattr(self.operator, name) for name in attribute_types(kind)}
             if not self.binaries and _capabilities:
-                self.binaries = _noted(lambda: _compiled(self.operator, self.activations, self.shapes))
-            fields = {**attributes, KERNELS: _noted(lambda: binary.packed(self.binaries))}
+                self.binaries = _note_refusals(lambda: _compile(self.operator, self.activations, self.shapes))
+            fields = {**attributes, KERNELS: _note_refusals(lambda: binary.serialize_binaries(self.binaries))}
             # The arrays must live as long as the collection: TensorRT reads them after this returns.
             self._stored = [trt.PluginField(name, *_stored(trt, value)) for name, value in fields.items()]
             return trt.PluginFieldCollection(self._stored)
@@ -233,9 +233,9 @@ def _plugin_class(trt: ModuleType, kind: type[Operator]) -> type:  # noqa: C901 
     return Plugin
 
 
-def _compiled(operator: Operator, activations: str, shapes: Sequence[Shape]) -> tuple[binary.Binary, ...]:
+def _compile(operator: Operator, activations: str, shapes: Sequence[Shape]) -> tuple[binary.Binary, ...]:
     return tuple(
-        binary.compiled(name, kernel, capability)
+        binary.compile_binary(name, kernel, capability)
         for capability in _capabilities
         for name, kernel in operator.kernels(activations, shapes, capability).items()
     )
@@ -246,7 +246,7 @@ def _known(shape: Any) -> Shape:  # noqa: ANN401 - DimsExprs
     return tuple(one.get_constant_value() if one.is_constant() else -1 for one in shape)
 
 
-def _noted(ask: Callable[[], Result]) -> Result:
+def _note_refusals(ask: Callable[[], Result]) -> Result:
     """Call `ask`; note what it raises, for TensorRT's own error does not repeat it, and it may go on without one."""
     try:
         return ask()

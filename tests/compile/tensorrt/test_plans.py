@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from qwen3_compile.errors import CompileError, UnsupportedError
 from qwen3_compile.tensorrt import PlanProfile, PlanRequest, build_plan
 from qwen3_compile.tensorrt.availability import load_library, require_library
-from qwen3_compile.tensorrt.messages import cleaned, explained, listening
+from qwen3_compile.tensorrt.messages import cleaned, explained, record_messages
 
 WIDTH = 64
 PREFILL = PlanProfile("prefill", {"B": (1, 1, 4), "S": (1, 16, 32)})
@@ -179,12 +179,12 @@ def test_a_library_that_does_not_load_is_told_from_one_that_is_missing(tmp_path,
 def test_warnings_are_kept_and_what_is_always_said_is_not():
     trt = load_library("tensorrt-rtx")
     severity = trt.ILogger.Severity
-    with listening(trt) as (logger, messages):
+    with record_messages(trt) as (logger, messages):
         logger.log(severity.WARNING, "ModelImporter.cpp:1071: Make sure input ids has Int64 binding.")
         logger.log(severity.WARNING, "Tactic 3 is slow.\nMore about it.")
         logger.log(severity.INFO, "all is well")
         logger.log(severity.ERROR, "not well")
-        with listening(trt) as (_, inner):
+        with record_messages(trt) as (_, inner):
             logger.log(severity.WARNING, "of the inner one")
     assert messages.warnings == ["Tactic 3 is slow", "of the inner one"]
     assert messages.errors == ["not well"]

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from qwen3_compile.tensorrt import PlanProfile, PlanRequest, build_plan, stopping
 from qwen3_compile.tensorrt.availability import load_library
-from qwen3_compile.tensorrt.stopping import stoppable
+from qwen3_compile.tensorrt.stopping import build_interruptibly
 
 LAYERS, WIDTH = 24, 64
 
@@ -73,14 +73,14 @@ def test_tensorrt_is_told_to_stop_at_its_next_step_and_waited_for():
         steps.append("stopped")
 
     with pytest.raises(KeyboardInterrupt):
-        stoppable(trt, config, build)
+        build_interruptibly(trt, config, build)
     assert steps[0] is not threading.main_thread()
     assert steps[-1] == "stopped"
 
 
 def test_what_a_build_gives_and_what_it_raises_come_through():
     trt, config = load_library("tensorrt-rtx"), SimpleNamespace()
-    assert stoppable(trt, config, lambda: 7) == 7
+    assert build_interruptibly(trt, config, lambda: 7) == 7
     assert config.progress_monitor.step_complete("a phase", 0)
     with pytest.raises(MemoryError, match="too much"):
-        stoppable(trt, config, lambda: (_ for _ in ()).throw(MemoryError("too much")))
+        build_interruptibly(trt, config, lambda: (_ for _ in ()).throw(MemoryError("too much")))

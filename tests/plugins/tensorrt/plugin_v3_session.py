@@ -131,7 +131,7 @@ def _recorded(name: str, method: Any, operator: str, calls: list[Any], stored: d
             fields = {field.name: bytes(field.data) for field in self._stored}
             kernels = [
                 [one.name, one.capability, one.entry, one.threads, one.shared, len(one.cubin)]
-                for one in binary.unpacked(fields.pop(plugin_v3.KERNELS))
+                for one in binary.deserialize_binaries(fields.pop(plugin_v3.KERNELS))
             ]
             calls.append([operator, name, sorted(fields), kernels])
             stored[operator] = self, answer

@@ -19,7 +19,7 @@ import torch
 
 from qwen3_plugins.tensorrt import kernel_launch
 from qwen3_plugins.tensorrt.attention import Attention
-from qwen3_plugins.tensorrt.binary import Binary, for_device, packed, unpacked
+from qwen3_plugins.tensorrt.binary import Binary, deserialize_binaries, for_device, serialize_binaries
 from qwen3_plugins.tensorrt.errors import BindingsError, PluginError
 from qwen3_plugins.tensorrt.moe import MoE
 from qwen3_plugins.tensorrt.operator import Launch, Scratch
@@ -95,25 +95,25 @@ def test_experts_as_six_qdp_plugins(run):
 
 
 def test_kernels_come_back_from_a_plan_as_they_were():
-    assert unpacked(packed(BINARIES)) == BINARIES
-    assert packed(BINARIES) == packed(unpacked(packed(BINARIES)))
+    assert deserialize_binaries(serialize_binaries(BINARIES)) == BINARIES
+    assert serialize_binaries(BINARIES) == serialize_binaries(deserialize_binaries(serialize_binaries(BINARIES)))
 
 
-@pytest.mark.parametrize("damaged", [b"", b"PK", packed(BINARIES)[:-30], packed(())[:40]])
+@pytest.mark.parametrize("damaged", [b"", b"PK", serialize_binaries(BINARIES)[:-30], serialize_binaries(())[:40]])
 def test_damaged_kernels_are_refused_in_one_line(damaged):
     with pytest.raises(PluginError, match=r"^the plan's kernels cannot be read .*: build the engine again$"):
-        unpacked(damaged)
+        deserialize_binaries(damaged)
 
 
 def test_a_damaged_byte_changes_no_kernel():
     whole = (Binary("append", 89, "kernel_a", 64, 2048, bytes(range(256))),)
-    content = packed(whole)
+    content = serialize_binaries(whole)
     for place in range(len(content)):
         for bit in (1, 2, 0x80):
             damaged = bytearray(content)
             damaged[place] ^= bit
             try:
-                assert unpacked(bytes(damaged)) == whole  # a byte that says nothing, such as a date
+                assert deserialize_binaries(bytes(damaged)) == whole  # a byte that says nothing, such as a date
             except PluginError as error:
                 assert "\n" not in str(error)  # noqa: PT017 - either is right
 
@@ -125,7 +125,7 @@ def test_an_index_of_other_entries_is_refused(index):
         archive.writestr("index.json", index)
         archive.writestr("a.sm89.cubin", b"")
     with pytest.raises(PluginError, match=r"^the plan's kernels cannot be read"):
-        unpacked(file.getvalue())
+        deserialize_binaries(file.getvalue())
 
 
 @pytest.mark.parametrize(("found", "taken"), [(80, 80), (86, 80), (89, 89), (120, 120)])

@@ -47,7 +47,7 @@ def load_tensorrt(backend: str, *, plugins: bool = True) -> ModuleType:
     name = MODULES[backend]
     if name == "tensorrt_rtx":
         _link_libraries(required=plugins)
-    module = _imported(name)
+    module = _import_module(name)
     if not hasattr(module, "Builder"):  # an index may hold a package of that name with nothing in it
         raise MissingModuleError(f"the installed Python module {name} has no builder")
     return module
@@ -59,10 +59,10 @@ def load_cuda(part: Literal["driver", "runtime"]) -> ModuleType:
     Raises:
         MissingModuleError: the module is not installed or does not load.
     """
-    return _imported(f"cuda.bindings.{part}")
+    return _import_module(f"cuda.bindings.{part}")
 
 
-def _imported(name: str) -> ModuleType:
+def _import_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -65,7 +65,7 @@ class Plan:
         self.records_itself = hasattr(trt, "CudaGraphStrategy")
         self._errors: deque[str] = deque(maxlen=64)  # TensorRT would print them
         self._logger = logger.shared(trt)
-        self._listener = _keeping_errors(trt, self._errors)
+        self._listener = _error_listener(trt, self._errors)
         self._logger.listeners.append(self._listener)
         self._runtime: Any = trt.Runtime(self._logger)
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -170,7 +170,7 @@ def _three(shapes: Any) -> tuple[Shape, Shape, Shape]:  # noqa: ANN401 - a list 
     return smallest, best, largest
 
 
-def _keeping_errors(trt: Any, errors: deque[str]) -> Callable[[Any, str], None]:  # noqa: ANN401 - no types
+def _error_listener(trt: Any, errors: deque[str]) -> Callable[[Any, str], None]:  # noqa: ANN401 - no types
     """A listener that holds nothing but the errors, should nobody take it away."""
     kept = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR)
 
