@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from qwen3_compile.checkpoint.config_section import Section
+from qwen3_compile.checkpoint.config_section import ConfigSection
 from qwen3_compile.checkpoint.json_file import read_json_object
 from qwen3_compile.checkpoint.rope_config import read_rope
 from qwen3_compile.checkpoint.schemes import Scheme, stated_scheme
@@ -43,7 +43,7 @@ def read_architecture(path: Path) -> Architecture:
     Raises:
         CheckpointError: the file cannot be read, is not a Qwen3's, or asks for a feature that is not supported.
     """
-    config = Section(read_json_object(path, max_bytes=MAX_CONFIG_BYTES), str(path))
+    config = ConfigSection(read_json_object(path, max_bytes=MAX_CONFIG_BYTES), str(path))
     model_type = config.values.get("model_type")
     if model_type not in ("qwen3", "qwen3_moe"):
         raise CheckpointError(f"{path}: model_type is {model_type!r}, expected 'qwen3' or 'qwen3_moe'")
@@ -86,12 +86,12 @@ def read_quantization(path: Path) -> tuple[Scheme, Mapping[str, Any]] | None:
     Raises:
         CheckpointError: the file cannot be read, or no scheme reads what it states.
     """
-    config = Section(read_json_object(path, max_bytes=MAX_CONFIG_BYTES), str(path))
+    config = ConfigSection(read_json_object(path, max_bytes=MAX_CONFIG_BYTES), str(path))
     stated = config.section("quantization_config")
     return None if stated is None else (stated_scheme(stated.values, where=config.where), stated.values)
 
 
-def _with_experts(dense: Architecture, config: Section) -> Architecture:
+def _with_experts(dense: Architecture, config: ConfigSection) -> Architecture:
     experts = config.integer("num_experts", "num_local_experts")
     chosen = config.integer("num_experts_per_tok")
     if chosen > experts:
@@ -109,7 +109,7 @@ def _with_experts(dense: Architecture, config: Section) -> Architecture:
     )
 
 
-def _layers_without_experts(config: Section, layers: int) -> tuple[int, ...]:
+def _layers_without_experts(config: ConfigSection, layers: int) -> tuple[int, ...]:
     listed = config.values.get("mlp_only_layers")
     listed = [] if listed is None else listed
     if not isinstance(listed, list) or not all(type(layer) is int and layer >= 0 for layer in listed):
@@ -117,7 +117,7 @@ def _layers_without_experts(config: Section, layers: int) -> tuple[int, ...]:
     return layers_without_experts(layers, listed, config.integer("decoder_sparse_step", default=1))
 
 
-def _refuse_unsupported(config: Section) -> None:
+def _refuse_unsupported(config: ConfigSection) -> None:
     if (quantization := config.section("quantization_config")) is not None:
         stated_scheme(quantization.values, where=config.where)
     for key, off, feature in _UNSUPPORTED:

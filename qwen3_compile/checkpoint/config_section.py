@@ -9,7 +9,7 @@ from qwen3_compile.errors import CheckpointError
 
 
 @dataclass(frozen=True)
-class Section:
+class ConfigSection:
     """A JSON object and where it stands, so that a wrong value names its place."""
 
     values: dict[str, Any]
@@ -36,14 +36,14 @@ class Section:
             raise CheckpointError(f"{self.where}: {key} is {value!r}, expected true or false")
         return value
 
-    def section(self, key: str) -> Section | None:
+    def section(self, key: str) -> ConfigSection | None:
         """The object under `key`; None where there is none, or null."""
         value = self.values.get(key)
         if value is None:
             return None
         if not isinstance(value, dict):
             raise CheckpointError(f"{self.where}: {key} is {value!r}, expected an object or null")
-        return Section(value, f"{self.where}: {key}")
+        return ConfigSection(value, f"{self.where}: {key}")
 
     def _find(self, keys: tuple[str, ...], default: float | bool | None) -> Any:  # noqa: ANN401  # JSON: the callers check
         found = [self.values[key] for key in keys if self.values.get(key) is not None]

@@ -10,7 +10,7 @@ from qwen3_compile.errors import CheckpointError
 from qwen3_graphs.architecture import YarnScaling
 
 if TYPE_CHECKING:
-    from qwen3_compile.checkpoint.config_section import Section
+    from qwen3_compile.checkpoint.config_section import ConfigSection
 
 DEFAULT_THETA = 10_000.0  # of transformers' configuration classes of Qwen3
 _KINDS = ("default", "linear", "yarn")
@@ -21,7 +21,7 @@ _KEYS = {
 
 
 @dataclass(frozen=True)
-class Rope:
+class RopeConfig:
     """Base of the frequencies and their scaling: YaRN, or a factor that positions are divided by."""
 
     theta: float
@@ -29,7 +29,7 @@ class Rope:
     factor: float = 1.0
 
 
-def read_rope(config: Section, max_position: int) -> Rope:
+def read_rope(config: ConfigSection, max_position: int) -> RopeConfig:
     """Read base and scaling: transformers 5 writes `rope_parameters`, releases have `rope_theta` and `rope_scaling`.
 
     A base inside the section goes before one beside it, and without either it is `DEFAULT_THETA`, as in transformers.
@@ -43,7 +43,7 @@ def read_rope(config: Section, max_position: int) -> Rope:
     source = parameters or scaling
     theta = config.number("rope_theta", default=DEFAULT_THETA)
     if source is None:
-        return Rope(theta)
+        return RopeConfig(theta)
     theta = source.number("rope_theta", default=theta)
     kind = source.values.get("rope_type", source.values.get("type", "default"))
     if kind not in _KINDS:
@@ -60,11 +60,11 @@ def read_rope(config: Section, max_position: int) -> Rope:
             "rotary embedding of a part of each head is not supported"
         )
     if kind == "linear":
-        return Rope(theta, factor=source.number("factor"))
-    return Rope(theta, _yarn(config, source, max_position) if kind == "yarn" else None)
+        return RopeConfig(theta, factor=source.number("factor"))
+    return RopeConfig(theta, _yarn(config, source, max_position) if kind == "yarn" else None)
 
 
-def _yarn(config: Section, source: Section, max_position: int) -> YarnScaling:
+def _yarn(config: ConfigSection, source: ConfigSection, max_position: int) -> YarnScaling:
     original = source.integer("original_max_position_embeddings", default=max_position)
     original = config.integer("original_max_position_embeddings", default=original)  # transformers prefers it
     implied = max_position / original if "factor" in source.values else None
@@ -79,7 +79,7 @@ def _yarn(config: Section, source: Section, max_position: int) -> YarnScaling:
     )
 
 
-def _attention_factor(source: Section, factor: float) -> float | None:
+def _attention_factor(source: ConfigSection, factor: float) -> float | None:
     """The factor that is stated, or that `mscale` and `mscale_all_dim` give together; None leaves it to YaRN."""
     if source.values.get("attention_factor") is not None:
         return source.number("attention_factor")

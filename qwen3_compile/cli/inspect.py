@@ -19,7 +19,7 @@ from qwen3_compile.terminal import Screen, aligned, harmless
 from qwen3_runtime.directory import read_engine_directory, read_signatures
 
 if TYPE_CHECKING:
-    from qwen3_runtime.manifest import Target
+    from qwen3_runtime.manifest import EngineTarget
 
 
 @click.command()
@@ -68,7 +68,7 @@ def describe(engine: Path, *, strict: bool = True, trusted_keys: tuple[Path, ...
     }
 
 
-def _target(target: Target) -> dict[str, Any]:
+def _target(target: EngineTarget) -> dict[str, Any]:
     """What the engine was built for; whose operators run, and the architectures of a plan."""
     found: dict[str, Any] = {"backend": target.backend, "provider": target.provider}
     found["plugins"] = target.plugins if isinstance(target.plugins, str) else list(target.plugins)

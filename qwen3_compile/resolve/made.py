@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, get_args
 
 from qwen3_compile.spec.rope_scaling import own_scaling
-from qwen3_compile.spec.schema import Architecture, GroupSize
+from qwen3_compile.spec.schema import ArchitectureSection, GroupSize
 from qwen3_compile.spec.size import parameter_counts
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _dimensions(identity: Identity) -> Iterator[tuple[str, Any]]:
     """What the checkpoint states; of layers without experts, however it says which they are, their list."""
     a = identity.architecture
     stated = asdict(a)
-    for key in Architecture.model_fields:
+    for key in ArchitectureSection.model_fields:
         if key in stated and (a.is_moe or key not in _EXPERTS):
             yield key, stated[key]
     if a.dense_layers:

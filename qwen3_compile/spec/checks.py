@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from qwen3_compile.problem import Problem
 from qwen3_compile.spec.defaults import ABSENT
-from qwen3_compile.spec.schema import RopeScaling
+from qwen3_compile.spec.schema import RopeScalingSection
 from qwen3_compile.spec.source import HubSource, SyntheticSource, parse_source
 from qwen3_compile.targets.checks import target_problems
 from qwen3_graphs.formats import INTEGERS, KINDS
@@ -15,7 +15,7 @@ from qwen3_runtime.request import ANSWER_RESERVE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qwen3_compile.spec.schema import Chat, Spec
+    from qwen3_compile.spec.schema import ChatSection, Spec
 
 STOP_SENTENCE_TOKENS = 24  # what the runtime feeds when the thinking budget is spent
 
@@ -100,7 +100,7 @@ def _rope_scaling(spec: Spec) -> Iterator[Problem]:
         return
     needed = {"yarn": ("factor", "original_max_position_embeddings"), "linear": ("factor",), "default": ()}
     options = ("attention_factor", "beta_fast", "beta_slow", "truncate") if scaling.type == "yarn" else ()
-    for key in RopeScaling.model_fields:
+    for key in RopeScalingSection.model_fields:
         found = getattr(scaling, key)
         if key in needed[scaling.type] and found is None:
             yield Problem(("rope_scaling", key), f"type {scaling.type} needs it, found null")
@@ -155,7 +155,7 @@ def _chat(spec: Spec) -> Iterator[Problem]:
     yield from _modes(chat)
 
 
-def _budget(chat: Chat) -> Iterator[Problem]:
+def _budget(chat: ChatSection) -> Iterator[Problem]:
     key = ("chat", "thinking_budget")
     if chat.thinking_budget is None:
         return
@@ -171,7 +171,7 @@ def _budget(chat: Chat) -> Iterator[Problem]:
         )
 
 
-def _modes(chat: Chat) -> Iterator[Problem]:
+def _modes(chat: ChatSection) -> Iterator[Problem]:
     for mode, absent in ABSENT.items():
         given = getattr(chat.sampling, mode) is not None
         if chat.thinking == absent and given:

@@ -19,11 +19,9 @@ from pydantic import (
 
 from qwen3_compile.spec.defaults import MAX_BATCH, fill_defaults
 from qwen3_compile.spec.source import normal_source
-from qwen3_graphs.architecture import Architecture as GraphArchitecture
-from qwen3_graphs.architecture import YarnScaling, layers_without_experts
+from qwen3_graphs.architecture import Architecture, YarnScaling, layers_without_experts
 from qwen3_graphs.formats import INTEGERS, CacheKind, FloatKind, WeightFormat, WeightKind
-from qwen3_graphs.lowered import Limits as GraphLimits
-from qwen3_graphs.lowered import Precision as GraphPrecision
+from qwen3_graphs.lowered import Limits, Precision
 from qwen3_runtime.manifest import PluginName
 from qwen3_runtime.sampling import MAX_TOP_K, RANGES
 
@@ -68,7 +66,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Architecture(Section):
+class ArchitectureSection(Section):
     """The dimensions expected of the checkpoint, under the names of the released `config.json`."""
 
     vocab_size: Count = Field(description="rows of the embedding matrix")
@@ -104,7 +102,7 @@ class Architecture(Section):
         return layers_without_experts(self.num_hidden_layers, self.mlp_only_layers or (), self.decoder_sparse_step or 1)
 
 
-class Model(Section):
+class ModelSection(Section):
     """What is compiled."""
 
     source: SourceText = Field(
@@ -115,10 +113,10 @@ class Model(Section):
         default=None, description="source of the tokenizer files; null: the model's own"
     )
     task: Task = Field(default="chat", description="what the model was trained to do; `completion` is a base model")
-    architecture: Architecture
+    architecture: ArchitectureSection
 
 
-class Precision(Section):
+class PrecisionSection(Section):
     """The number formats of the engine."""
 
     weights: WeightKind = Field(description="projections and experts")
@@ -152,7 +150,7 @@ class Precision(Section):
     kv_cache: CacheKind = _derived("stored keys and values", "fp16 for ort with plugins, else same as activations")
 
 
-class Profiles(Section):
+class ProfilesSection(Section):
     """The sizes that TensorRT makes fastest, for prompts and for decode; every size within the limits is possible."""
 
     prefill_batch: Count = _derived("sequences of a step with several new tokens each", "1")
@@ -160,7 +158,7 @@ class Profiles(Section):
     decode_batch: Count = _derived("sequences of a step with one new token each", "max_batch")
 
 
-class Target(Section):
+class TargetSection(Section):
     """What the engine is compiled for."""
 
     backend: Backend = Field(
@@ -178,10 +176,12 @@ class Target(Section):
         "NVIDIA architectures (`8.9`) that the engine is built for; empty: the GPU of the machine that builds",
         "for tensorrt-rtx those of 8.0, 8.6, 8.9 and 12.0 that have the number formats; empty for tensorrt; else null",
     )
-    profiles: Profiles | None = _derived("optimization profiles of TensorRT", "all defaults for TensorRT, else null")
+    profiles: ProfilesSection | None = _derived(
+        "optimization profiles of TensorRT", "all defaults for TensorRT, else null"
+    )
 
 
-class Limits(Section):
+class LimitsSection(Section):
     """The sizes that the engine is built for."""
 
     max_context: Annotated[int, Field(ge=2, le=2**31 - 1)] = Field(
@@ -193,7 +193,7 @@ class Limits(Section):
     )
 
 
-class RopeScaling(Section):
+class RopeScalingSection(Section):
     """How rotary positions are scaled, whatever `config.json` says: a longer context, at some cost to short ones."""
 
     type: Literal["yarn", "linear", "default"] = Field(
@@ -230,7 +230,7 @@ def _between(name: str) -> Any:  # noqa: ANN401 - a constraint, for Annotated
     return Field(gt=low, le=high) if name == "top_p" else Field(ge=low, le=high)
 
 
-class Sampling(Section):
+class SamplingSection(Section):
     """How the next token is drawn when a request does not say."""
 
     temperature: Annotated[float, _between("temperature")] = _derived("0 is greedy", "0.6 for thinking, 0.7 without")
@@ -252,14 +252,16 @@ class Sampling(Section):
     )
 
 
-class SamplingByMode(Section):
+class SamplingByModeSection(Section):
     """Sampling defaults of each mode that the model has."""
 
-    thinking: Sampling | None = _derived("while thinking is on", "all defaults; null where thinking is `never`")
-    non_thinking: Sampling | None = _derived("while thinking is off", "all defaults; null where thinking is `always`")
+    thinking: SamplingSection | None = _derived("while thinking is on", "all defaults; null where thinking is `never`")
+    non_thinking: SamplingSection | None = _derived(
+        "while thinking is off", "all defaults; null where thinking is `always`"
+    )
 
 
-class Chat(Section):
+class ChatSection(Section):
     """Generation defaults; embedding models and rerankers have none."""
 
     thinking: Thinking = _derived(
@@ -273,7 +275,7 @@ class Chat(Section):
     max_tokens: Count = _derived(
         "maximum number of new tokens of a request, including thinking", "32768, or max_context where less"
     )
-    sampling: SamplingByMode = _derived("how tokens are drawn, by mode", "all defaults")
+    sampling: SamplingByModeSection = _derived("how tokens are drawn, by mode", "all defaults")
 
 
 class AccuracyLimits(Section):
@@ -305,12 +307,12 @@ class Spec(Section):
 
     schema_version: Literal[2] = Field(description="version of this format; 1 is read as well, with a warning")
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="name of the engine and of its folder")
-    model: Model
-    precision: Precision
-    target: Target = _derived("what the engine is compiled for", "all defaults")
-    limits: Limits
-    rope_scaling: RopeScaling | None = Field(default=None, description="null: what config.json says")
-    chat: Chat | None = _derived("generation defaults", "all defaults; null for embedding and reranker")
+    model: ModelSection
+    precision: PrecisionSection
+    target: TargetSection = _derived("what the engine is compiled for", "all defaults")
+    limits: LimitsSection
+    rope_scaling: RopeScalingSection | None = Field(default=None, description="null: what config.json says")
+    chat: ChatSection | None = _derived("generation defaults", "all defaults; null for embedding and reranker")
     accuracy: AccuracyLimits = AccuracyLimits()
 
     _base_dir: Path = PrivateAttr(default=Path())
@@ -339,7 +341,7 @@ class Spec(Section):
         """Return the whole spec, defaults filled in, as JSON-able values; reading it again gives an equal spec."""
         return self.model_dump(mode="json")
 
-    def graph_architecture(self) -> GraphArchitecture:
+    def graph_architecture(self) -> Architecture:
         """Return the dimensions as the graphs package wants them, rope scaling included."""
         given: dict[str, Any] = self.rope_scaling.model_dump() if self.rope_scaling else {"type": "default"}
         kind = given.pop("type")
@@ -348,9 +350,9 @@ class Spec(Section):
         architecture = self.model.architecture
         dimensions = architecture.model_dump(exclude={"mlp_only_layers", "decoder_sparse_step"})
         dense = architecture.dense_layers()
-        return GraphArchitecture(**dimensions, yarn=yarn, rope_factor=factor, dense_layers=dense)
+        return Architecture(**dimensions, yarn=yarn, rope_factor=factor, dense_layers=dense)
 
-    def graph_precision(self) -> GraphPrecision:
+    def graph_precision(self) -> Precision:
         """Return the number formats as the graphs package wants them."""
         precision = self.precision
         group = precision.group_size if isinstance(precision.group_size, int) else 0
@@ -361,7 +363,7 @@ class Spec(Section):
                 return WeightFormat(kind, block, per_tensor=precision.fp8_scales == "tensor")
             return WeightFormat(kind, group if kind in INTEGERS else 0)
 
-        return GraphPrecision(
+        return Precision(
             weights=weight_format(precision.weights),
             lm_head=weight_format(precision.lm_head),
             embedding=weight_format(precision.embedding),
@@ -370,6 +372,6 @@ class Spec(Section):
             quantized_activations=precision.activation_quantization != "none",
         )
 
-    def graph_limits(self) -> GraphLimits:
+    def graph_limits(self) -> Limits:
         """Return the limits as the graphs package wants them."""
-        return GraphLimits(**self.limits.model_dump())
+        return Limits(**self.limits.model_dump())

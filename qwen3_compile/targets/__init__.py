@@ -13,8 +13,8 @@ from qwen3_compile.targets.target import Target
 from qwen3_compile.targets.tensorrt import TENSORRT, TENSORRT_RTX
 
 if TYPE_CHECKING:
-    from qwen3_compile.spec.schema import Target as Section
-    from qwen3_runtime.manifest import Target as Recorded
+    from qwen3_compile.spec.schema import TargetSection
+    from qwen3_runtime.manifest import EngineTarget
 
 __all__ = ["TARGETS", "Target", "default_target", "find_target", "target_of"]
 
@@ -35,7 +35,7 @@ def default_target(backend: object, provider: object = None) -> Target:
     return next((target for target in same if target.provider == provider), same[0])
 
 
-def target_of(section: Section | Recorded) -> Target:
+def target_of(section: TargetSection | EngineTarget) -> Target:
     """The target of a checked spec or of a manifest.
 
     Raises:

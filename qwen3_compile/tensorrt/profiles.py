@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from qwen3_compile.spec import Spec
-    from qwen3_compile.spec.schema import Profiles
+    from qwen3_compile.spec.schema import ProfilesSection
 
 Bounds = tuple[int, int, int]
 
@@ -51,7 +51,7 @@ def profiles_of(spec: Spec) -> tuple[PlanProfile, ...]:
     return PlanProfile("prefill", prefill), PlanProfile("decode", decode)
 
 
-def _packed(spec: Spec, chosen: Profiles) -> tuple[PlanProfile, ...]:
+def _packed(spec: Spec, chosen: ProfilesSection) -> tuple[PlanProfile, ...]:
     """Of packed steps over a pool of cache blocks that holds every sequence at its longest."""
     most, tokens = spec.limits.max_batch, spec.limits.max_step_tokens
     held = -(-spec.limits.max_context // Plugins.block_size)

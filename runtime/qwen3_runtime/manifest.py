@@ -30,7 +30,7 @@ TENSORRT = ("tensorrt", "tensorrt-rtx")
 
 
 @dataclass(frozen=True)
-class Target:
+class EngineTarget:
     """What the engine was lowered for: the runtime's backend and the provider that executes it.
 
     Attributes:
@@ -126,7 +126,7 @@ class Manifest:
 
     name: str
     verified: bool
-    target: Target
+    target: EngineTarget
     io: ModelConfig
     chat: ChatDefaults | None
     eos_token_ids: tuple[int, ...]
@@ -185,7 +185,7 @@ def parse_manifest(raw: bytes, where: str = "manifest.json") -> Manifest:
     return manifest
 
 
-def _parse_target(target: JsonObject) -> Target:
+def _parse_target(target: JsonObject) -> EngineTarget:
     backend, provider = target.text("backend"), target.text("provider")
     # Other backends may have these fields too, with nothing in them.
     capabilities = target.texts("compute_capabilities") if target.filled("compute_capabilities") else ()
@@ -194,7 +194,7 @@ def _parse_target(target: JsonObject) -> Target:
     quantization: str = "none"
     if target.filled("activation_quantization"):
         quantization = target.choice("activation_quantization", get_args(ActivationQuantization))
-    found = Target(
+    found = EngineTarget(
         backend,
         provider,
         _parse_plugins(target),

@@ -13,7 +13,7 @@ import numpy as np
 
 from qwen3_runtime.admission import Model
 from qwen3_runtime.engine import Engine
-from qwen3_runtime.manifest import ChatDefaults, Manifest, ModelConfig, Target
+from qwen3_runtime.manifest import ChatDefaults, EngineTarget, Manifest, ModelConfig
 from qwen3_runtime.step import CacheGeometry, Output, Top
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def make_manifest(
     chat = ChatDefaults(thinking, budget, max_tokens, {}) if task == "chat" else None  # type: ignore[arg-type]
     return Manifest(
         name="scripted",
-        target=Target("ort", "cpu"),
+        target=EngineTarget("ort", "cpu"),
         io=ModelConfig(
             task=task,  # type: ignore[arg-type]
             output=output,  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from qwen3_runtime.errors import RequestError, UnsupportedEngineError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qwen3_runtime.manifest import Manifest, Target
+    from qwen3_runtime.manifest import EngineTarget, Manifest
     from qwen3_runtime.step import Backend
 
 
@@ -98,7 +98,7 @@ def open_backend(
     return backend
 
 
-def _opener(target: Target) -> Opener:
+def _opener(target: EngineTarget) -> Opener:
     opener = OPENERS.get((target.backend, target.has_plugin("attention")))
     # A plan says of each node what it is; other graphs have our operators throughout, or none of them.
     if opener is None or not (target.has_plan or target.plugins in ("all", "none")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from qwen3_compile.spec.schema import Sampling as Declared
+from qwen3_compile.spec.schema import SamplingSection
 from qwen3_runtime import RequestError, Sampling
 from qwen3_runtime.sampling import MAX_TOP_K, RANGES
 
@@ -16,7 +16,7 @@ def test_the_spec_takes_what_the_runtime_takes(name: str) -> None:
     step = 1 if name == "top_k" else 1e-6
     for value in (low - step, low, low + step, high - step, high, high + step):
         given = {"temperature": 1.0, "top_p": 1.0, name: type(step)(value)}
-        assert accepts(Declared, ValidationError, given) == accepts(Sampling, RequestError, given), value
+        assert accepts(SamplingSection, ValidationError, given) == accepts(Sampling, RequestError, given), value
 
 
 def accepts(kind: type, error: type[Exception], given: dict[str, float]) -> bool:

@@ -31,6 +31,6 @@ def test_the_json_schema_is_closed_and_requires_what_has_no_default():
     schema = json.loads((DOCS / "spec.schema.json").read_text(encoding="utf-8"))
     assert schema["additionalProperties"] is False
     assert set(schema["required"]) == {"schema_version", "name", "model", "precision", "limits"}
-    assert schema["$defs"]["Precision"]["required"] == ["weights"]
-    assert schema["$defs"]["Limits"]["required"] == ["max_context"]
+    assert schema["$defs"]["PrecisionSection"]["required"] == ["weights"]
+    assert schema["$defs"]["LimitsSection"]["required"] == ["max_context"]
     assert all(section["additionalProperties"] is False for section in schema["$defs"].values())

@@ -14,7 +14,7 @@ from qwen3_compile.spec.schema import Backend, CacheKind, FloatKind, Fp8Scale, G
 from qwen3_compile.targets import TARGETS, default_target, find_target, target_of
 from qwen3_graphs.lowered import Lowered
 from qwen3_graphs.trace import trace
-from qwen3_runtime.manifest import Target as Recorded
+from qwen3_runtime.manifest import EngineTarget
 
 every_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name.replace(" ", "-"))
 
@@ -127,11 +127,11 @@ def test_doctor_looks_for_all_that_a_target_needs(target):
 @every_target
 def test_the_runtime_reads_what_the_manifest_says(target):
     for plugins in target.plugins:
-        recorded = Recorded(target.backend, target.provider, plugins, ("8.9",) if target.has_plan else ())
+        recorded = EngineTarget(target.backend, target.provider, plugins, ("8.9",) if target.has_plan else ())
         assert target_of(recorded) is target
         assert recorded.has_plan == target.has_plan
 
 
 def test_a_manifest_of_an_unknown_target_is_named():
     with pytest.raises(LookupError, match="no target openvino on cpu with plugins none"):
-        target_of(Recorded("openvino", "cpu"))
+        target_of(EngineTarget("openvino", "cpu"))
