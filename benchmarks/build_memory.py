@@ -52,7 +52,7 @@ class Peak:
 def measure(size: str, layers: int, weights: str, threads: int) -> dict[str, object]:
     """Pack one synthetic model and say what it took."""
     from qwen3_compile.pipeline.context import BuildContext
-    from qwen3_compile.pipeline.stage import run
+    from qwen3_compile.pipeline.stage import run_stage
     from qwen3_compile.pipeline.stages.checkpoint import CheckpointStage
     from qwen3_compile.pipeline.stages.lower import LowerStage
     from qwen3_compile.pipeline.stages.pack import PackStage
@@ -71,11 +71,11 @@ def measure(size: str, layers: int, weights: str, threads: int) -> dict[str, obj
         build.scratch.mkdir()
         build.folder.mkdir()
         for stage in (CheckpointStage, TraceStage, LowerStage):
-            run(stage(build))
+            run_stage(stage(build))
         largest = max(2 * rows * columns for rows, columns in _matrices(build.checkpoint))
         with Peak() as peak:
             started = time.perf_counter()
-            run(PackStage(build))
+            run_stage(PackStage(build))
             took = time.perf_counter() - started
     return {
         "model": size,

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qwen3_compile.calibrate import collect
+from qwen3_compile.calibrate import collect_sequences
 from qwen3_compile.calibrate.observe import watched_states
 from qwen3_compile.calibrate.scales import scale_of
 from qwen3_compile.checkpoint import open_checkpoint
@@ -149,7 +149,7 @@ def main() -> None:
     tokenizer, template = Tokenizer.open(folder), ChatTemplate.open(folder)
     texts = {
         "known": conversations(folder, 1, 16),
-        "built-in": collect(tokenizer, template, prompts=None, tokenizer_vocab=448, max_context=2048),
+        "built-in": collect_sequences(tokenizer, template, prompts=None, tokenizer_vocab=448, max_context=2048),
     }
     asked = conversations(folder, 0, arguments.conversations)
     exact = log_probabilities(checkpoint, torch_weights(checkpoint, checkpoint.architecture), asked, lambda _, x: x)

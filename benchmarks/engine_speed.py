@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from qwen3_compile.bench import read_bandwidth
-from qwen3_compile.cli.bench import token_sizes
+from qwen3_compile.cli.bench import token_bytes
 from qwen3_compile.pipeline import build
 from qwen3_compile.spec import find_spec, load_spec
 from qwen3_runtime import Engine
 from qwen3_runtime.backends.cores import physical_cores
-from qwen3_runtime.packing import Chunk, pack
+from qwen3_runtime.packing import Chunk, pack_step
 
 PREFILL, SHORT, LONG, DECODED = 512, 16, 2048, 32
 CONTEXT = LONG + 2 * DECODED
@@ -56,7 +56,7 @@ class Contender:
             size = min(limit, at + count - start)
             used = -(-(start + size) // geometry.block_size)
             held = np.arange(sequence * blocks, sequence * blocks + used, dtype=np.int32)
-            self.engine.backend.run(pack([Chunk(self.ids[start : start + size], start, held)], rows="last"))
+            self.engine.backend.run(pack_step([Chunk(self.ids[start : start + size], start, held)], rows="last"))
 
     def round(self) -> None:
         """Measure a prefill, and decoding after a short and after a long context; the long one is in the cache."""
@@ -97,7 +97,7 @@ def make_engine(spec_name: str, target: str, folder: Path, overrides: list[str])
 def open_contender(target: str, path: Path, threads: int) -> Contender:
     """Open an engine and fill its long sequence."""
     engine = Engine.open(path, threads=threads, max_sequences=2, max_context=CONTEXT)
-    sizes = token_sizes(engine, path)
+    sizes = token_bytes(engine, path)
     ids = np.random.default_rng(0).integers(0, engine.manifest.io.tokenizer_vocab_size, CONTEXT)
     contender = Contender(target, engine, sizes.weights, sizes.cache_per_token, ids)
     contender.feed(1, 0, LONG)

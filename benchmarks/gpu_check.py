@@ -28,7 +28,7 @@ from qwen3_graphs.errors import Qwen3Error
 from qwen3_runtime.backends import open_backend
 from qwen3_runtime.backends.tensorrt import open_tensorrt
 from qwen3_runtime.directory import read_engine_directory
-from qwen3_runtime.packing import Chunk, pack
+from qwen3_runtime.packing import Chunk, pack_step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -133,7 +133,7 @@ def run_check(backend: Backend, check: Check, tokens: NDArray[np.int64]) -> NDAr
             Chunk(tokens[i, past : past + new], past, np.arange(i * held, (i + 1) * held, dtype=np.int32))
             for i, (past, new) in feed.items()
         ]
-        rows = backend.run(pack(chunks, rows="all")).values.copy()
+        rows = backend.run(pack_step(chunks, rows="all")).values.copy()
     return rows
 
 

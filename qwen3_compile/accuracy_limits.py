@@ -94,8 +94,8 @@ class Verdict:
     @property
     def shown(self) -> str:
         """The figure in four digits; in all of its digits where four look like the limit that it misses."""
-        text = shown(self.measured)
-        return text if self.passed is not False or text != shown(self.limit) else repr(self.measured)
+        text = format_figure(self.measured)
+        return text if self.passed is not False or text != format_figure(self.limit) else repr(self.measured)
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -136,13 +136,13 @@ def judge(
         bound, figure = limits.get(limit.key), FIGURES[limit.figure]
         if bound is None or (output == "hidden" and not figure.of_hidden):
             continue
-        measured, note = number(summary and summary.get(limit.figure)), ""
+        measured, note = parse_figure(summary and summary.get(limit.figure)), ""
         if limit.figure == "greedy_tokens" and summary is not None:
             measured, note = _greedy(greedy)
         passed = None if summary is None else note == WHOLE or _holds(measured, limit.comparison, bound)
         found.append(Verdict(limit.figure, figure.name, measured, limit.comparison, bound, limit.key, passed, note))
     if rotation is not None:
-        error, bound = number(rotation["error"]), rotation["limit"]
+        error, bound = parse_figure(rotation["error"]), rotation["limit"]
         note = f"at {rotation['position']:,}"
         found.append(
             Verdict("rotation", "RoPE error", error, "<=", bound, "rotation", _holds(error, "<=", bound), note)
@@ -150,12 +150,12 @@ def judge(
     return found
 
 
-def shown(value: float | None) -> str:
+def format_figure(value: float | None) -> str:
     """A figure in four digits."""
     return "not measured" if value is None else f"{value:.4g}"
 
 
-def number(value: object) -> float | None:
+def parse_figure(value: object) -> float | None:
     """A figure of `accuracy.json`, where infinities are strings; None where there is none."""
     return float(value) if isinstance(value, int | float | str) else None
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 
-from qwen3_runtime.packing import Chunk, pack
+from qwen3_runtime.packing import Chunk, pack_step
 
 if TYPE_CHECKING:
     from qwen3_runtime.step import Backend
@@ -27,7 +27,7 @@ FIRST_TOKEN_PROMPT = 16
 
 
 @dataclass(frozen=True)
-class Sizes:
+class TokenBytes:
     """What one decoded token reads: bytes of weights, and bytes of cache for each token of context."""
 
     weights: int
@@ -72,7 +72,7 @@ def read_bandwidth(threads: int, repeats: int = 5) -> float:
 
 def measure_speed(
     backend: Backend,
-    sizes: Sizes,
+    sizes: TokenBytes,
     *,
     vocab: int,
     step_tokens: int,
@@ -133,7 +133,7 @@ def _feed(backend: Backend, ids: np.ndarray[tuple[int], np.dtype[np.int64]], at:
     blocks = -(-(at + len(ids)) // backend.cache.block_size)
     for start in range(0, len(ids), step_tokens):
         chunk = ids[start : start + step_tokens]
-        backend.run(pack([Chunk(chunk, at + start, np.arange(blocks, dtype=np.int32))], rows="last"))
+        backend.run(pack_step([Chunk(chunk, at + start, np.arange(blocks, dtype=np.int32))], rows="last"))
 
 
 def _peak_memory() -> int:

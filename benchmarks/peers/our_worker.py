@@ -101,9 +101,9 @@ def share_outside(model: OurModel, prompts: Prompts, decoded: int) -> float:
 
 def bytes_per_token(engine: Engine, path: Path, lengths: Lengths) -> dict[str, float]:
     """Bytes of weights and cache that one decoded token reads, on average over what `measure` decodes."""
-    from qwen3_compile.cli.bench import token_sizes  # late: the compiler's imports are not the runtime's
+    from qwen3_compile.cli.bench import token_bytes  # late: the compiler's imports are not the runtime's
 
-    sizes = token_sizes(engine, path)
+    sizes = token_bytes(engine, path)
     depths = {
         "bytes_short": SHORT + lengths.short_decoded / 2,
         "bytes_long": lengths.long + lengths.long_decoded / 2,

@@ -9,7 +9,7 @@ packings can run all of them through a layer before the next one is loaded:
         layer = load_layer(architecture, index, load)
         hidden = [forward_layer(layer, x, starts, rope) for x, starts in zip(hidden, query_starts)]
     head = load_head(architecture, load)
-    logits = [read_out(head, x, rows) for x, rows in zip(hidden, wanted)]
+    logits = [forward_head(head, x, rows) for x, rows in zip(hidden, wanted)]
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def load_head(architecture: Architecture, load: Load, *, output: Output = "logit
 
 
 @torch.no_grad()
-def read_out(head: Head, hidden: Tensor, rows: Tensor | None = None) -> Tensor:
+def forward_head(head: Head, hidden: Tensor, rows: Tensor | None = None) -> Tensor:
     """Turn last hidden states [T, H] into float32 logits [R, vocab], or normalized hidden states [R, H].
 
     Args:
@@ -118,7 +118,7 @@ def forward(
     hidden = embed(architecture, load, input_ids)
     for index in range(architecture.num_hidden_layers):
         hidden = forward_layer(load_layer(architecture, index, load), hidden, query_start, rope)
-    return read_out(load_head(architecture, load, output=output), hidden)
+    return forward_head(load_head(architecture, load, output=output), hidden)
 
 
 def _one_block_a_token(query_start: Tensor) -> Batch:

@@ -55,7 +55,7 @@ SCHEMAS = (
 )
 
 
-def register() -> None:
+def register_schemas() -> None:
     """Make the schemas known to ONNX's checker and to the tracer; more than once does no harm."""
     for schema in SCHEMAS:
         if not defs.has(schema.name, schema.domain):

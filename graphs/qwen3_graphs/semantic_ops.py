@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from qwen3_graphs.attention import paged_attention
 from qwen3_graphs.moe import mixture_of_experts
-from qwen3_graphs.schemas import DOMAIN, OPSET, VERSION, register
+from qwen3_graphs.schemas import DOMAIN, OPSET, VERSION, register_schemas
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ def _(ids: Tensor, weight: Tensor) -> Tensor:
 
 def translations() -> dict[Callable[..., object], Callable[..., object]]:
     """Return how `torch.onnx.export` writes each operator: as one node of the `qwen3` domain."""
-    register()
+    register_schemas()
     qwen3, standard = onnxscript.values.Opset(DOMAIN, VERSION), onnxscript.values.Opset("", OPSET)
 
     def attention_node(*inputs: object) -> object:

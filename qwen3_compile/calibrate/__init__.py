@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from qwen3_compile.calibrate.scales import InputKind, input_scale_name, measure_activation_scales
-from qwen3_compile.calibrate.texts import collect
+from qwen3_compile.calibrate.texts import collect_sequences
 
-__all__ = ["InputKind", "collect", "input_scale_name", "measure_activation_scales"]
+__all__ = ["InputKind", "collect_sequences", "input_scale_name", "measure_activation_scales"]

@@ -48,7 +48,7 @@ def watched_states(
         layer = reference.load_layer(architecture, index, load)
         _attach(layer, names.layer_prefix(index), watch)
         x = reference.forward_layer(layer, x, query_start, rope)
-    states = reference.read_out(reference.load_head(architecture, load, output="hidden"), x)
+    states = reference.forward_head(reference.load_head(architecture, load, output="hidden"), x)
     return watch(EMBEDDING if architecture.tie_word_embeddings else HEAD, states)
 
 

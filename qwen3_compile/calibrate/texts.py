@@ -27,7 +27,7 @@ def built_in() -> tuple[tuple[str, str], ...]:
     return tuple((question, answer) for question, _, answer in (pair.partition(_BEFORE_ANSWER) for pair in pairs))
 
 
-def collect(
+def collect_sequences(
     tokenizer: Tokenizer | None,
     template: ChatTemplate | None,
     *,

@@ -26,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = install_command("cli", "cpu")
         sys.stderr.write(f"error: the command line needs {error.name}, which is not installed: {command}\n")
         return 1
-    from qwen3_compile.cli.failures import run
+    from qwen3_compile.cli.failures import run_command
     from qwen3_compile.terminal import use_utf8
 
     use_utf8()
-    return run(root, list(sys.argv[1:] if arguments is None else arguments), os.environ)
+    return run_command(root, list(sys.argv[1:] if arguments is None else arguments), os.environ)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qwen3_compile.bench import FIRST_TOKEN_PROMPT, Benchmark, Sizes, measure_speed
+from qwen3_compile.bench import FIRST_TOKEN_PROMPT, Benchmark, TokenBytes, measure_speed
 from qwen3_compile.cli.options import ENGINE, JSON, STRICT, THREADS
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.contents import bytes_by_part, bytes_read_per_token, read_graph
@@ -47,7 +47,7 @@ def command(
             )
         found = measure_speed(
             opened.backend,
-            token_sizes(opened, engine),
+            token_bytes(opened, engine),
             vocab=limits.tokenizer_vocab_size,
             step_tokens=limits.max_step_tokens,
             threads=threads or physical_cores(),
@@ -58,11 +58,11 @@ def command(
     print_json(asdict(found)) if as_json else _show(found)
 
 
-def token_sizes(opened: Engine, engine: Path) -> Sizes:
+def token_bytes(opened: Engine, engine: Path) -> TokenBytes:
     """Bytes that one decoded token of an engine reads."""
     architecture = opened.manifest.spec["model"]["architecture"]
     experts, chosen = (architecture.get(key) or 0 for key in ("num_experts", "num_experts_per_tok"))
-    return Sizes(
+    return TokenBytes(
         weights=bytes_read_per_token(bytes_by_part(read_graph(engine)), experts, chosen),
         cache_per_token=opened.backend.cache.bytes_per_token,
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qwen3_compile.accuracy_limits import FIGURES, number, shown
+from qwen3_compile.accuracy_limits import FIGURES, format_figure, parse_figure
 from qwen3_compile.cli.completion import EnginePath
 from qwen3_compile.cli.inspect import describe
 from qwen3_compile.cli.options import JSON, STRICT
@@ -44,7 +44,7 @@ def compare(first: Path, second: Path, *, strict: bool = True) -> dict[str, Any]
     specs = [dict(_flat(read_engine_directory(engine, strict=strict).spec)) for engine in (first, second)]
     sides = [describe(engine, strict=strict) for engine in (first, second)]
     accuracy = [side["accuracy"] or {} for side in sides]
-    figures = [{key: number(found.get(key)) for key in FIGURES if key in found} for found in accuracy]
+    figures = [{key: parse_figure(found.get(key)) for key in FIGURES if key in found} for found in accuracy]
     files = [{"all files": sum(side["files"].values()), "weights.bin": side["files"]["weights.bin"]} for side in sides]
     parts = [known | side["bytes_by_part"] for known, side in zip(files, sides, strict=True)]
     return {
@@ -80,7 +80,7 @@ def _show(found: Mapping[str, Any]) -> None:
     _table(screen, "spec", differing | found["spec"], _text)
     _table(screen, "bytes by part", found["bytes_by_part"] | {"KV, a token": found["kv_cache_bytes_per_token"]}, size)
     named = {FIGURES[key].name: values for key, values in found["accuracy"].items()}
-    _table(screen, "accuracy", named, shown)
+    _table(screen, "accuracy", named, format_figure)
     unequal = {name: values for name, values in found["operators"].items() if values[0] != values[1]}
     _table(screen, "operators", unequal, str)
 

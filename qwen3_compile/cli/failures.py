@@ -23,7 +23,7 @@ PROGRAM = "qwen3-compile"
 _EXTRAS = {"onnx": "cli", "psutil": "cli", "onnxruntime": "cpu", "cryptography": "sign", "triton": "tensorrt"}
 
 
-def run(command: click.Command, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+def run_command(command: click.Command, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command and return an exit code; errors are printed, never raised.
 
     The code is what the command returned or gave to `Context.exit`, where that is an integer.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from qwen3_compile.accuracy_limits import BY_MODE, FIGURES, number, shown
+from qwen3_compile.accuracy_limits import BY_MODE, FIGURES, format_figure, parse_figure
 from qwen3_compile.terminal import aligned
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ def show_others(screen: Screen, summary: Mapping[str, Any], verdicts: Iterable[V
     """One line for each figure that no limit holds for."""
     limited = {verdict.figure for verdict in verdicts}
     rows = [
-        (figure.name, shown(value), figure.unit)
+        (figure.name, format_figure(value), figure.unit)
         for key, figure in FIGURES.items()
-        if key not in limited and (value := number(summary.get(key))) is not None
+        if key not in limited and (value := parse_figure(summary.get(key))) is not None
     ]
     screen.print(Text("also measured", "bold"), f"over {summary['positions']:,} positions")
     for line in aligned(rows, right=(1,)):
@@ -47,7 +47,7 @@ def show_by_mode(screen: Screen, output: str, by_mode: Mapping[str, Mapping[str,
     rows = [("", *(mode.partition(" ")[0] for mode in by_mode))]
     rows += [("positions", *(str(summary["positions"]) for summary in by_mode.values()))]
     for key in BY_MODE[output]:
-        values = (number(summary[key]) for summary in by_mode.values())
+        values = (parse_figure(summary[key]) for summary in by_mode.values())
         rows.append((FIGURES[key].name, *("-" if value is None else f"{value:.3g}" for value in values)))
     head, *body = aligned(rows, right=range(1, len(by_mode) + 1))
     screen.print(head, style="bold")

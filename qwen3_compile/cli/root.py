@@ -80,7 +80,7 @@ class LazyGroup(click.Group):
 )
 def root(traceback: bool) -> None:
     """Compile Qwen3 checkpoints into verified engines, and run them with an exact thinking budget."""
-    del traceback  # `failures.run` looks for it itself: it must know even when the arguments cannot be parsed
+    del traceback  # `failures.run_command` looks for it itself: it must know even when the arguments cannot be parsed
 
 
 add_verbosity_options(root)

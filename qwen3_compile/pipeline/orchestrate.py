@@ -14,7 +14,7 @@ from qwen3_compile.errors import AccuracyError
 from qwen3_compile.pipeline.cache import Cache
 from qwen3_compile.pipeline.context import BuildContext
 from qwen3_compile.pipeline.lock import MEASURED, check_outcome, check_spec, check_tools
-from qwen3_compile.pipeline.stage import Stage, run
+from qwen3_compile.pipeline.stage import Stage, run_stage
 from qwen3_compile.pipeline.stages.calibrate import CalibrateStage
 from qwen3_compile.pipeline.stages.checkpoint import CheckpointStage
 from qwen3_compile.pipeline.stages.lower import LowerStage
@@ -130,7 +130,7 @@ def expected_stages(spec: Spec, *, validate: bool) -> list[str]:
 def _run(stages: Sequence[type[Stage]], context: BuildContext) -> None:
     for stage in stages:
         if stage.expected(context.spec, context.target):
-            run(stage(context))
+            run_stage(stage(context))
 
 
 def _judge(context: BuildContext, out_dir: Path) -> None:

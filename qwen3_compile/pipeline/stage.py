@@ -69,7 +69,7 @@ class Stage:
         return ""
 
 
-def run(stage: Stage) -> None:
+def run_stage(stage: Stage) -> None:
     """Run a stage, or take its result from the cache."""
     build = stage.build
     if stage.name is not None:

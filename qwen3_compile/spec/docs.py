@@ -41,7 +41,7 @@ _BOUNDS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt"
 _MAX_INT32 = 2**31 - 1  # a bound against overflow, of no interest to a reader
 
 
-def markdown() -> str:
+def spec_page() -> str:
     """Return the reference page: one table for each section, and what each backend accepts."""
     places: dict[type[BaseModel], list[KeyPath]] = {Spec: [()]}
     for path in all_keys(Spec):
@@ -146,7 +146,7 @@ def _capabilities() -> Iterator[str]:
 
 def main(folder: Path) -> None:
     """Write both files into a folder."""
-    (folder / "spec.md").write_text(markdown(), encoding="utf-8")
+    (folder / "spec.md").write_text(spec_page(), encoding="utf-8")
     (folder / "spec.schema.json").write_text(schema_text(), encoding="utf-8")
 
 

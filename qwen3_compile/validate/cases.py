@@ -59,7 +59,7 @@ class Case:
     ids: NDArray[np.int64]
 
 
-def collect(
+def collect_cases(
     tokenizer: Tokenizer | None,
     template: ChatTemplate | None,
     *,

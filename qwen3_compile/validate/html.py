@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from qwen3_compile.accuracy_limits import BY_MODE, FIGURES, number, shown
+from qwen3_compile.accuracy_limits import BY_MODE, FIGURES, format_figure, parse_figure
 from qwen3_compile.terminal import harmless
 from qwen3_compile.validate.plots import draw
 from qwen3_compile.validate.style import STYLE
@@ -90,10 +90,12 @@ def _figures(report: AccuracyReport) -> str:
     keys = [key for key, figure in FIGURES.items() if report.output == "logits" or figure.of_hidden]
     rows = [("positions", *(f"{column['positions']:,}" for column in columns))]
     for key in keys:
-        cells = [number(column.get(key)) for column in (columns if key in BY_MODE[report.output] else columns[:1])]
+        cells = [
+            parse_figure(column.get(key)) for column in (columns if key in BY_MODE[report.output] else columns[:1])
+        ]
         if cells[0] is not None:
             label = f"{FIGURES[key].name}{f' ({FIGURES[key].unit})' if FIGURES[key].unit else ''}"
-            rows.append((label, *map(shown, cells), *[""] * (len(columns) - len(cells))))
+            rows.append((label, *map(format_figure, cells), *[""] * (len(columns) - len(cells))))
     head = ("", "all", *report.by_mode)
     return _table(head, rows)
 

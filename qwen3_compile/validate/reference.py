@@ -55,7 +55,7 @@ class Reference:
         """Final norm and head: hidden states [R, H] -> logits float32 [R, vocab] (or normalized states [R, H])."""
         if self._head is None:
             self._head = reference.load_head(self.architecture, self._load, output=self.output).float()
-        values: NDArray[np.float32] = reference.read_out(self._head, torch.from_numpy(states)).numpy()
+        values: NDArray[np.float32] = reference.forward_head(self._head, torch.from_numpy(states)).numpy()
         return values
 
     def continue_greedily(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qwen3_runtime.packing import Chunk, pack
+from qwen3_runtime.packing import Chunk, pack_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,7 +68,7 @@ def replay(backend: Backend, sequences: Sequence[NDArray[np.int64]], schedules: 
         if not active:
             return
         chunks = [Chunk(sequences[i][done[i] : done[i] + size], done[i], tables[i]) for i, size in active]
-        step = pack(chunks, rows="all")
+        step = pack_step(chunks, rows="all")
         values = backend.run(step).values
         for (i, size), at in zip(active, step.query_start, strict=False):
             yield Rows(i, done[i], values[at : at + size].copy())  # the next step may overwrite them
@@ -84,7 +84,7 @@ def greedy(
     at, pending = 0, list(prompt)
     while len(tokens) < count:
         chunk, pending = pending[:limit], pending[limit:]
-        logits = backend.run(pack([Chunk(np.array(chunk), at, table[0])], rows="last")).values
+        logits = backend.run(pack_step([Chunk(np.array(chunk), at, table[0])], rows="last")).values
         at += len(chunk)
         if pending:
             continue

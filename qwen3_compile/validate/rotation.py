@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qwen3_graphs.rope import rope_frequencies
-from qwen3_runtime.packing import Chunk, pack
+from qwen3_runtime.packing import Chunk, pack_step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,6 +97,6 @@ def _keys(backend: Backend, token: int, position: int) -> NDArray[np.float64] | 
     # Blocks that are only read may be one and the same; that of the token must be another.
     blocks = np.zeros(position // size + 1, np.int32)
     blocks[-1] = min(1, backend.cache.num_blocks - 1) if position >= size else 0
-    backend.run(pack([Chunk(np.array([token]), position, blocks)], rows="last"))
+    backend.run(pack_step([Chunk(np.array([token]), position, blocks)], rows="last"))
     keys = backend.stored_keys(0, int(blocks[-1]), position % size)
     return None if keys is None else keys.astype(np.float64)

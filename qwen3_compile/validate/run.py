@@ -10,7 +10,7 @@ import numpy as np
 from qwen3_compile.machine import processor
 from qwen3_compile.targets import target_of
 from qwen3_compile.validate import replay
-from qwen3_compile.validate.cases import Case, collect
+from qwen3_compile.validate.cases import Case, collect_cases
 from qwen3_compile.validate.continuations import compare_continuations, engine_continuations, greedy_tokens
 from qwen3_compile.validate.facts import facts
 from qwen3_compile.validate.html import write_html
@@ -90,7 +90,7 @@ def measure_accuracy(
         engine_dir, threads=threads, max_sequences=spec.limits.max_batch, on_cpu=on_cpu, strict=strict
     ) as engine:
         io = engine.manifest.io
-        cases = collect(
+        cases = collect_cases(
             engine.tokenizer,
             engine.template if io.task == "chat" else None,
             prompts=spec.accuracy.prompts,

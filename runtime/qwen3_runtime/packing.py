@@ -30,7 +30,7 @@ class Chunk:
     blocks: NDArray[np.int32]
 
 
-def pack(chunks: Sequence[Chunk], *, rows: Literal["all", "last"]) -> Step:
+def pack_step(chunks: Sequence[Chunk], *, rows: Literal["all", "last"]) -> Step:
     """Make a step of some sequences' chunks.
 
     Args:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qwen3_compile import bench
-from qwen3_compile.bench import READ_BYTES, Sizes, measure_speed, read_bandwidth
+from qwen3_compile.bench import READ_BYTES, TokenBytes, measure_speed, read_bandwidth
 from qwen3_runtime.step import CacheGeometry, Output
 
 
@@ -55,7 +55,7 @@ def test_rates_are_medians_of_the_backends_and_the_first_run_does_not_count(cloc
     monkeypatch.setattr(bench, "read_bandwidth", lambda threads: 1e6 * threads)
     # 16 tokens for the first one, 20 of prefill, 6 of decode; at most 8 in a step.
     backend = TimedBackend(clock, seconds=[8, 1 / 64, 1 / 512, 1 / 1024], steps_of_a_run=2 + 3 + 6)
-    sizes = Sizes(weights=1000, cache_per_token=10)
+    sizes = TokenBytes(weights=1000, cache_per_token=10)
     found = measure_speed(backend, sizes, vocab=10, step_tokens=8, threads=2, prompt=20, decode=6, repeats=3)
     assert (found.prefill_rate, found.decode_rate, found.first_token_seconds) == (512, 512, 16 / 512)
     assert (found.prompt_tokens, found.decoded_tokens, found.repeats, found.threads) == (20, 6, 3, 2)
@@ -70,7 +70,7 @@ def test_peak_memory_is_that_of_the_engine_not_of_the_bandwidth_probe():
         "class Idle:\n"
         "    cache = CacheGeometry(num_blocks=8, block_size=16, bytes_per_token=64)\n"
         "    def run(self, step): return Output(np.zeros((1, 10), np.float32))\n"
-        "found = bench.measure_speed(Idle(), bench.Sizes(1, 1), vocab=10, step_tokens=8, threads=2, prompt=8, decode=2,"
+        "found = bench.measure_speed(Idle(), bench.TokenBytes(1, 1), vocab=10, step_tokens=8, threads=2, prompt=8, decode=2,"
         " repeats=1)\n"
         "print(found.peak_memory, bench.READ_BYTES)"
     )
@@ -82,7 +82,7 @@ def test_peak_memory_is_that_of_the_engine_not_of_the_bandwidth_probe():
 def test_steps_stay_within_the_limit_and_blocks_cover_the_context(clock, monkeypatch):
     monkeypatch.setattr(bench, "read_bandwidth", lambda _threads: 1.0)
     backend = TimedBackend(clock, seconds=[1])
-    measure_speed(backend, Sizes(1, 1), vocab=10, step_tokens=8, threads=1, prompt=20, decode=6, repeats=1)
+    measure_speed(backend, TokenBytes(1, 1), vocab=10, step_tokens=8, threads=1, prompt=20, decode=6, repeats=1)
     assert max(size for _, size, _ in backend.steps) == 8
     for context, size, blocks in backend.steps:
         assert context + size <= blocks * 16

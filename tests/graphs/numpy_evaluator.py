@@ -12,7 +12,7 @@ from onnx.reference.op_run import OpRun
 
 from qwen3_graphs import schemas
 
-schemas.register()
+schemas.register_schemas()
 
 
 class Embedding(OpRun):

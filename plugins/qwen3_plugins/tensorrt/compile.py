@@ -31,10 +31,10 @@ __all__ = [
     "Compiled",
     "Resources",
     "compile_kernel",
-    "markdown",
+    "kernel_table",
     "problems",
-    "table",
-    "write",
+    "resource_table",
+    "write_kernel",
 ]
 
 TABLE_CAPABILITIES = (80, 89, 90, 100, 120)
@@ -162,7 +162,7 @@ def _registers_and_stack(cubin: bytes) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def table(
+def kernel_table(
     families: Iterable[str] = TABLES, capabilities: Iterable[int] = TABLE_CAPABILITIES
 ) -> Iterator[tuple[str, Kernel, int]]:
     """All (variant, kernel, capability) of some families of kernels; imports no Triton."""
@@ -185,7 +185,7 @@ def problems(made: Compiled) -> list[str]:
     return [f"{made.kernel.name} for SM{made.capability}: {what}" for what in found]
 
 
-def write(folder: Path, variant: str, made: Compiled) -> None:
+def write_kernel(folder: Path, variant: str, made: Compiled) -> None:
     """Write `<folder>/sm<capability>/<variant>.<kernel>.ptx` and `.cubin`, each replaced in one step."""
     place = folder / f"sm{made.capability}"
     place.mkdir(parents=True, exist_ok=True)
@@ -193,7 +193,7 @@ def write(folder: Path, variant: str, made: Compiled) -> None:
         _replace(place / f"{variant}.{made.kernel.name}.{suffix}", content)
 
 
-def markdown(rows: Sequence[tuple[str, Compiled]]) -> str:
+def resource_table(rows: Sequence[tuple[str, Compiled]]) -> str:
     """A table for documents: a row for each variant and kernel, a column for each compute capability.
 
     Args:
@@ -244,9 +244,11 @@ def main() -> int:
     chosen = parser.parse_args()
     rows: list[tuple[str, Compiled]] = []
     try:
-        for variant, kernel, capability in table(chosen.family or TABLES, chosen.capability or TABLE_CAPABILITIES):
+        for variant, kernel, capability in kernel_table(
+            chosen.family or TABLES, chosen.capability or TABLE_CAPABILITIES
+        ):
             made = compile_kernel(kernel, capability)
-            write(chosen.output, variant, made)
+            write_kernel(chosen.output, variant, made)
             rows.append((variant, made))
             print(f"SM{capability} {variant} {kernel.name}: {made.resources}", flush=True)  # noqa: T201 - output
         _write_tables(chosen.output, rows)
@@ -265,7 +267,7 @@ def _write_tables(folder: Path, rows: Sequence[tuple[str, Compiled]]) -> None:
         for variant, made in rows
     ]
     _replace(folder / "resources.json", (json.dumps(record, indent=1) + "\n").encode())
-    _replace(folder / "resources.md", markdown(rows).encode())
+    _replace(folder / "resources.md", resource_table(rows).encode())
 
 
 if __name__ == "__main__":

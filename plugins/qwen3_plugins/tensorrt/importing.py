@@ -43,11 +43,11 @@ def with_plugins(trt: ModuleType, content: bytes, capabilities: Sequence[int]) -
 
         from qwen3_plugins.tensorrt import qdp
 
-        qdp.register(import_module("tensorrt.plugin"), capabilities[0])
+        qdp.register_kernels(import_module("tensorrt.plugin"), capabilities[0])
         return as_qdp(content)
     from qwen3_plugins.tensorrt import plugin_v3
 
-    plugin_v3.register(trt, capabilities)
+    plugin_v3.register_operators(trt, capabilities)
     return without_functions(content)
 
 

@@ -29,7 +29,7 @@ def capability() -> int:
     return 10 * int(major) + int(minor)
 
 
-def run(launch: Launch, binary: Binary, pointers: Mapping[str, int], workspace: int, stream: int) -> None:
+def launch_kernel(launch: Launch, binary: Binary, pointers: Mapping[str, int], workspace: int, stream: int) -> None:
     """Put one kernel on a stream.
 
     Args:

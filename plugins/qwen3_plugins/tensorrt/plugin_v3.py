@@ -2,7 +2,7 @@
 
 TensorRT asks a plugin for types, shapes, formats, workspace and the fields to store in the plan; the answers come
 from an `Operator`. A plan holds the attributes and the compiled kernels, so that running it needs neither Triton nor
-a compiler, but it needs this module: `register` before the plan is deserialized.
+a compiler, but it needs this module: `register_operators` before the plan is deserialized.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _capabilities: list[int] = []
 _refusals: list[str] = []
 
 
-def register(trt: ModuleType, capabilities: Sequence[int] = ()) -> None:
+def register_operators(trt: ModuleType, capabilities: Sequence[int] = ()) -> None:
     """Make the operators known to the plugin registry of `trt`, which `load_tensorrt` gave.
 
     Args:
@@ -228,7 +228,7 @@ def _plugin_class(trt: ModuleType, kind: type[Operator]) -> type:  # noqa: C901 
             code = self.code()
             built_for = next(iter(code.values())).capability
             for one in self.operator.launches(names[given[0].type], shapes, built_for):
-                kernel_launch.run(one, code[one.name], places, workspace, stream)
+                kernel_launch.launch_kernel(one, code[one.name], places, workspace, stream)
 
     return Plugin
 

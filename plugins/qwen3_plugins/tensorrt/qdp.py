@@ -59,7 +59,7 @@ class QdpPlugin:
         return self.kernels(_EXAMPLES[self.family], 80)[0].of_role("output")
 
 
-def register(trtp: ModuleType, capability: int) -> None:
+def register_kernels(trtp: ModuleType, capability: int) -> None:
     """Make the plugins known to `tensorrt.plugin`, or, when they are, change the GPU that they are compiled for.
 
     Args:

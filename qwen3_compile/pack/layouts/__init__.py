@@ -61,11 +61,11 @@ LAYOUTS: Mapping[str, Layout] = {
     "gate_up_panels": Layout(panels.pack_gate_up, panels.KINDS, (Float8,)),
     "columns": Layout(columns.pack, FLOATS),
     "scaled_columns": Layout(columns.pack_scaled, ("fp8", "int8"), (Float8,)),
-    "scaled_columns_fp16": Layout(columns.pack_grouped("fp16"), ("int4",), (Quantized,)),
-    "scaled_columns_bf16": Layout(columns.pack_grouped("bf16"), ("int4",), (Quantized,)),
+    "scaled_columns_fp16": Layout(columns.grouped_packer("fp16"), ("int4",), (Quantized,)),
+    "scaled_columns_bf16": Layout(columns.grouped_packer("bf16"), ("int4",), (Quantized,)),
     "experts": Layout(experts.pack, (*FLOATS, "fp8"), (Float8,)),
-    "experts_fp16": Layout(experts.pack_int4("fp16"), ("int4",), (Quantized,)),
-    "experts_bf16": Layout(experts.pack_int4("bf16"), ("int4",), (Quantized,)),
+    "experts_fp16": Layout(experts.int4_packer("fp16"), ("int4",), (Quantized,)),
+    "experts_bf16": Layout(experts.int4_packer("bf16"), ("int4",), (Quantized,)),
 }
 
 

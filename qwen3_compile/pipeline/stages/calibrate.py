@@ -142,12 +142,12 @@ def _recorded(locked: Manifest, wanted: Collection[str]) -> dict[str, Any]:
 
 
 def _sequences(spec: Spec, folder: Path, tokenizer_vocab: int) -> Sequence[NDArray[np.int64]]:
-    from qwen3_compile.calibrate import collect
+    from qwen3_compile.calibrate import collect_sequences
     from qwen3_runtime.text import ChatTemplate, Tokenizer
 
     tokenizer = Tokenizer.open(folder) if (folder / "tokenizer.json").is_file() else None
     chats = tokenizer is not None and spec.model.task == "chat"
-    sequences = collect(
+    sequences = collect_sequences(
         tokenizer,
         ChatTemplate.open(folder, tokenizer.named_tokens) if tokenizer is not None and chats else None,
         prompts=spec.precision.calibration_prompts,

@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from qwen3_compile.cli import main
-from qwen3_compile.cli.failures import run
+from qwen3_compile.cli.failures import run_command
 from qwen3_compile.cli.output import print_json
 from qwen3_compile.cli.root import COMMANDS, root
 from qwen3_compile.errors import SpecError
@@ -171,14 +171,14 @@ def failing(error):
     ],
 )
 def test_errors_end_as_a_line_without_a_traceback(capsys, error, code, line):
-    assert run(failing(error), [], {}) == code
+    assert run_command(failing(error), [], {}) == code
     shown = capsys.readouterr().err
     assert shown.lstrip("\n").startswith(line)  # click ends the line that shows ^C
     assert "Traceback" not in shown
 
 
 def test_a_traceback_is_shown_on_request(capsys):
-    assert run(failing(SpecError("x")), [], {"QWEN3_COMPILE_TRACEBACK": "1"}) == 1
+    assert run_command(failing(SpecError("x")), [], {"QWEN3_COMPILE_TRACEBACK": "1"}) == 1
     assert "Traceback" in capsys.readouterr().err
     assert main(["--traceback", "specs", "show", "nope"]) == 1
     assert "Traceback" in capsys.readouterr().err

@@ -16,7 +16,7 @@ import torch
 from float8_checkpoint import RELEASED, rewrite
 from safetensors.torch import load_file, save_file
 
-from qwen3_compile.calibrate import collect, measure_activation_scales
+from qwen3_compile.calibrate import collect_sequences, measure_activation_scales
 from qwen3_compile.checkpoint import open_checkpoint
 from qwen3_compile.engine.manifest import source_record
 from qwen3_compile.engine.tokens import Tokens
@@ -24,7 +24,7 @@ from qwen3_compile.errors import CompileError, LockError
 from qwen3_compile.pipeline.cache import Cache
 from qwen3_compile.pipeline.context import BuildContext
 from qwen3_compile.pipeline.progress import Silent
-from qwen3_compile.pipeline.stage import run as run_stage
+from qwen3_compile.pipeline.stage import run_stage
 from qwen3_compile.pipeline.stages.calibrate import CalibrateStage
 from qwen3_compile.pipeline.stages.lower import LowerStage
 from qwen3_compile.pipeline.stages.trace import TraceStage
@@ -76,7 +76,7 @@ def test_scales_of_every_projection_are_measured_on_the_built_in_texts(calibrate
     folder = checkpoint.paths[0].parent
     tokenizer = Tokenizer.open(folder)
     template = ChatTemplate.open(folder, tokenizer.named_tokens)
-    texts = collect(tokenizer, template, prompts=None, tokenizer_vocab=LIVE, max_context=256)
+    texts = collect_sequences(tokenizer, template, prompts=None, tokenizer_vocab=LIVE, max_context=256)
     expected = measure_activation_scales(checkpoint, checkpoint.architecture, texts, rounding)
     experts = "mlp" if kind == "dense" else "mlp.experts"
     names = [f"self_attn.{name}" for name in ATTENTION] + [f"{experts}.{name}" for name in MLP]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from qwen3_compile.pipeline import build, fingerprint, orchestrate
-from qwen3_compile.pipeline.stage import run
+from qwen3_compile.pipeline.stage import run_stage
 from qwen3_compile.pipeline.stages.checkpoint import CheckpointStage
 from qwen3_compile.spec import parse_spec
 
@@ -67,9 +67,9 @@ def observed(monkeypatch):
             stage.produce = produce
         asked.clear()
         fingerprint.code_fingerprint.cache_clear()
-        run(stage)
+        run_stage(stage)
 
-    monkeypatch.setattr(orchestrate, "run", observe)
+    monkeypatch.setattr(orchestrate, "run_stage", observe)
     yield ran, counted
     fingerprint.code_fingerprint.cache_clear()
 

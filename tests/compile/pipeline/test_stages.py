@@ -8,7 +8,7 @@ import pytest
 
 from qwen3_compile.pipeline import fingerprint
 from qwen3_compile.pipeline.cache import Cache
-from qwen3_compile.pipeline.stage import Stage, run
+from qwen3_compile.pipeline.stage import Stage, run_stage
 
 
 class Told:
@@ -73,10 +73,10 @@ def build(tmp_path):
 
 def test_a_result_is_made_once_and_then_taken_from_the_cache(build):
     first, second = Sample(build("one")), Sample(build("two"))
-    run(first)
+    run_stage(first)
     assert first.calls == ["prepare", "inputs", "produce", "finish"]
     assert first.build.progress.lines == [("begin", "sample", 7), ("end", "said")]
-    run(second)
+    run_stage(second)
     assert second.calls == ["prepare", "inputs", "finish"]
     assert second.build.progress.lines == [("begin", "sample", 7), ("end", "said, from the cache")]
     assert {path.name: path.read_bytes() for path in second.build.folder.iterdir()} == {
@@ -86,10 +86,10 @@ def test_a_result_is_made_once_and_then_taken_from_the_cache(build):
 
 
 def test_other_inputs_are_another_result(build):
-    run(Sample(build("one")))
+    run_stage(Sample(build("one")))
     other = Sample(build("two"))
     other.asked = {"a": 2}
-    run(other)
+    run_stage(other)
     assert "produce" in other.calls
 
 
@@ -98,13 +98,13 @@ def test_a_result_that_is_not_kept_is_made_each_time(build):
         stage = Sample(build(name))
         stage.asked = None
         assert stage.key() is None
-        run(stage)
+        run_stage(stage)
         assert "produce" in stage.calls
     assert not stage.build.cache.root.exists()
 
 
 def test_a_result_of_which_a_file_is_gone_is_made_again_as_a_whole(build):
-    run(Sample(build("one")))
+    run_stage(Sample(build("one")))
     again = Sample(build("two"))
     (entry,) = (again.build.cache.root / "v1" / "second").iterdir()
     (entry / "content").write_bytes(b"damaged")
@@ -114,7 +114,7 @@ def test_a_result_of_which_a_file_is_gone_is_made_again_as_a_whole(build):
         Sample.produce(again)
 
     again.produce = produce
-    run(again)
+    run_stage(again)
     assert "produce" in again.calls
 
 
@@ -124,7 +124,7 @@ def test_a_cache_that_cannot_be_written_is_told_and_fails_nothing(build, monkeyp
 
     monkeypatch.setattr(Cache, "store", full)
     stage = Sample(build("one"))
-    run(stage)
+    run_stage(stage)
     assert stage.build.progress.lines[1] == ("note", "not cached: [Errno 28] No space left on device")
     assert stage.calls[-1] == "finish"
 
@@ -132,7 +132,7 @@ def test_a_cache_that_cannot_be_written_is_told_and_fails_nothing(build, monkeyp
 def test_a_stage_without_a_name_is_not_told_of(build):
     stage = Sample(build("one"))
     stage.name = None
-    run(stage)
+    run_stage(stage)
     assert stage.build.progress.lines == []
     assert stage.calls[-1] == "finish"
 
@@ -141,7 +141,7 @@ def test_a_stage_with_nothing_to_do_is_a_stage(build):
     stage = Stage(build("one"))
     stage.name = "idle"
     assert Stage.expected(None, None)
-    run(stage)
+    run_stage(stage)
     assert stage.build.progress.lines == [("begin", "idle", None), ("end", "")]
     assert (stage.key(), stage.outputs()) == (None, {})
 
@@ -151,7 +151,7 @@ def test_a_stage_without_outputs_always_works(build):
         stage = Sample(build(name))
         stage.outputs = dict
         stage.produce = lambda stage=stage: stage.calls.append("produce")
-        run(stage)
+        run_stage(stage)
         assert "produce" in stage.calls
 
 

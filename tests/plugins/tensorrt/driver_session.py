@@ -113,7 +113,7 @@ def execute(operator: Operator, activations: str, tensors: dict[str, torch.Tenso
     }
     pointers = {name: tensor.data_ptr() for name, tensor in tensors.items()}
     for one in operator.launches(activations, shapes, 89):
-        kernel_launch.run(one, code[one.name], pointers, workspace.data_ptr(), STREAM)
+        kernel_launch.launch_kernel(one, code[one.name], pointers, workspace.data_ptr(), STREAM)
 
 
 def execute_qdp(node: onnx.NodeProto, tensors: dict[str, torch.Tensor]) -> None:

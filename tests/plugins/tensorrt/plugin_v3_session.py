@@ -32,7 +32,7 @@ def main() -> None:
     calls: list[Any] = []
     stored: dict[str, Any] = {}  # by operator, a plugin and the fields that it gave for the plan
     _record(calls, stored)
-    plugin_v3.register(trt, request["capabilities"])
+    plugin_v3.register_operators(trt, request["capabilities"])
 
     class Logger(trt.ILogger):
         def __init__(self) -> None:
@@ -91,7 +91,7 @@ def _opened(trt: Any, name: str, built: tuple[Any, Any]) -> Any:
     def run(one: Any, code: Any, places: dict[str, int], workspace: int, stream: int) -> None:
         launched.append([one.name, code.name, places, workspace, stream])
 
-    kernel_launch.run, kernel_launch.capability = run, lambda: plugin.binaries[0].capability
+    kernel_launch.launch_kernel, kernel_launch.capability = run, lambda: plugin.binaries[0].capability
     types = {kind: data_type for data_type, kind in plugin_v3._type_names(trt).items()}
     kinds = [types[kind] for kind in plugin.operator.types(plugin.activations)]
     described = [SimpleNamespace(type=kind, dims=shape) for kind, shape in zip(kinds, plugin.shapes, strict=False)]

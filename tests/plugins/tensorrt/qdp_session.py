@@ -61,7 +61,7 @@ def main() -> None:
     from qwen3_plugins.tensorrt import qdp
 
     _lib._register_plugin_creator = lambda *_: None  # the registry is in the library
-    qdp.register(trtp, 89)
+    qdp.register_kernels(trtp, 89)
 
     def types_of(name: str, kinds: list[str], ranks: list[int], attributes: dict[str, Any]) -> Any:
         """Through the class that TensorRT would call."""
@@ -103,7 +103,7 @@ def main() -> None:
             trt.IDimensionExpr, _tensor.SymIntExpr._exprBuilder = real, None
 
     def build_for(capability: int) -> Any:
-        qdp.register(trtp, capability)
+        qdp.register_kernels(trtp, capability)
         return {}
 
     asked = {"build_for": build_for, "types": types_of, "launch": launch_of}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qwen3_plugins.tensorrt.compile import TABLE_CAPABILITIES, compile_kernel, problems, table
+from qwen3_plugins.tensorrt.compile import TABLE_CAPABILITIES, compile_kernel, kernel_table, problems
 from qwen3_plugins.tensorrt.kernels.attention import AttentionShape, attention_kernels
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def one_of_each(capability: int) -> list[Kernel]:
     """The first variant of every kernel in the table."""
     kernels: dict[str, Kernel] = {}
-    for _, kernel, _ in table(capabilities=[capability]):
+    for _, kernel, _ in kernel_table(capabilities=[capability]):
         kernels.setdefault(kernel.name, kernel)
     return list(kernels.values())
 
@@ -142,7 +142,5 @@ def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> Non
 
 
 def test_describing_kernels_needs_no_triton() -> None:
-    code = (
-        "from qwen3_plugins.tensorrt.compile import table; import sys; list(table()); sys.exit('triton' in sys.modules)"
-    )
+    code = "from qwen3_plugins.tensorrt.compile import kernel_table; import sys; list(kernel_table()); sys.exit('triton' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -217,4 +217,4 @@ def test_what_the_driver_refuses_is_told(monkeypatch):
 
     monkeypatch.setattr(kernel_launch, "_driver", Refusing)
     with pytest.raises(BindingsError, match=r"CUDA could not start a plugin's kernel: 700"):
-        kernel_launch.run(Launch("append", (1, 1, 1), (Scratch(0),)), BINARIES[0], {}, 0, 0)
+        kernel_launch.launch_kernel(Launch("append", (1, 1, 1), (Scratch(0),)), BINARIES[0], {}, 0, 0)

@@ -49,7 +49,7 @@ def pack_scaled(sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[Array, 
     return np.ascontiguousarray(quantized.codes.T), quantized.scales[:, 0]
 
 
-def pack_grouped(scale_type: ScaleType) -> Callable[[tuple[Array | Quantized, ...], WeightFormat], tuple[Array, ...]]:
+def grouped_packer(scale_type: ScaleType) -> Callable[[tuple[Array | Quantized, ...], WeightFormat], tuple[Array, ...]]:
     """Return the packer of int4 in groups whose scales are of a type.
 
     It makes of a matrix [N, K] codes uint8 [K, N / 2], two in a byte, the earlier one in the low half, and scales

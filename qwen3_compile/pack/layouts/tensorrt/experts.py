@@ -38,7 +38,7 @@ def pack(sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[Array, ...]:
     return (np.concatenate([as_float((values(source),), fmt)[0] for source in sources]),)
 
 
-def pack_int4(scale_type: ScaleType) -> Callable[[tuple[Array | Quantized, ...], WeightFormat], tuple[Array, ...]]:
+def int4_packer(scale_type: ScaleType) -> Callable[[tuple[Array | Quantized, ...], WeightFormat], tuple[Array, ...]]:
     """Return the packer of int4 in groups whose scales are of a type.
 
     It makes of matrices [N_i, K] pairs of codes int8 [N, K / 2], the earlier one in the low half, and scales

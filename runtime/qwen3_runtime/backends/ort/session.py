@@ -83,7 +83,7 @@ def open_session(
             options.register_custom_ops_library(str(library))
         session = onnxruntime.InferenceSession(str(model), options, providers=[provider], enable_fallback=0)
     except Exception as error:
-        raise DamagedEngineError(f"{model}: ONNX Runtime cannot open it: {first_line(error)}") from error
+        raise DamagedEngineError(f"{model}: ONNX Runtime cannot open it: {first_error_line(error)}") from error
     if session.get_providers()[0] != provider:  # it falls back without a word
         raise UnsupportedEngineError(
             f"the engine needs {provider}, but the session runs on {session.get_providers()[0]}"
@@ -195,6 +195,6 @@ def no_cache_memory(shape: tuple[int, ...]) -> UnsupportedEngineError:
     )
 
 
-def first_line(error: Exception) -> str:
+def first_error_line(error: Exception) -> str:
     """What went wrong; an error that passed through several C++ functions begins with their long signatures."""
     return (str(error).rpartition("[ONNXRuntimeError] : ")[2] or type(error).__name__).splitlines()[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from qwen3_runtime.backends.ort.session import check_interface, first_line
+from qwen3_runtime.backends.ort.session import check_interface, first_error_line
 from qwen3_runtime.errors import EngineClosedError, StepFailedError
 
 if TYPE_CHECKING:
@@ -63,4 +63,4 @@ def failures_reported() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise StepFailedError(f"ONNX Runtime failed in a step: {first_line(error)}") from error
+        raise StepFailedError(f"ONNX Runtime failed in a step: {first_error_line(error)}") from error

@@ -88,7 +88,7 @@ def import_bindings(backend: str, *, plugins: bool) -> tuple[Any, Any]:
     if plugins:
         from qwen3_plugins.tensorrt import plugin_v3
 
-        plugin_v3.register(trt)
+        plugin_v3.register_operators(trt)
     return trt, cuda
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qwen3_runtime.backends.elements import ELEMENTS
-from qwen3_runtime.backends.tensorrt.signature import choose_profile, measure
+from qwen3_runtime.backends.tensorrt.signature import choose_profile, step_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,7 +144,7 @@ class PlanRunner:
             EngineError: no profile holds the call, or CUDA or TensorRT failed.
         """
         shapes = {name: array.shape for name, array in inputs.items()}
-        profile = choose_profile(self._profiles, measure(self._interface, shapes, caches.sizes))
+        profile = choose_profile(self._profiles, step_sizes(self._interface, shapes, caches.sizes))
         call = _Call(profile, shapes, caches, self._stage(inputs), self._results_host[:rows])
         repeated = self._graphs and len(self._profiles) > 1 and profile is self._profiles[0]
         if repeated and not self._plan.records_itself:

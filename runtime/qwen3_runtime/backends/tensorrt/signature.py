@@ -129,7 +129,7 @@ def choose_profile(profiles: list[Profile], sizes: Mapping[str, int]) -> Profile
     raise StepFailedError(f"a step has {sizes[name]} {DIMENSIONS[name]}, the engine was built for {low} to {high}")
 
 
-def measure(interface: StepInterface, shapes: Mapping[str, tuple[int, ...]], known: Mapping[str, int]) -> Sizes:
+def step_sizes(interface: StepInterface, shapes: Mapping[str, tuple[int, ...]], known: Mapping[str, int]) -> Sizes:
     """The sizes that a step chose, from the shapes of its inputs.
 
     Args:

@@ -19,8 +19,8 @@ from qwen3_runtime.backends.tensorrt.signature import (
     Profile,
     check_signature,
     choose_profile,
-    measure,
     read_profiles,
+    step_sizes,
 )
 from qwen3_runtime.manifest import ModelConfig
 
@@ -130,11 +130,11 @@ def test_every_difference_from_the_manifest_is_named(slots: StepInterface) -> No
 
 def test_sizes_come_from_the_shapes_of_all_inputs() -> None:
     shapes = {"input_ids": (3, 7), "query_len": (3,), "logits_rows": (2,)}
-    assert measure(PADDED, shapes, {"B": 3}) == {"B": 3, "S": 7, "R": 2}
+    assert step_sizes(PADDED, shapes, {"B": 3}) == {"B": 3, "S": 7, "R": 2}
     with pytest.raises(EngineError, match="a step has 2 sequences by 'query_len', 3 elsewhere"):
-        measure(PADDED, {**shapes, "query_len": (2,)}, {})
+        step_sizes(PADDED, {**shapes, "query_len": (2,)}, {})
     with pytest.raises(EngineError, match="a step has 3 sequences by 'input_ids', 4 elsewhere"):
-        measure(PADDED, shapes, {"B": 4})
+        step_sizes(PADDED, shapes, {"B": 4})
 
 
 sizes = st.integers(1, 3000)
