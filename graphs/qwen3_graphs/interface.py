@@ -153,10 +153,10 @@ PADDED = (
 )
 """A padded step."""
 
-HEAD = (StepInput("live_vocab", "INT32", (), "constant"), StepInput("top_k", "INT32", (), "rows"))
+HEAD_INPUTS = (StepInput("live_vocab", "INT32", (), "constant"), StepInput("top_k", "INT32", (), "rows"))
 """What a head that finds the largest logits takes beside the rest."""
 
-LARGEST = (
+LARGEST_OUTPUTS = (
     StepTensor("top_values", "FLOAT", ("R", "top_k")),
     StepTensor("top_ids", "INT32", ("R", "top_k")),
     StepTensor("log_sum_exp", "FLOAT", ("summed",)),
@@ -182,7 +182,7 @@ def packed_plugins(model: StepModel) -> StepInterface:
     layers = [str(layer) for layer in range(model.layers)]
     caches = _caches(model, layers, (*rows, model.head_dim))
     scales = [StepInput(f"kv_scales.{layer}", "FLOAT", rows, "cache") for layer in layers if model.cache == "INT8"]
-    head, largest = (HEAD, LARGEST) if model.result == "logits" else ((), ())
+    head, largest = (HEAD_INPUTS, LARGEST_OUTPUTS) if model.result == "logits" else ((), ())
     return StepInterface((*PACKED, *caches, *head, *scales), (_result(model), *largest))
 
 

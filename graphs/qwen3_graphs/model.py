@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from qwen3_graphs.architecture import Architecture
 
-Output = Literal["logits", "hidden"]
+OutputKind = Literal["logits", "hidden"]
 
 
 class Batch(NamedTuple):
@@ -200,7 +200,7 @@ class Head(nn.Module):
     The matrix is a parameter of its own here even where the checkpoint ties it to the embedding.
     """
 
-    def __init__(self, architecture: Architecture, output: Output = "logits") -> None:
+    def __init__(self, architecture: Architecture, output: OutputKind = "logits") -> None:
         super().__init__()
         self.norm = RMSNorm(architecture.hidden_size, architecture.rms_norm_eps)
         self.lm_head = Linear(architecture.hidden_size, architecture.vocab_size) if output == "logits" else None
@@ -223,7 +223,7 @@ class Body(nn.Module):
 class Qwen3(nn.Module):
     """The whole model. Its parameters are named as in checkpoints; a tied head has none of its own."""
 
-    def __init__(self, architecture: Architecture, max_context: int, output: Output = "logits") -> None:
+    def __init__(self, architecture: Architecture, max_context: int, output: OutputKind = "logits") -> None:
         super().__init__()
         self.output, self.tied = output, architecture.tie_word_embeddings
         self.rope = Rope(architecture, max_context)

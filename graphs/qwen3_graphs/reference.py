@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from qwen3_graphs import names
-from qwen3_graphs.model import Batch, DecoderLayer, Embedding, Head, Output
+from qwen3_graphs.model import Batch, DecoderLayer, Embedding, Head, OutputKind
 from qwen3_graphs.rope import rope_tables
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def forward_layer(layer: DecoderLayer, hidden: Tensor, query_start: Tensor, rope
     return out
 
 
-def load_head(architecture: Architecture, load: Load, *, output: Output = "logits") -> Head:
+def load_head(architecture: Architecture, load: Load, *, output: OutputKind = "logits") -> Head:
     """Make the final norm and, for logits, the output matrix; `load` is as in `load_layer`."""
     return _assign(lambda: Head(architecture, output), lambda name: load(names.head_name(architecture, name)))
 
@@ -100,7 +100,7 @@ def forward_head(head: Head, hidden: Tensor, rows: Tensor | None = None) -> Tens
 
 
 def forward(
-    architecture: Architecture, load: Load, input_ids: Tensor, query_start: Tensor, *, output: Output = "logits"
+    architecture: Architecture, load: Load, input_ids: Tensor, query_start: Tensor, *, output: OutputKind = "logits"
 ) -> Tensor:
     """Run whole sequences through the whole model, holding one layer's weights at a time.
 

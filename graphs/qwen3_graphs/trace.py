@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from qwen3_graphs import interface, schemas, semantic_ops
 from qwen3_graphs.errors import TraceError
-from qwen3_graphs.model import Batch, Output, Qwen3
+from qwen3_graphs.model import Batch, OutputKind, Qwen3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,7 +44,7 @@ _SCOPES = "pkg.torch.onnx.name_scopes"  # where torch.onnx records the modules t
 _TRACED_SIZES = {"T": 11, "B": 3, "B+1": 4, "M": 6, "R": 5, "blocks": 7, "block": 8}
 
 
-def trace(architecture: Architecture, *, output: Output = "logits", max_context: int) -> ir.Model:
+def trace(architecture: Architecture, *, output: OutputKind = "logits", max_context: int) -> ir.Model:
     """Build the semantic graph that `docs/architecture.md` describes.
 
     Args:
@@ -116,7 +116,7 @@ class _Template:
     new_cache: ir.Value
 
     @classmethod
-    def of(cls, architecture: Architecture, output: Output, max_context: int) -> _Template:
+    def of(cls, architecture: Architecture, output: OutputKind, max_context: int) -> _Template:
         graph = export_whole(architecture, output, max_context)
         before, layer, after = (tuple(nodes) for _, nodes in groupby(graph, _is_in_layer))
         *step, cache = graph.inputs
@@ -129,7 +129,7 @@ def _one_layer(architecture: Architecture, *, experts: bool) -> Architecture:
     return dataclasses.replace(architecture, num_hidden_layers=1, dense_layers=() if experts else (0,))
 
 
-def export_whole(architecture: Architecture, output: Output, max_context: int) -> ir.Graph:
+def export_whole(architecture: Architecture, output: OutputKind, max_context: int) -> ir.Graph:
     """Export the model layer after layer, in time that grows with their number: `trace` is the quick way.
 
     The model is made under a mode in which tensors have a shape and no bytes.
@@ -269,7 +269,7 @@ def _traced_inputs() -> list[StepInput]:
     return sorted((each for each in interface.PACKED if each.name in taken), key=lambda each: taken.index(each.name))
 
 
-def _interface(architecture: Architecture, output: Output) -> StepInterface:
+def _interface(architecture: Architecture, output: OutputKind) -> StepInterface:
     width = architecture.vocab_size if output == "logits" else architecture.hidden_size
     heads, head_dim = architecture.num_key_value_heads, architecture.head_dim
     return interface.packed(

@@ -12,7 +12,7 @@ import click
 
 from qwen3_compile import places
 from qwen3_compile.cli.building import clean_up_when_terminated, show_progress
-from qwen3_compile.cli.completion import Model
+from qwen3_compile.cli.completion import ModelArgument
 from qwen3_compile.cli.estimates import show_estimate
 from qwen3_compile.cli.options import JSON, OVERRIDES
 from qwen3_compile.cli.output import print_json, remark, warn
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("spec", metavar="[MODEL]", type=Model(), required=False)
+@click.argument("spec", metavar="[MODEL]", type=ModelArgument(), required=False)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Engine directory; default build/<name>.")
 @OVERRIDES
 @click.option(

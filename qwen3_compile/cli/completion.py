@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-class Model(StringParamType):
+class ModelArgument(StringParamType):
     """What `build` takes, as it was typed."""
 
     name = "model"
@@ -46,7 +46,7 @@ class EnginePath(click.Path):
         return [*_begun(_engines(incomplete), incomplete), CompletionItem(incomplete, type="dir")]
 
 
-class EngineOrModel(Model):
+class EngineOrModel(ModelArgument):
     """What `run` takes."""
 
     name = "engine|model"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from ruamel.yaml import YAML
 
-from qwen3_compile.cli.completion import Model
+from qwen3_compile.cli.completion import ModelArgument
 from qwen3_compile.cli.options import JSON, OVERRIDES
 from qwen3_compile.cli.output import print_json, remark, warn
 from qwen3_compile.errors import SpecError
@@ -56,7 +56,7 @@ def list_specs(as_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("spec", metavar="MODEL", type=Model())
+@click.argument("spec", metavar="MODEL", type=ModelArgument())
 @OVERRIDES
 @JSON
 def show_spec(spec: str, overrides: Sequence[str], as_json: bool) -> None:
@@ -69,7 +69,7 @@ def show_spec(spec: str, overrides: Sequence[str], as_json: bool) -> None:
 
 
 @command.command("check")
-@click.argument("specs", metavar="MODEL...", type=Model(), nargs=-1, required=True)
+@click.argument("specs", metavar="MODEL...", type=ModelArgument(), nargs=-1, required=True)
 @OVERRIDES
 def check_specs(specs: Sequence[str], overrides: Sequence[str]) -> None:
     """Check specs; every error of every spec is printed."""
@@ -87,7 +87,7 @@ def check_specs(specs: Sequence[str], overrides: Sequence[str]) -> None:
 
 
 @command.command("init")
-@click.argument("source", metavar="SOURCE", type=Model())
+@click.argument("source", metavar="SOURCE", type=ModelArgument())
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write; default stdout.")
 def init_spec(source: str, output: Path | None) -> None:
     """Write a spec for SOURCE to edit: a checkpoint folder, org/name of the hub, or the name of a shipped spec.

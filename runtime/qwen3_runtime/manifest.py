@@ -19,7 +19,7 @@ MAX_FILES = 64
 _MAX_FILE_BYTES = 1 << 43
 
 Task = Literal["chat", "completion", "embedding", "reranker"]
-Output = Literal["logits", "hidden"]
+OutputKind = Literal["logits", "hidden"]
 Thinking = Literal["hybrid", "always", "never"]
 CacheType = Literal["float32", "float16", "bfloat16", "int8"]
 PluginName = Literal["attention", "moe"]
@@ -79,7 +79,7 @@ class ModelConfig:
     """
 
     task: Task
-    output: Output
+    output: OutputKind
     vocab_size: int
     tokenizer_vocab_size: int
     hidden_size: int
@@ -227,7 +227,7 @@ def _parse_io(io: JsonObject) -> ModelConfig:
     vocab_size = io.count("vocab_size")
     found = ModelConfig(
         task=cast("Task", io.choice("task", get_args(Task))),
-        output=cast("Output", io.choice("output", get_args(Output))),
+        output=cast("OutputKind", io.choice("output", get_args(OutputKind))),
         vocab_size=vocab_size,
         tokenizer_vocab_size=io.count("tokenizer_vocab_size", vocab_size),
         hidden_size=io.count("hidden_size"),

@@ -70,8 +70,8 @@ def test_peak_memory_is_that_of_the_engine_not_of_the_bandwidth_probe():
         "class Idle:\n"
         "    cache = CacheGeometry(num_blocks=8, block_size=16, bytes_per_token=64)\n"
         "    def run(self, step): return Output(np.zeros((1, 10), np.float32))\n"
-        "found = bench.measure_speed(Idle(), bench.TokenBytes(1, 1), vocab=10, step_tokens=8, threads=2, prompt=8, decode=2,"
-        " repeats=1)\n"
+        "found = bench.measure_speed(Idle(), bench.TokenBytes(1, 1), vocab=10, step_tokens=8, threads=2, prompt=8,"
+        " decode=2, repeats=1)\n"
         "print(found.peak_memory, bench.READ_BYTES)"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

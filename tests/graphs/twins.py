@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from qwen3_graphs.architecture import Architecture
-from qwen3_graphs.model import Output, Qwen3
+from qwen3_graphs.model import OutputKind, Qwen3
 from qwen3_graphs.trace import trace
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ TRACED_CONTEXT = 64
 
 
 @functools.cache
-def traced(architecture: Architecture, output: Output = "logits") -> ir.Model:
+def traced(architecture: Architecture, output: OutputKind = "logits") -> ir.Model:
     """Trace once what several tests look at; none of them changes it."""
     return trace(architecture, output=output, max_context=TRACED_CONTEXT)
 
@@ -73,7 +73,9 @@ def canonical(theirs: PreTrainedModel, architecture: Architecture) -> dict[str, 
     return weights
 
 
-def ours(architecture: Architecture, weights: dict[str, Tensor], max_context: int, output: Output = "logits") -> Qwen3:
+def ours(
+    architecture: Architecture, weights: dict[str, Tensor], max_context: int, output: OutputKind = "logits"
+) -> Qwen3:
     model = Qwen3(architecture, max_context, output)
     wanted = model.state_dict().keys()
     model.load_state_dict({name: weight for name, weight in weights.items() if name in wanted})

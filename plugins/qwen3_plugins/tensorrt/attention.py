@@ -21,7 +21,7 @@ _ALIGNMENT_BYTES = 256  # of what lies in the workspace; kernels ask for 16
 
 
 @dataclass(frozen=True)
-class Attention:
+class AttentionOperator:
     """The operator and its attributes.
 
     | tensor | type, shape |

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qwen3_plugins.tensorrt.attention import Attention
+from qwen3_plugins.tensorrt.attention import AttentionOperator
 from qwen3_plugins.tensorrt.errors import PluginError
-from qwen3_plugins.tensorrt.moe import MoE
+from qwen3_plugins.tensorrt.moe import MoEOperator
 from qwen3_plugins.tensorrt.operator import DOMAIN, VERSION
 
 if TYPE_CHECKING:
@@ -76,10 +76,10 @@ def as_qdp(content: bytes) -> bytes:
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
-        if node.domain == DOMAIN and node.op_type == Attention.NAME:
-            nodes.extend(_chain(node, Attention, qdp.ATTENTION, _attention_attributes(node, types)))
-        elif node.domain == DOMAIN and node.op_type == MoE.NAME:
-            nodes.extend(_chain(node, MoE, qdp.EXPERTS, _expert_attributes(node, stored)))
+        if node.domain == DOMAIN and node.op_type == AttentionOperator.NAME:
+            nodes.extend(_chain(node, AttentionOperator, qdp.ATTENTION, _attention_attributes(node, types)))
+        elif node.domain == DOMAIN and node.op_type == MoEOperator.NAME:
+            nodes.extend(_chain(node, MoEOperator, qdp.EXPERTS, _expert_attributes(node, stored)))
         else:
             nodes.append(node)
     del model.graph.node[:]

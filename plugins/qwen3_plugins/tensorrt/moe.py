@@ -26,7 +26,7 @@ _DECODE_SLOTS_PER_EXPERT = 16  # slots of an expert, on average, up to which the
 
 
 @dataclass(frozen=True)
-class MoE:
+class MoEOperator:
     """The operator and its attributes.
 
     `weight_format` says what codes and scales are; E experts of width I, H inputs:

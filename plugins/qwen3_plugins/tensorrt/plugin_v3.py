@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from qwen3_plugins.tensorrt import binary, kernel_launch
-from qwen3_plugins.tensorrt.attention import Attention
+from qwen3_plugins.tensorrt.attention import AttentionOperator
 from qwen3_plugins.tensorrt.errors import PluginError
-from qwen3_plugins.tensorrt.moe import MoE
+from qwen3_plugins.tensorrt.moe import MoEOperator
 from qwen3_plugins.tensorrt.operator import VERSION, Operator, attribute_types, check_type, with_attributes
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-OPERATORS: tuple[type[Operator], ...] = (Attention, MoE)
+OPERATORS: tuple[type[Operator], ...] = (AttentionOperator, MoEOperator)
 NAMESPACE = ""  # of the creators: where the ONNX parser looks, whatever the domain of the node
 KERNELS = "kernels"  # the field of a plan that holds the compiled kernels
 

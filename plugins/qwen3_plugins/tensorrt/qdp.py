@@ -143,7 +143,7 @@ _TYPE_NAMES = {"*fp32": "FP32", "*fp16": "FP16", "*bf16": "BF16", "*i32": "INT32
 
 
 def _type_name(pointer: str) -> str:
-    """TensorRT's name of an element type; bytes are int8 there, see `moe.MoE`."""
+    """TensorRT's name of an element type; bytes are int8 there, see `moe.MoEOperator`."""
     return _TYPE_NAMES[pointer]
 
 

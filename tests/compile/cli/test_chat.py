@@ -9,7 +9,7 @@ from qwen3_compile.cli import main
 from qwen3_compile.cli.conversation import Command, Conversation, apply, read_turn
 from qwen3_compile.cli.requests import bind
 from qwen3_runtime import engine as engine_module
-from qwen3_runtime.backends.ort.packed import PackedBackend
+from qwen3_runtime.backends.ort.packed import PackedSessionBackend
 
 
 def carry_out(talk, *lines):
@@ -167,7 +167,7 @@ def test_in_a_terminal_line_editing_knows_the_prompt_and_a_pipe_never_gets_it(en
 
 
 def test_an_interrupted_answer_takes_the_question_back_and_the_talk_goes_on(engine, capsys, monkeypatch):
-    steps, step = [], PackedBackend.run
+    steps, step = [], PackedSessionBackend.run
 
     def interrupted(self, batch):
         steps.append(batch)
@@ -175,7 +175,7 @@ def test_an_interrupted_answer_takes_the_question_back_and_the_talk_goes_on(engi
             raise KeyboardInterrupt
         return step(self, batch)
 
-    monkeypatch.setattr(PackedBackend, "run", interrupted)
+    monkeypatch.setattr(PackedSessionBackend, "run", interrupted)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"What is 12+13?\nWhat is 37+45?\n/history\n")))
     assert main(["chat", str(engine), "--temperature", "0"]) == 0
     out, err = capsys.readouterr()

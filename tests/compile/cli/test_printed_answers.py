@@ -24,7 +24,7 @@ SAYING = """
 import os, sys
 import numpy as np
 from qwen3_compile.cli import main
-from qwen3_runtime.backends.ort.packed import PackedBackend
+from qwen3_runtime.backends.ort.packed import PackedSessionBackend
 from qwen3_runtime.step import Output
 from qwen3_runtime.text import Tokenizer
 from pathlib import Path
@@ -39,7 +39,7 @@ def run(self, step):
 
 import json
 vocab = json.loads((Path(sys.argv[2]) / "manifest.json").read_text())["io"]["vocab_size"]
-PackedBackend.run = run
+PackedSessionBackend.run = run
 sys.exit(main(sys.argv[1:]))
 """
 ANSWER = (

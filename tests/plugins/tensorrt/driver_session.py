@@ -26,11 +26,11 @@ from moe_steps import make_step as make_moe_step
 from onnx import helper
 
 from qwen3_plugins.tensorrt import importing, kernel_launch, qdp
-from qwen3_plugins.tensorrt.attention import Attention
+from qwen3_plugins.tensorrt.attention import AttentionOperator
 from qwen3_plugins.tensorrt.binary import Binary
 from qwen3_plugins.tensorrt.kernels.attention import AttentionShape
 from qwen3_plugins.tensorrt.kernels.moe import Experts
-from qwen3_plugins.tensorrt.moe import MoE
+from qwen3_plugins.tensorrt.moe import MoEOperator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,7 +156,7 @@ def attention(kind: str, new: list[int], context: list[int], *, as_qdp: bool = F
     tensors = {name: value.contiguous() for name, value in step.inputs.items()}
     tensors["kv"] = tensors["kv"].clone()
     tensors |= {"out": torch.full_like(tensors["q"], torch.nan), "kv_out": tensors["kv"]}
-    operator = Attention(4, 2, 64, 16, 1e-6)
+    operator = AttentionOperator(4, 2, 64, 16, 1e-6)
     if as_qdp:
         execute_qdp(_node(operator), tensors)
     else:
@@ -185,7 +185,7 @@ def experts(tokens: int, *, as_qdp: bool = False, **shape: Any) -> dict[str, flo
         "y": torch.full_like(step.x, torch.nan),
     }
     tensors = {name: value.contiguous() for name, value in tensors.items()}
-    operator = MoE(moe.top_k, int(moe.normalize), moe.weight_format, moe.group_size)
+    operator = MoEOperator(moe.top_k, int(moe.normalize), moe.weight_format, moe.group_size)
     if as_qdp:
         execute_qdp(_node(operator), tensors)
     else:

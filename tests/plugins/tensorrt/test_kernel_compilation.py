@@ -142,5 +142,8 @@ def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> Non
 
 
 def test_describing_kernels_needs_no_triton() -> None:
-    code = "from qwen3_plugins.tensorrt.compile import kernel_table; import sys; list(kernel_table()); sys.exit('triton' in sys.modules)"
+    code = (
+        "from qwen3_plugins.tensorrt.compile import kernel_table; import sys; list(kernel_table()); "
+        "sys.exit('triton' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

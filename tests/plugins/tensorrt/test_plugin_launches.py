@@ -18,10 +18,10 @@ import pytest
 import torch
 
 from qwen3_plugins.tensorrt import kernel_launch
-from qwen3_plugins.tensorrt.attention import Attention
+from qwen3_plugins.tensorrt.attention import AttentionOperator
 from qwen3_plugins.tensorrt.binary import Binary, deserialize_binaries, for_device, serialize_binaries
 from qwen3_plugins.tensorrt.errors import BindingsError, PluginError
-from qwen3_plugins.tensorrt.moe import MoE
+from qwen3_plugins.tensorrt.moe import MoEOperator
 from qwen3_plugins.tensorrt.operator import Launch, Scratch
 
 if TYPE_CHECKING:
@@ -139,8 +139,8 @@ def test_a_gpu_of_another_kind_gets_none(found):
         for_device(BINARIES, found)
 
 
-ATTENTION = Attention(32, 8, 128, 32, 1e-6)
-EXPERTS = MoE(8, 1, "int4", 128)
+ATTENTION = AttentionOperator(32, 8, 128, 32, 1e-6)
+EXPERTS = MoEOperator(8, 1, "int4", 128)
 
 
 def attention_shapes(tokens: int = -1, batch: int = -1, **changed: tuple[int, ...]) -> list[tuple[int, ...]]:

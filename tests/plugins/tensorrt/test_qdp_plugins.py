@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 
 from qwen3_plugins.ort.compile import compiler
 from qwen3_plugins.tensorrt import qdp
-from qwen3_plugins.tensorrt.attention import Attention
+from qwen3_plugins.tensorrt.attention import AttentionOperator
 from qwen3_plugins.tensorrt.kernels.attention import AttentionShape
 from qwen3_plugins.tensorrt.kernels.moe import Experts
-from qwen3_plugins.tensorrt.moe import MoE
+from qwen3_plugins.tensorrt.moe import MoEOperator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -219,7 +219,7 @@ def test_the_cache_is_the_only_output_in_an_inputs_memory(session, plugin):
     assert found["aliases"] == aliases
 
 
-@pytest.mark.parametrize(("operator", "plugins"), [(Attention, qdp.ATTENTION), (MoE, qdp.EXPERTS)])
+@pytest.mark.parametrize(("operator", "plugins"), [(AttentionOperator, qdp.ATTENTION), (MoEOperator, qdp.EXPERTS)])
 def test_the_plugins_in_a_row_compute_the_operator(operator, plugins):
     """Each reads the operator's inputs or what one before it made, and all the operator's outputs are made, once."""
     made: list[str] = []

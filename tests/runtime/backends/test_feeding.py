@@ -114,8 +114,8 @@ def test_a_further_input_is_fed_to_a_plan(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_every_declared_input_has_its_filling() -> None:
-    packed = {each.name for each in (*interface.PACKED, *interface.HEAD)}
+    packed = {each.name for each in (*interface.PACKED, *interface.HEAD_INPUTS)}
     assert filling.PACKED.keys() | filling.CONSTANTS.keys() == packed
     assert padding.PADDED.keys() == {each.name for each in interface.PADDED}
     fields = {field.name for field in dataclasses.fields(Step)}
-    assert fields == {each.name for each in (*interface.PACKED, *interface.HEAD) if each.filled_by != "constant"}
+    assert fields == {each.name for each in (*interface.PACKED, *interface.HEAD_INPUTS) if each.filled_by != "constant"}

@@ -174,7 +174,7 @@ class _Lowering:
         inputs = [
             self.lowered(self.reader.gather(norm.x, rows)),
             self.lowered(rows),
-            *(self.inputs[each.name] for each in interface.HEAD),
+            *(self.inputs[each.name] for each in interface.HEAD_INPUTS),
             weights.add_vector(self.writer, norm.weight),
             packed.codes,
             packed.scales,

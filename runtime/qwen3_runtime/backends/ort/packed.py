@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from qwen3_runtime.step import Step
 
 
-def open_backend(engine_dir: Path, manifest: Manifest, sizes: Sizes) -> PackedBackend:
+def open_backend(engine_dir: Path, manifest: Manifest, sizes: Sizes) -> PackedSessionBackend:
     """Open the graph that a TensorRT plan was built from; see `qwen3_runtime.backends.open_backend`."""
     session = open_session(engine_dir / "model.onnx", "CPUExecutionProvider", sizes.threads, as_written=True)
     block = next((value.shape[3:4] for value in session.get_inputs() if value.name == "kv.0"), [None])[0]
     if not isinstance(block, int):
         raise DamagedEngineError("model.onnx: its cache blocks have no fixed length; build the engine again")
-    return PackedBackend(session, interface.packed(step_model(manifest.io), block), manifest.io, sizes, block)
+    return PackedSessionBackend(session, interface.packed(step_model(manifest.io), block), manifest.io, sizes, block)
 
 
-class PackedBackend(SessionBackend):
+class PackedSessionBackend(SessionBackend):
     """Executes packed steps; a `Backend`.
 
     The cache of a layer is one array [num_blocks, 2, kv_heads, block, head_dim], whose pages are used only as

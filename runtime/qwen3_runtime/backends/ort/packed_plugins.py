@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from qwen3_graphs import interface
 from qwen3_runtime.backends.elements import step_model
-from qwen3_runtime.backends.ort.packed import PackedBackend
+from qwen3_runtime.backends.ort.packed import PackedSessionBackend
 from qwen3_runtime.backends.ort.session import open_session
 from qwen3_runtime.errors import UnsupportedEngineError
 
@@ -20,7 +20,7 @@ BLOCK_SIZE = 64
 """Tokens of a cache block: long enough to be read in sequence, short enough to waste little of a short answer."""
 
 
-def open_backend(engine_dir: Path, manifest: Manifest, sizes: Sizes) -> PackedBackend:
+def open_backend(engine_dir: Path, manifest: Manifest, sizes: Sizes) -> PackedSessionBackend:
     """Open an engine of our operators; see `qwen3_runtime.backends.open_backend`.
 
     Raises:
@@ -33,7 +33,7 @@ def open_backend(engine_dir: Path, manifest: Manifest, sizes: Sizes) -> PackedBa
     if model.cache_dtype not in ("float16", "int8"):
         raise UnsupportedEngineError(f"the engine's cache is {model.cache_dtype}; this backend has float16 and int8")
     session = open_session(engine_dir / "model.onnx", "CPUExecutionProvider", sizes.threads, _library())
-    return PackedBackend(session, interface.packed_plugins(step_model(model)), model, sizes, BLOCK_SIZE)
+    return PackedSessionBackend(session, interface.packed_plugins(step_model(model)), model, sizes, BLOCK_SIZE)
 
 
 def _library() -> Path:

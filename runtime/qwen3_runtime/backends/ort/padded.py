@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _PROVIDERS = {"cpu": ("CPUExecutionProvider", "cpu"), "cuda": ("CUDAExecutionProvider", "cuda")}
 
 
-def open_backend(engine_dir: Path, manifest: Manifest, sizes: Sizes) -> PaddedBackend:
+def open_backend(engine_dir: Path, manifest: Manifest, sizes: Sizes) -> PaddedSessionBackend:
     """Open an engine of standard or ONNX Runtime's own operators, or, on the CPU, the graph of a TensorRT plan.
 
     See `qwen3_runtime.backends.open_backend`.
@@ -53,12 +53,12 @@ def open_backend(engine_dir: Path, manifest: Manifest, sizes: Sizes) -> PaddedBa
     )
     if target.has_plan:  # its caches are as long as it was built for
         declared = interface.padded_batch(step_model(model), model.max_context)
-        return PaddedBackend(session, declared, model, sizes.max_sequences, model.max_context, device)
+        return PaddedSessionBackend(session, declared, model, sizes.max_sequences, model.max_context, device)
     declared = interface.padded(step_model(model))
-    return PaddedBackend(session, declared, model, sizes.max_sequences, sizes.max_context, device)
+    return PaddedSessionBackend(session, declared, model, sizes.max_sequences, sizes.max_context, device)
 
 
-class PaddedBackend(SessionBackend):
+class PaddedSessionBackend(SessionBackend):
     """Executes padded calls; a `Backend`.
 
     The cache has one block a sequence, as long as `max_context`: keys and values of each layer are one array

@@ -8,8 +8,8 @@ from qwen3_plugins.tensorrt.bindings import modules
 from qwen3_plugins.tensorrt.bindings.device import Device
 from qwen3_plugins.tensorrt.errors import MissingModuleError
 from qwen3_runtime.backends.tensorrt.opened_plan import Plan
-from qwen3_runtime.backends.tensorrt.packed import PackedBackend
-from qwen3_runtime.backends.tensorrt.padded import PaddedBackend
+from qwen3_runtime.backends.tensorrt.packed import PackedPlanBackend
+from qwen3_runtime.backends.tensorrt.padded import PaddedPlanBackend
 from qwen3_runtime.backends.tensorrt.refusals import refusals_as
 from qwen3_runtime.directory import PLAN
 from qwen3_runtime.errors import UnsupportedEngineError
@@ -55,7 +55,7 @@ def open_tensorrt(
             _check_capability(device, target.compute_capabilities)
             plan = Plan(trt, device, engine_dir / PLAN, built_with=manifest.tools.get(target.backend))
             if target.has_plugin("attention"):
-                return PackedBackend(
+                return PackedPlanBackend(
                     device,
                     plan,
                     manifest.io,
@@ -63,7 +63,7 @@ def open_tensorrt(
                     max_context=max_context,
                     graphs=graphs,
                 )
-            return PaddedBackend(device, plan, manifest.io, max_sequences=max_sequences, graphs=graphs)
+            return PaddedPlanBackend(device, plan, manifest.io, max_sequences=max_sequences, graphs=graphs)
         except BaseException:
             device.close()
             raise

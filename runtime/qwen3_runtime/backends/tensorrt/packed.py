@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from qwen3_runtime.step import Step
 
 
-class PackedBackend(PlanBackend):
+class PackedPlanBackend(PlanBackend):
     """Executes steps of an engine with our attention plugin; a `Backend`.
 
     The cache of a layer is one array [num_blocks, 2, kv_heads, block, head_dim], whose block length is fixed in the

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from qwen3_runtime.step import Step
 
 
-class PaddedBackend(PlanBackend):
+class PaddedPlanBackend(PlanBackend):
     """Executes steps of an engine with TensorRT's own attention; a `Backend`.
 
     The cache has one block a sequence. Its length is fixed in the plan, so a block is as long as the engine's own

@@ -47,7 +47,7 @@ class Caches:
 
 
 @dataclass(frozen=True)
-class Region:
+class StagedInput:
     """Where an input lies in the staging memory, in bytes."""
 
     offset: int
@@ -212,7 +212,7 @@ class PlanRunner:
         self._device.copy_out(call.results, self._results)
 
 
-def stage_plan(interface: StepInterface, profiles: list[Profile]) -> dict[str, Region]:
+def stage_plan(interface: StepInterface, profiles: list[Profile]) -> dict[str, StagedInput]:
     """Lay out the inputs that every step copies, the largest last, so that short steps copy little.
 
     Args:
@@ -230,6 +230,6 @@ def stage_plan(interface: StepInterface, profiles: list[Profile]) -> dict[str, R
     regions, offset = {}, 0
     for name in sorted(sizes, key=lambda name: (sizes[name], name)):
         room = -(-sizes[name] // ALIGNMENT) * ALIGNMENT
-        regions[name] = Region(offset, room)
+        regions[name] = StagedInput(offset, room)
         offset += room
     return regions
