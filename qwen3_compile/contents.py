@@ -73,7 +73,7 @@ def bytes_read_per_token(parts: dict[str, int], experts: int, experts_per_token:
 
     Args:
         parts: from `bytes_by_part`.
-        experts: experts a layer; 0 for a dense model.
+        experts: experts per layer; 0 for a dense model.
         experts_per_token: experts that a token is routed to.
     """
     read = {part: size for part, size in parts.items() if part not in {"embedding", "RoPE tables"}}

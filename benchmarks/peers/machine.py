@@ -18,7 +18,7 @@ VECTORS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp
 
 
 def int8_throughput(threads: int) -> float:
-    """Operations a second of a large product of int8 activations and int8 weights, one scale a row; the best run.
+    """Operations a second of a large product of int8 activations and int8 weights, one scale per row; the best run.
 
     Raises:
         RuntimeError: the operator library is missing.

@@ -9,13 +9,13 @@ each other. Inputs are filled up with zeros to whole groups: `padded_k`. Within 
   points in 8 bytes; byte i has that of row 2i in its low half and that of row 2i + 1 in its high half. A weight is
   (code - zero point) * scale. Scales and zero points are read together, so that they lie together.
 - int8: line j of 64 bytes holds inputs 4j..4j+3. Byte 4c + i is input 4j + i as code + 128. Scales are float16
-  [panels, groups, 16], or float32 [panels, 16] with one scale a row.
+  [panels, groups, 16], or float32 [panels, 16] with one scale per row.
 - fp8: byte 16k + c is the E4M3 value of input k. Scales are float32 [panels, groups] for blocks of 128 x 128, or
-  float32 [panels, 16] with one scale a row.
+  float32 [panels, 16] with one scale per row.
 - fp16, fp32: element 16k + c is input k. bf16: element 32j + 2c + i is input 2j + i. No scales.
 
-Groups are 32, 64 or 128 inputs. `padded_k` is K rounded up to whole groups; to 64 for int8 with one scale a row, and to
-8 for fp8 with one scale a row and for the formats without scales.
+Groups are 32, 64 or 128 inputs. `padded_k` is K rounded up to whole groups; to 64 for int8 with one scale per row, and
+to 8 for fp8 with one scale per row and for the formats without scales.
 
 For SwiGLU the panels alternate, 16 rows of gate and 16 of up (`interleave_gate_up`). Experts are stacked: each expert's
 blob follows the one before. A blob is final on disk: on a 4,096-byte boundary it is mapped and read as it is.
@@ -67,7 +67,7 @@ def scale_array(fmt: str, group_size: int, panels: int, padded_k: int) -> tuple[
 
     Args:
         fmt: a key of `CODE_BITS`.
-        group_size: inputs that share a scale; 0 for one scale a row.
+        group_size: inputs that share a scale; 0 for one scale per row.
         panels: of the matrix; gate and up together have twice those of one.
         padded_k: `padded_inputs` of the matrix.
     """
@@ -136,7 +136,7 @@ def pack_int8(codes: npt.NDArray[np.int8], scales: Array) -> tuple[Blob, Array]:
 
     Args:
         codes: int8 [N, K].
-        scales: [N, groups] with groups of 32, 64 or 128 inputs, or [N] for one scale a row (any K).
+        scales: [N, groups] with groups of 32, 64 or 128 inputs, or [N] for one scale per row (any K).
 
     Returns:
         The blob, uint8 [panels * 16 * padded K], and scales: float16 [panels, groups, 16] or float32 [panels, 16].
@@ -160,7 +160,7 @@ def pack_fp8(codes: npt.NDArray[np.uint8], scales: Array) -> tuple[Blob, npt.NDA
         codes: uint8 [N, K], the bits of the values.
         scales: [ceil(N / 128), ceil(K / 128)] for blocks of 128 x 128, as released checkpoints have them
             (`weight_scale_inv`); [ceil(N / 16), ceil(K / 128)], the same of each panel, where matrices were joined; or
-            [N] for one scale a row. The number of axes tells the last from the others.
+            [N] for one scale per row. The number of axes tells the last from the others.
 
     Returns:
         The blob, uint8 [panels * 16 * padded K], and scales: float32 [panels, groups] or [panels, 16].

@@ -24,7 +24,7 @@ _UNSUPPORTED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ("attention_bias", (False, None), "biases in the attention projections"),
     ("qkv_bias", (False, None), "biases in the attention projections"),
     ("use_qk_norm", (True,), "attention without normalized queries and keys"),
-    ("hidden_act", ("silu",), "another activation than silu"),
+    ("hidden_act", ("silu",), "an activation other than silu"),
     ("use_sliding_window", (False, None), "sliding-window attention"),
     ("shared_expert_intermediate_size", (0, None), "shared experts"),
     ("dual_chunk_attention_config", (None,), "dual chunk attention"),
@@ -124,11 +124,11 @@ def _refuse_unsupported(config: ConfigSection) -> None:
         if key in config.values and config.values[key] not in off:
             raise CheckpointError(
                 f"{config.where}: {key}: expected {off[0]!r}, found {config.values[key]!r} ({feature}): not "
-                "supported; take a checkpoint that was trained without it"
+                "supported; use a checkpoint that was trained without it"
             )
     layer_types = config.values.get("layer_types") or []
     if not isinstance(layer_types, list) or any(kind != "full_attention" for kind in layer_types):
-        raise CheckpointError(f"{config.where}: layer_types holds another kind than 'full_attention': not supported")
+        raise CheckpointError(f"{config.where}: layer_types contains a kind other than 'full_attention': not supported")
 
 
 def check_expected(found: Architecture, expected: Architecture, *, where: str) -> None:

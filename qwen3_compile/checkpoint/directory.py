@@ -104,7 +104,7 @@ def open_directory(
     """
     if not folder.is_dir():
         raise CheckpointError(
-            f"{folder}: no such folder (model source {uri!r}; a relative one counts from the folder of the spec)"
+            f"{folder}: no such folder (model source {uri!r}; a relative path starts at the folder of the spec)"
         )
     config = folder / CONFIG
     refuse_adapter(folder, has_model=config.is_file() and any((folder / name).is_file() for name in (SINGLE, INDEX)))
@@ -120,7 +120,7 @@ def open_directory(
     where = str(paths[0] if len(paths) == 1 else folder)
     refuse_lora_tensors(held, where=where)
     if left_out := wrappers(held):
-        notes.append(f"{listed(left_out)} left out of tensor names")
+        notes.append(f"{listed(left_out)} removed from tensor names")
     canonical = canonical_tensors(held).items()
     has_head = not lacks_model_prefix(held) or any(name == HEAD for name, _ in canonical)
     tensors = {name: t for name, t in canonical if not is_rotary_buffer(name) and not is_cache_scale(name)}

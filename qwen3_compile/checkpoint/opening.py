@@ -124,7 +124,7 @@ def _fetch_model(snapshot: HubSnapshot, *, expected: Architecture | None, look: 
 def _tokenizer_assets(source: str, *, base_dir: Path, cache_dir: Path | None) -> dict[str, Path]:
     origin = _parse(source)
     if isinstance(origin, SyntheticSource):
-        raise CheckpointError(f"{source}: no tokenizer is synthetic; name a folder or hf://org/name@revision")
+        raise CheckpointError(f"{source}: synthetic sources have no tokenizer; name a folder or hf://org/name@revision")
     if isinstance(origin, HubSource):
         from qwen3_compile.checkpoint.hub import hub_snapshot
 
@@ -151,6 +151,6 @@ def _local(source: FolderSource, base_dir: Path) -> Path:
     if not folder.is_dir() and base_dir == PACKAGED:
         raise CheckpointError(
             f"model source {str(source.path)!r}: the tiny checkpoints are in the project's repository (examples/tiny), "
-            "not in the installed package; --set model.source=synthetic://0 takes random weights instead"
+            "not in the installed package; --set model.source=synthetic://0 uses random weights instead"
         )
     return folder

@@ -50,7 +50,7 @@ def read_rope(config: ConfigSection, max_position: int) -> RopeConfig:
         why = "its frequencies change with a sequence's length" if kind in ("dynamic", "longrope") else "Qwen3 has none"
         raise CheckpointError(
             f"{source.where}: rope type {kind!r} is not supported ({why}); expected {', '.join(_KINDS)}: "
-            "take the scaling out of config.json and choose one with rope_scaling in the spec"
+            "remove the scaling from config.json and set rope_scaling in the spec"
         )
     if unknown := source.values.keys() - _KEYS:
         raise CheckpointError(f"{source.where}: {min(unknown)} is not supported")

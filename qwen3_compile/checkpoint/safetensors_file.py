@@ -93,7 +93,7 @@ def read_header(path: Path) -> Mapping[str, StoredTensor]:
             length = int.from_bytes(file.read(8), "little")
             if file_size < 8 or length > min(MAX_HEADER_BYTES, file_size - 8):
                 raise CheckpointError(
-                    f"{path}: not a whole safetensors file: {file_size} bytes, header of {length}; download it again"
+                    f"{path}: incomplete safetensors file: {file_size} bytes, header of {length}; download it again"
                 )
             content = file.read(length)
     except OSError as error:
@@ -144,5 +144,5 @@ def _check_ranges(ranges: list[tuple[int, int, str]], *, data_size: int, path: P
         position = end
     if position != data_size:
         raise CheckpointError(
-            f"{path}: header promises {position} bytes of tensors, the file holds {data_size}; download it again"
+            f"{path}: the header declares {position} bytes of tensors, the file holds {data_size}; download it again"
         )

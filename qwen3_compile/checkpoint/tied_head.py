@@ -38,7 +38,7 @@ def take_tied_head(weights: dict[str, StoredWeight], notes: list[str]) -> None:
     if not alike or not all(_same(*pair) for pair in zip(head.parts, embedding.parts, strict=True)):
         raise CheckpointError(
             f"{head.parts[0].path}: {HEAD} differs from {EMBEDDING}, but tie_word_embeddings is true in config.json;"
-            " set it to false there if the head is meant"
+            " set it to false there if the model has its own head"
         )
     notes.append(f"{HEAD} repeats the tied {EMBEDDING}")
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 @click.option("--no-validate", is_flag=True, help="Do not compare with PyTorch; the engine is marked as not verified.")
 @click.option("--no-cache", is_flag=True, help="Do not read or write the build cache.")
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Default ~/.cache/qwen3-compile.")
-@click.option("--prune-cache", is_flag=True, help=f"Then remove what no build has used for {UNUSED_DAYS} days.")
+@click.option("--prune-cache", is_flag=True, help=f"Then remove cached results unused for {UNUSED_DAYS} days.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each physical core.")
 @click.option("--dry-run", is_flag=True, help="Estimate download, disk, memory and time; build nothing.")
 @JSON
@@ -125,7 +125,7 @@ def _spec(
             remark(f"spec: {resolved.origin}", style="dim")
         return resolved.spec
     if locked is None or engine is None:
-        raise click.UsageError("a model is missing: a spec, a shipped spec's name, org/name of the hub or a folder")
+        raise click.UsageError("MODEL is missing: give a spec, a shipped spec's name, org/name of the hub or a folder")
     if overrides:
         raise click.UsageError("--set cannot change the spec of a locked build")
     return recorded_spec(locked, engine)
@@ -151,8 +151,8 @@ def _tell(info: EngineInfo, locked: Path | None) -> None:
     if not info.manifest["verified"]:
         warn("this engine was not compared with PyTorch; build it without --no-validate to verify it")
     for warning in info.plan.warnings if info.plan else ():
-        warn(f"of {info.manifest['target']['backend']}: {warning}")
+        warn(f"{info.manifest['target']['backend']}: {warning}")
     if locked is not None:
-        remark(f"model, weights and tokenizer are byte for byte those of {locked}")
+        remark(f"model, weights and tokenizer are byte-identical to those of {locked}")
     for name in info.differing:
         remark(f"{name} was built again and differs from the one in {locked}")

@@ -74,7 +74,7 @@ def _no_compiler(argument: str, error: ModuleNotFoundError) -> Exception:
     if not name or name.startswith("qwen3_"):
         return error
     return RequestError(
-        f"{argument}: no such engine; to build it from a model, {name} is needed, which is not installed: "
+        f"{argument}: no such engine; building it from a model needs {name}, which is not installed: "
         f"{install_command(*extras_with(name))}",
         field="engine",
     )

@@ -89,7 +89,7 @@ def _answer(engine: Engine, talk: Conversation, text: str, *, hide_thinking: boo
         # The iterator was closed, which cancelled the generation; an unanswered question would confuse the template.
         talk.messages.pop()
         write("\n")
-        note("(interrupted: the question was taken back)")
+        note("(interrupted: the question was removed)")
     except RequestError as found:
         talk.messages.pop()
         error(str(found))

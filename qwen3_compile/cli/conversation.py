@@ -18,7 +18,7 @@ HELP = """\
 /budget N     at most N tokens of thinking; none: no limit, default: the engine's; /budget alone shows it
 /think        think before answering        /no_think   answer at once
 /system TEXT  set the system message        /history    show the conversation
-/clear        forget the conversation       /exit       leave (or Ctrl-D)
+/clear        clear the conversation       /exit       leave (or Ctrl-D)
 /say TEXT     send TEXT, even if it begins with a slash
 \"""           begin and end a message of several lines"""
 
@@ -83,7 +83,7 @@ def _read_quoted(text: str, ask: Callable[[str], str | None]) -> str | None:
     while not text.rstrip().endswith(QUOTES):
         line = ask("... ")
         if line is None:
-            error(f"the message that {QUOTES} begins was not sent: {QUOTES} at its end is missing")
+            error(f"the message was not sent: the closing {QUOTES} is missing")
             return None
         text += f"\n{line}"
     return text.rstrip().removesuffix(QUOTES).removeprefix("\n").removesuffix("\n")
@@ -93,7 +93,7 @@ def apply(talk: Conversation, command: Command) -> bool:
     """Carry out a slash command on the conversation. Returns whether to go on."""
     name, rest = command.name, command.rest.strip()
     if name in _ALONE and rest:
-        error(f"{name} stands alone, found {rest!r} after it; /say sends a line that begins with a slash")
+        error(f"{name} takes no text, found {rest!r}; /say sends a line that begins with a slash")
         return True
     match name:
         case "/exit" | "/quit" | "/bye":
@@ -107,7 +107,7 @@ def apply(talk: Conversation, command: Command) -> bool:
             note(f"system message: {rest or 'none'}")
         case "/clear":
             talk.messages.clear()
-            note("conversation forgotten")
+            note("conversation cleared")
         case "/history":
             for message in talk.rendered():
                 write(f"{message['role']}: {message['content']}\n")

@@ -78,7 +78,7 @@ def _show(found: Mapping[str, Any]) -> None:
         screen.print(f"{name}  {cells[0]}")
     differing = {key: found[key] for key in ("source", "verified") if found[key][0] != found[key][1]}
     _table(screen, "spec", differing | found["spec"], _text)
-    _table(screen, "bytes by part", found["bytes_by_part"] | {"KV, a token": found["kv_cache_bytes_per_token"]}, size)
+    _table(screen, "bytes by part", found["bytes_by_part"] | {"KV per token": found["kv_cache_bytes_per_token"]}, size)
     named = {FIGURES[key].name: values for key, values in found["accuracy"].items()}
     _table(screen, "accuracy", named, format_figure)
     unequal = {name: values for name, values in found["operators"].items() if values[0] != values[1]}

@@ -146,11 +146,11 @@ def _gpu() -> Finding:
     from qwen3_plugins.tensorrt.bindings.modules import load_cuda
     from qwen3_plugins.tensorrt.errors import BindingsError, MissingModuleError
 
-    runs = "runs engines for tensorrt-rtx and tensorrt, and builds those for tensorrt; tensorrt-rtx builds without"
+    runs = "runs TensorRT engines, and builds those for tensorrt; tensorrt-rtx builds without a GPU"
     try:
         device = Device(load_cuda("runtime"))
     except MissingModuleError:
-        return Finding("NVIDIA GPU", "not checked", False, f"pip install cuda-bindings to find one; it {runs}")
+        return Finding("NVIDIA GPU", "not checked", False, f"to look for one: pip install cuda-bindings; it {runs}")
     except BindingsError as error:
         return Finding("NVIDIA GPU", "none", False, f"it {runs} ({error})")
     found = f"{device.name}, compute capability {device.compute_capability}"

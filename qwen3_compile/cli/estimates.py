@@ -24,6 +24,6 @@ def show_estimate(found: Estimate) -> None:
         ("disk", f"{size(found.disk_bytes)}: the engine{kept}{fetched}"),
         ("memory", f"about {size(found.memory_bytes)} at the peak"),
         ("time", f"roughly {duration(found.seconds)} on {found.threads} threads ({found.time_basis})"),
-        ("KV cache", f"{size(found.kv_cache_bytes_per_sequence)} a sequence of {found.max_context:,} tokens"),
+        ("KV cache", f"{size(found.kv_cache_bytes_per_sequence)} per sequence of {found.max_context:,} tokens"),
     ]
     write("".join(f"{line}\n" for line in aligned(rows)))

@@ -28,7 +28,7 @@ def run_command(command: click.Command, arguments: Sequence[str], environment: M
 
     The code is what the command returned or gave to `Context.exit`, where that is an integer.
 
-    A traceback is printed for unforeseen errors, and for every error with `--traceback` before the
+    A traceback is printed for unexpected errors, and for every error with `--traceback` before the
     subcommand or `QWEN3_COMPILE_TRACEBACK=1`.
     """
     _fill_closed_streams()
@@ -59,7 +59,7 @@ def run_command(command: click.Command, arguments: Sequence[str], environment: M
         where = f"{error.filename}: " if error.filename is not None else ""
         return _report(error, f"{where}{error.strerror or error}", 1, verbose=verbose)
     except Exception as error:  # noqa: BLE001 - the last line of defence of the whole program
-        message = f"unforeseen {type(error).__name__}: {error} (--traceback shows where)"
+        message = f"unexpected {type(error).__name__}: {error} (--traceback shows where)"
         return _report(error, message, 1, verbose=verbose)
     return code if isinstance(code, int) else 0
 

@@ -92,7 +92,7 @@ def _show(found: dict[str, Any]) -> None:
     for key in ("target", "precision", "limits"):
         line = ", ".join(f"{name} {_shown(value)}" for name, value in (found[key] or {}).items() if value is not None)
         screen.print(f"{key:>10}  {line}")
-    screen.print(f"{'KV cache':>10}  {found['kv_cache_bytes_per_token']:,} bytes a token of context")
+    screen.print(f"{'KV cache':>10}  {found['kv_cache_bytes_per_token']:,} bytes per token of context")
     _show_pairs(screen, "bytes by part", found["bytes_by_part"])
     _show_pairs(screen, "operators", found["operators"])
     verdicts = [Verdict(**verdict) for verdict in found["accuracy_limits"]]

@@ -59,10 +59,10 @@ def command(
         require_tokenizer(opened)
         task, arguments = opened.manifest.io.task, bind(generation)
         if task != "chat" and (system or messages):
-            problem = f"--system and --messages are for chat: {engine} is for {task}"
+            problem = f"--system and --messages need a chat engine: {engine} is for {task}"
             raise RequestError(problem, field="messages" if messages else "system")
         if task != "reranker" and documents:
-            raise RequestError(f"--document is for rerankers: {engine} is for {task}", field="documents")
+            raise RequestError(f"--document needs a reranker: {engine} is for {task}", field="documents")
         if task in ("chat", "completion") and not prompt.strip():
             raise RequestError("the prompt is empty", field="prompt")
         if task == "embedding":

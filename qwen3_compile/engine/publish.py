@@ -74,7 +74,7 @@ def _check_place(target: Path) -> None:
             pass
     except OSError as error:
         raise CompileError(
-            f"{place}: no engine can be made here ({error.strerror}); choose another place with -o"
+            f"{place}: cannot create an engine here ({error.strerror}); choose another place with -o"
         ) from None
 
 

@@ -79,7 +79,7 @@ def _live_vocabulary(tokenizer: Tokenizer, vocab_size: int, path: Path) -> int:
     plain = max(tokenizer.get_vocab(with_added_tokens=False).values(), default=-1) + 1
     if plain > vocab_size:
         raise CheckpointError(
-            f"{path}: {plain} tokens, but the model embeds {vocab_size}; this is another model's tokenizer"
+            f"{path}: {plain} tokens, but the model has {vocab_size} embeddings; this is another model's tokenizer"
         )
     return int(min(max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1, vocab_size))
 

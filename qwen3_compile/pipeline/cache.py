@@ -50,7 +50,7 @@ class Cache:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CompileError(
-                f"{self.root}: cannot keep the cache here ({error.strerror}); pass --cache-dir or --no-cache"
+                f"{self.root}: cannot write the cache here ({error.strerror}); pass --cache-dir or --no-cache"
             ) from None
 
     def fetch(self, stage: str, key: str, target: Path) -> str | None:

@@ -30,7 +30,7 @@ _PACKING_PEAK_RATIO = 2.4  # bytes at the peak of packing for each byte of the l
 _REFERENCE_PEAK_RATIO = 1.3  # bytes at the peak of validation for each byte of a layer in float32
 _PARAMETERS_PER_THREAD_SECOND = 11e6  # parameters a second and thread: 30.5e9 in 1,382 s on two
 _START_SECONDS = 10.0  # seconds of imports and of the trace
-_TIME_BASIS = "10 s and 11 million parameters a second and thread, measured on a 2-core x86-64; within a factor of 3"
+_TIME_BASIS = "10 s and 11 million parameters per second and thread, measured on a 2-core x86-64; to a factor of 3"
 _KV_BYTES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 
 

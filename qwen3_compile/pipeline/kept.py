@@ -88,7 +88,7 @@ def build_kept(
         place.path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CompileError(
-            f"{place.path.parent}: no engine can be kept here ({error.strerror}); set QWEN3_COMPILE_ENGINES"
+            f"{place.path.parent}: cannot store engines here ({error.strerror}); set QWEN3_COMPILE_ENGINES"
         ) from None
     with FileLock(place.path.with_name(f".{place.path.name}.lock")):
         if place.path.exists():

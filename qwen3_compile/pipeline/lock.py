@@ -48,7 +48,7 @@ def check_spec(locked: Manifest, resolved: Mapping[str, Any]) -> None:
     """
     difference = _first_difference("", upgraded(locked.spec)[0], resolved)
     if difference:
-        raise LockError(f"the spec is not the engine's: {difference}; omit the spec to build the engine's own")
+        raise LockError(f"the spec differs from the engine's: {difference}; omit the spec to build the engine's own")
 
 
 def check_source(locked: Manifest, source: Mapping[str, Any], assets: Mapping[str, FileEntry]) -> None:
@@ -81,7 +81,7 @@ def check_outcome(locked: Manifest, files: Mapping[str, FileEntry]) -> list[str]
     def made(entries: Mapping[str, FileEntry]) -> dict[str, str]:
         return {name: entry.sha256 for name, entry in entries.items() if name not in measured}
 
-    _compare("the build is not the engine again: ", made(locked.files), made(files))
+    _compare("the build differs from the engine: ", made(locked.files), made(files))
     return [
         name
         for name in measured
@@ -92,9 +92,9 @@ def check_outcome(locked: Manifest, files: Mapping[str, FileEntry]) -> list[str]
 def _compare(what: str, expected: Mapping[str, str], found: Mapping[str, str]) -> None:
     for name in sorted({*expected, *found}):
         if name not in found:
-            raise LockError(f"{what}{name} is missing; the engine was made with one")
+            raise LockError(f"{what}{name} is missing; the engine was built with one")
         if name not in expected:
-            raise LockError(f"{what}{name} is new; the engine was made without one")
+            raise LockError(f"{what}{name} is new; the engine was built without one")
         if expected[name] != found[name]:
             raise LockError(f"{what}{name} has changed: expected SHA-256 {expected[name]}, found {found[name]}")
 

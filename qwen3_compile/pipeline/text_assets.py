@@ -146,7 +146,7 @@ def _require_tokenizer(spec: Spec, assets: Mapping[str, Path]) -> None:
         return
     raise CheckpointError(
         f"{spec.model.source}: no tokenizer.json, which a model for {spec.model.task} needs; "
-        "put the tokenizer's files beside the weights, or name their place in model.tokenizer"
+        "put the tokenizer's files beside the weights, or set model.tokenizer to their location"
     )
 
 

@@ -69,7 +69,7 @@ def reranker_notes(opened: Opened) -> tuple[str, ...]:
     messages = [{"role": "system", "content": system}, {"role": "user", "content": user.partition("<|im_end|>")[0]}]
     if opened.template.render(messages, enable_thinking=False) == asked:
         return ()
-    return ("the chat template does not ask as Qwen3-Reranker's model card does; rerank() asks as the card does",)
+    return ("the chat template differs from the prompt of Qwen3-Reranker's model card, which rerank() uses",)
 
 
 def with_turn_end(opened: Opened) -> tuple[Tokens, tuple[str, ...]]:
@@ -97,7 +97,7 @@ def with_turn_end(opened: Opened) -> tuple[Tokens, tuple[str, ...]]:
     if end is None:
         raise CheckpointError(
             f"{opened.where}: the chat template ends a reply with {tail!r}, expected a special token such as "
-            "<|im_end|>, which tells the engine to stop; mend the template"
+            "<|im_end|>, which tells the engine to stop; fix the template"
         )
     if end in tokens.eos_token_ids:
         return tokens, ()
@@ -111,12 +111,12 @@ def _has_template(opened: Opened) -> None:
     if task in ("chat", "reranker") and opened.template is None:
         raise CheckpointError(
             f"{opened.where}: no chat template, which a model for {task} needs; put chat_template.jinja beside the "
-            "tokenizer" + (", or take task completion for a base model" if task == "chat" else "")
+            "tokenizer" + (", or set model.task to completion for a base model" if task == "chat" else "")
         )
 
 
 def _template_renders(opened: Opened) -> None:
-    """One turn, and for chat also with a tool; every token of it must be one that the model embeds."""
+    """One turn, and for chat also with a tool; every token of it must be an id of the model's vocabulary."""
     if opened.template is None:
         return
     texts = [opened.template.render(_CONVERSATION)]
@@ -127,7 +127,7 @@ def _template_renders(opened: Opened) -> None:
     if highest >= vocab_size:
         raise CheckpointError(
             f"{opened.where}: the chat template writes {opened.tokenizer.decode([highest])!r}, token {highest}, but "
-            f"the model embeds {vocab_size}; the tokenizer or the template is another model's"
+            f"the model has {vocab_size} embeddings; the tokenizer or the template is another model's"
         )
 
 
@@ -141,7 +141,7 @@ def _pools_an_end(opened: Opened) -> None:
     raise CheckpointError(
         f"{opened.where}: tokenizer.json ends a text with {opened.tokenizer.decode(whole[-1:])!r}, expected a special "
         "token such as <|endoftext|>, whose output is the embedding; take the tokenizer.json of the released embedding "
-        "model, whose post-processor appends it, or name its place in model.tokenizer"
+        "model, whose post-processor appends it, or set model.tokenizer to its location"
     )
 
 

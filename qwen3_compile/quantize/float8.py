@@ -37,7 +37,7 @@ class Float8:
 
     Attributes:
         codes: uint8 [N, K], the bits of E4M3 values.
-        scales: float32 [ceil(N / 128), ceil(K / 128)] for blocks, [N] for one scale a row, [] for one in all.
+        scales: float32 [ceil(N / 128), ceil(K / 128)] for blocks, [N] for one scale per row, [] for one in all.
     """
 
     codes: npt.NDArray[np.uint8]
@@ -88,7 +88,7 @@ def as_float8(weight: Array | Float8, fmt: WeightFormat, *, positive: bool = Fal
 
     Args:
         weight: [N, K] of any floating type, or a checkpoint's own codes and scales.
-        fmt: `fp8`, with 128 for blocks of 128 x 128, or 0 for one scale a row or (`per_tensor`) one in all.
+        fmt: `fp8`, with 128 for blocks of 128 x 128, or 0 for one scale per row or (`per_tensor`) one in all.
         positive: whether every scale must be above zero. Those made here are; a checkpoint may have given a block of
             zeros the scale 0, which then becomes 1.
 

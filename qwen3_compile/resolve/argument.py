@@ -85,7 +85,7 @@ def identified(argument: str, *, cache_dir: Path | None = None) -> Identity:
         raise SpecError(f"{argument}: neither a checkpoint folder nor org/name of the hub{_suggestion(argument)}")
     if not argument.startswith("hf://") and folder.parent.is_dir():
         # A misspelt path is nobody's business on the hub.
-        other = f"{folder.parent} is a folder here, so name a repository of the hub hf://{argument}"
+        other = f"{folder.parent} is a local folder; for a repository of the hub, write hf://{argument}"
         raise SpecError(f"{argument}: no such file or folder; {_beside(folder) or other}")
     try:
         return identify(hub, cache_dir=cache_dir)
@@ -111,7 +111,7 @@ def _of_checkpoint(identity: Identity, overrides: Sequence[str]) -> Resolved:
     else:
         where = f"<made from {CONFIG} of {identity.source}>"
         spec = parse_spec(made_spec(identity), path=where, overrides=overrides)
-        origin = f"made from {CONFIG} (task {identity.task}, by {identity.task_from})"
+        origin = f"created from {CONFIG} (task {identity.task}, by {identity.task_from})"
     # Read again as counting from here: a relative source is one of the command line.
     return Resolved(spec_from_mapping(spec.resolved(), where=origin, base_dir=Path()), origin)
 

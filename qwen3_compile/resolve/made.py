@@ -75,7 +75,7 @@ def _dimensions(identity: Identity) -> Iterator[tuple[str, Any]]:
 def _scaling(identity: Identity) -> Iterator[str]:
     own = own_scaling(identity.architecture)
     if own is not None:
-        yield f"# [config] RoPE is scaled ({own['type']}, factor {own['factor']:g}): the build takes it over;"
+        yield f"# [config] RoPE is scaled ({own['type']}, factor {own['factor']:g}): the build uses this scaling;"
         yield "#          a section rope_scaling here would replace it"
 
 
@@ -96,7 +96,7 @@ def _precision(identity: Identity) -> Iterator[str]:
         head = "int8"
     else:
         yield _noted(
-            "  weights: fp16", "default", f"a matrix is no multiple of {_GROUP_SIZE} wide: no groups of integers"
+            "  weights: fp16", "default", f"the width of a matrix is not a multiple of {_GROUP_SIZE}: no integer groups"
         )
         head = "fp16"
     if identity.task != "embedding":
@@ -143,7 +143,7 @@ def _accuracy(identity: Identity) -> Iterator[str]:
         yield _noted(f"  min_cosine: {0.95 if rounded else 0.99}", "default")
         return
     kl, agreement, ratio = (0.1, 0.85, 1.1) if rounded else (0.01, 0.97, 1.01)
-    yield _noted(f"  max_kl: {kl}", "default", "the build fails where the engine is further from the checkpoint")
+    yield _noted(f"  max_kl: {kl}", "default", "the build fails above this limit")
     yield _noted(f"  min_top1_agreement: {agreement}", "default")
     yield _noted(f"  max_perplexity_ratio: {ratio}", "default")
 

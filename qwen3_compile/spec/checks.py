@@ -29,7 +29,9 @@ def cross_problems(spec: Spec) -> list[Problem]:
 
 def _model(spec: Spec) -> Iterator[Problem]:
     if spec.model.tokenizer is not None and isinstance(parse_source(spec.model.tokenizer), SyntheticSource):
-        yield Problem(("model", "tokenizer"), "expected a path or hf://org/name@revision: no tokenizer is synthetic")
+        yield Problem(
+            ("model", "tokenizer"), "expected a path or hf://org/name@revision: synthetic sources have no tokenizer"
+        )
     if spec.model.task == "chat" and isinstance(parse_source(spec.model.source), HubSource):
         name = spec.model.source.lower()
         if name.split("@")[0].endswith("-base"):
@@ -67,12 +69,12 @@ def _dense_layers(spec: Spec) -> Iterator[Problem]:
     architecture = spec.model.architecture
     for key in ("mlp_only_layers", "decoder_sparse_step"):
         if getattr(architecture, key) is not None and not architecture.num_experts:
-            yield _at(key, f"a model without experts has none, found {getattr(architecture, key)}: leave it out")
+            yield _at(key, f"a model without experts has none, found {getattr(architecture, key)}: omit it")
     for layer in architecture.mlp_only_layers or []:
         if layer >= architecture.num_hidden_layers:
             yield _at("mlp_only_layers", f"expected layers below {architecture.num_hidden_layers}, found {layer}")
     if architecture.num_experts and len(architecture.dense_layers()) == architecture.num_hidden_layers:
-        yield _at("num_experts", "no layer has experts (mlp_only_layers, decoder_sparse_step): leave experts out")
+        yield _at("num_experts", "no layer has experts (mlp_only_layers, decoder_sparse_step): omit the experts")
 
 
 def _precision(spec: Spec) -> Iterator[Problem]:
@@ -81,12 +83,12 @@ def _precision(spec: Spec) -> Iterator[Problem]:
     if precision.group_size and not set(kinds.values()) & {*INTEGERS}:
         yield Problem(
             ("precision", "group_size"),
-            f"only integer formats have groups, found {precision.group_size} for {precision.weights}: leave it out",
+            f"only integer formats have groups, found {precision.group_size} for {precision.weights}: omit it",
         )
     if precision.fp8_scales and "fp8" not in kinds.values():
         yield Problem(
             ("precision", "fp8_scales"),
-            f"no format is fp8, found {precision.fp8_scales!r} for {precision.weights}: leave it out",
+            f"no format is fp8, found {precision.fp8_scales!r} for {precision.weights}: omit it",
         )
     grouped = [key for key, kind in kinds.items() if KINDS[kind].granularities == ("per-group",)]
     if grouped and precision.group_size == "channel":
@@ -105,7 +107,7 @@ def _rope_scaling(spec: Spec) -> Iterator[Problem]:
         if key in needed[scaling.type] and found is None:
             yield Problem(("rope_scaling", key), f"type {scaling.type} needs it, found null")
         elif key not in ("type", *needed[scaling.type], *options) and found is not None:
-            yield Problem(("rope_scaling", key), f"type {scaling.type} has none, found {found}: leave it out")
+            yield Problem(("rope_scaling", key), f"type {scaling.type} has none, found {found}: omit it")
 
 
 def _context(spec: Spec) -> Iterator[Problem]:
@@ -133,7 +135,7 @@ def _step(spec: Spec) -> Iterator[Problem]:
     if limits.max_step_tokens < limits.max_batch:
         yield Problem(
             key,
-            f"expected at least max_batch ({limits.max_batch}), one token a sequence, found {limits.max_step_tokens}",
+            f"expected at least max_batch ({limits.max_batch}), one token per sequence, found {limits.max_step_tokens}",
         )
 
 
@@ -142,7 +144,7 @@ def _chat(spec: Spec) -> Iterator[Problem]:
     if chat is None:
         return
     if task in ("embedding", "reranker"):
-        yield Problem(("chat",), f"task {task} generates nothing: leave the section out")
+        yield Problem(("chat",), f"task {task} generates no text: omit the section")
         return
     if task == "completion" and chat.thinking != "never":
         yield Problem(("chat", "thinking"), f"task completion never thinks, found {chat.thinking!r}")
@@ -160,7 +162,7 @@ def _budget(chat: ChatSection) -> Iterator[Problem]:
     if chat.thinking_budget is None:
         return
     if chat.thinking == "never":
-        yield Problem(key, f"a model that never thinks has no budget, found {chat.thinking_budget}: leave it out")
+        yield Problem(key, f"a model that never thinks has no budget, found {chat.thinking_budget}: omit it")
         return
     room = chat.max_tokens - STOP_SENTENCE_TOKENS - ANSWER_RESERVE
     if chat.thinking_budget > room:
@@ -175,7 +177,7 @@ def _modes(chat: ChatSection) -> Iterator[Problem]:
     for mode, absent in ABSENT.items():
         given = getattr(chat.sampling, mode) is not None
         if chat.thinking == absent and given:
-            yield Problem(("chat", "sampling", mode), f"chat.thinking is {absent!r}: leave it out")
+            yield Problem(("chat", "sampling", mode), f"chat.thinking is {absent!r}: omit it")
         if chat.thinking != absent and not given:
             yield Problem(("chat", "sampling", mode), f"required with chat.thinking {chat.thinking!r}, found null")
 
@@ -185,7 +187,7 @@ def _accuracy(spec: Spec) -> Iterator[Problem]:
         return
     for key in ("max_kl", "min_top1_agreement", "max_perplexity_ratio", "min_greedy_tokens"):
         if getattr(spec.accuracy, key) is not None:
-            yield Problem(("accuracy", key), "an embedding model has no probabilities to compare: leave it out")
+            yield Problem(("accuracy", key), "an embedding model has no probabilities to compare: omit it")
 
 
 def _at(key: str, message: str) -> Problem:

@@ -75,7 +75,7 @@ def _message(details: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "extra_forbidden":
         return f"unknown key; {_nearest(details['loc'], model)}"
     if kind == "missing":
-        return "required, and missing"
+        return "required but missing"
     if kind == "value_error":
         return f"{context['error']}, found {show(found)}"
     expected = _EXPECTED.get(kind) or _BOUND.get(kind, "").format(**context)

@@ -80,7 +80,7 @@ class ArchitectureSection(Section):
     rope_theta: float = Field(gt=0, description="base of the rotary embedding")
     tie_word_embeddings: bool = Field(description="whether the output matrix is the embedding matrix")
     rms_norm_eps: float = Field(default=1e-6, gt=0, lt=1, description="epsilon of every RMSNorm")
-    num_experts: int = Field(default=0, ge=0, le=65536, description="experts a layer; 0 for a dense model")
+    num_experts: int = Field(default=0, ge=0, le=65536, description="experts per layer; 0 for a dense model")
     num_experts_per_tok: int = Field(default=0, ge=0, le=65536, description="experts that each token is routed to")
     moe_intermediate_size: int = Field(default=0, ge=0, le=2**31 - 1, description="width of an expert")
     norm_topk_prob: bool = Field(default=True, description="whether the chosen experts' weights are made to sum to 1")

@@ -80,7 +80,7 @@ def weight_bytes(
 
 
 def _bits(weight_format: WeightFormat, scale_bits: int) -> float:
-    """Bits of a weight with its share of scales and zero points; one scale a row is the most that fp8 has."""
+    """Bits of a weight with its share of scales and zero points; one scale per row is the most that fp8 has."""
     by_group = weight_format.granularity == "per-group"
     row = weight_format if by_group else WeightFormat(weight_format.kind)
     return (

@@ -63,7 +63,7 @@ def _accepted(spec: Spec, target: Target, key: str, allowed: Sequence[int | str]
     ]
     hint = f" (which {' or '.join(others)} does)" if others else ""
     kinds = " or ".join(map(str, allowed))
-    yield Problem(("precision", key), f"{target.name} computes {kinds}, found {found!r}{hint}")
+    yield Problem(("precision", key), f"{target.name} supports {kinds}, found {found!r}{hint}")
 
 
 def _head_dim(spec: Spec, target: Target) -> Iterator[Problem]:
@@ -76,7 +76,7 @@ def _head_dim(spec: Spec, target: Target) -> Iterator[Problem]:
         hint = f" (which {' or '.join(others)} does)" if others else ""
         yield Problem(
             ("model", "architecture", "head_dim"),
-            f"{target.name} computes {heads_in_words(allowed)}, found {width}{hint}",
+            f"{target.name} supports {heads_in_words(allowed)}, found {width}{hint}",
         )
 
 
@@ -85,7 +85,7 @@ def _quantized_int8_experts(spec: Spec, target: Target) -> Iterator[Problem]:
     if experts and spec.precision.weights == "int8" and kind == "none":
         yield Problem(
             ("precision", "activation_quantization"),
-            f"{target.name} always quantizes the activations of int8 experts: take int8, or int4 weights",
+            f"{target.name} always quantizes the activations of int8 experts: use int8, or int4 weights",
         )
 
 
@@ -106,5 +106,5 @@ def _even_four_bit_outputs(spec: Spec, target: Target) -> Iterator[Problem]:
     if spec.model.task != "embedding" and KINDS[kind].bits == 4 and vocabulary % 2:
         yield Problem(
             ("precision", "lm_head"),
-            f"{target.name} needs an even vocab_size for {kind}, found {vocabulary}: take int8",
+            f"{target.name} needs an even vocab_size for {kind}, found {vocabulary}: use int8",
         )

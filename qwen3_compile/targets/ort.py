@@ -128,8 +128,8 @@ class OrtCuda(Target):
             require_provider("CUDAExecutionProvider")
         except EngineError as error:
             raise UnsupportedError(
-                f"validation runs the engine: {error}; with --no-validate it is built here, marked as not verified, "
-                "and `qwen3-compile validate` measures it there"
+                f"validation runs the engine: {error}; or build it here with --no-validate, "
+                "and run `qwen3-compile validate` there"
             ) from error
         return None
 
@@ -143,7 +143,7 @@ def _whole_blocks(spec: Spec) -> Iterator[Problem]:
     if rows % 16:
         yield Problem(
             ("precision", "fp8_scales"),
-            f"block needs num_key_value_heads * head_dim ({rows}) to be a multiple of 16: take channel",
+            f"block needs num_key_value_heads * head_dim ({rows}) to be a multiple of 16: use channel",
         )
 
 
@@ -167,12 +167,12 @@ def _cuda_experts(spec: Spec) -> Iterator[Problem]:
     if precision.weights == "fp8":
         yield Problem(
             ("precision", "weights"),
-            "onnxruntime-gpu 1.31 is released without fp8 experts: take int8, int4, fp16 or bf16, found 'fp8'",
+            "onnxruntime-gpu 1.31 is released without fp8 experts: use int8, int4, fp16 or bf16, found 'fp8'",
         )
     if precision.weights in INTEGERS and precision.group_size not in sizes:
         yield Problem(
             ("precision", "group_size"),
-            f"ort on cuda computes experts in groups of {' or '.join(map(str, sizes))}, found {precision.group_size!r}",
+            f"ort on cuda supports experts in groups of {' or '.join(map(str, sizes))}, found {precision.group_size!r}",
         )
     if not spec.model.architecture.norm_topk_prob:
         yield Problem(

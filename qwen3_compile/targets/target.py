@@ -91,8 +91,7 @@ class Target:
         if precision.activation_quantization == "int8" and not {precision.weights, precision.lm_head} & {*INTEGERS}:
             yield Problem(
                 ("precision", "activation_quantization"),
-                f"only activations of integer matrices are quantized, found 'int8' for {precision.weights}: "
-                "leave it out",
+                f"only activations of integer matrices are quantized, found 'int8' for {precision.weights}: omit it",
             )
 
     # The build.
@@ -151,7 +150,7 @@ def not_for_tensorrt(spec: Spec) -> Iterator[Problem]:
         if getattr(spec.target, key) is not None:
             yield Problem(
                 ("target", key),
-                f"only TensorRT has a use for it, found backend {spec.target.backend}: leave it out",
+                f"only TensorRT uses it, found backend {spec.target.backend}: omit it",
             )
     yield from not_calibrated(spec)
 
@@ -162,5 +161,5 @@ def not_calibrated(spec: Spec) -> Iterator[Problem]:
         yield Problem(
             ("precision", "calibration_prompts"),
             "only scales of quantized activations are measured (TensorRT, activation_quantization fp8 or int8): "
-            "leave it out",
+            "omit it",
         )

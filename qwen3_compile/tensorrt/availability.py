@@ -60,7 +60,8 @@ def _capability_here(backend: str) -> str:
         device = Device(modules.load_cuda("runtime"))
     except BindingsError as error:
         raise UnsupportedError(
-            f"backend {backend} builds on the GPU that runs the engine ({error}); backend tensorrt-rtx builds without"
+            f"backend {backend} builds on the GPU that runs the engine ({error}); "
+            "backend tensorrt-rtx builds without a GPU"
         ) from None
     try:
         return device.compute_capability

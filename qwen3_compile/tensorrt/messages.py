@@ -55,7 +55,7 @@ def explained(errors: Sequence[str]) -> str:
             lacking = ", ".join(_capability(name) for name in match["targets"].split(","))
             types = ", ".join(_TYPES.get(name.strip(), name.strip()) for name in match["types"].split(","))
             return (
-                f"compute capability {lacking} lacks {types}: take it out of target.compute_capabilities, "
+                f"compute capability {lacking} lacks {types}: remove it from target.compute_capabilities, "
                 "or choose another precision"
             )
         if match := _CUDA.search(text):

@@ -153,8 +153,8 @@ def _bounds(profile: PlanProfile, tensor: Any, axis: int, size: int) -> tuple[in
     name = tensor.get_dimension_name(axis)
     if name not in profile.sizes:
         raise CompileError(
-            f"model.onnx: dimension {axis} of input {tensor.name!r} is {name!r}, of which the profile for "
-            f"{profile.name} says nothing (it has {', '.join(profile.sizes)})"
+            f"model.onnx: dimension {axis} of input {tensor.name!r} is {name!r}, which the profile for "
+            f"{profile.name} does not set (it sets {', '.join(profile.sizes)})"
         )
     return profile.sizes[name]
 

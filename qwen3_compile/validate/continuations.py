@@ -86,7 +86,7 @@ def compare_continuations(
         return [Greedy(case.name, same, tokens.size) for (case, tokens), same in zip(continued, agreed, strict=True)]
     open_ends = [number for number, other in enumerate(others) if other.size and int(other[0]) not in stops]
     if open_ends:
-        tell("continuing with PyTorch from the first other token")
+        tell("continuing with PyTorch from the first different token")
     # As long as the engine's, within the bound on what is read.
     most = int(REFERENCE_BYTES // (parameter_counts(reference.architecture)[0] * _BYTES_A_PARAMETER))
     further = reference.continue_greedily(

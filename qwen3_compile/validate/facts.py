@@ -22,8 +22,8 @@ def facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     more = len(source["files"]) - 4
     return [
         ("source", source["uri"]),
-        ("revision", source["revision"] or "none: the files are known by their hashes"),
-        ("files of the source", f"{hashes}{f' and {more} more' if more > 0 else ''} (SHA-256, its beginning)"),
+        ("revision", source["revision"] or "none: the files are identified by their hashes"),
+        ("files of the source", f"{hashes}{f' and {more} more' if more > 0 else ''} (first digits of SHA-256)"),
         ("target", _listed(manifest["target"])),
         ("precision", _listed(spec["precision"])),
         ("limits", _listed(spec["limits"])),

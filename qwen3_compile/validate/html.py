@@ -159,8 +159,8 @@ def _continuations(greedy: Sequence[Greedy]) -> Iterator[str]:
         yield f"<div class=pair>{columns}</div></details>"
     if any(entry.agreed < entry.generated and entry.prompt is not None for entry in greedy):
         yield (
-            "<p>Each continues from its own tokens; what follows the first difference is marked. PyTorch's text is "
-            "shorter where the model is large: each of its tokens reads all weights again.</p>"
+            "<p>Each continues from its own tokens. The text after the first difference is marked. PyTorch's text is "
+            "shorter for large models, since each of its tokens reads all weights again.</p>"
         )
 
 

@@ -15,7 +15,7 @@ class JsonObject:
 
     def __init__(self, document: object, where: str) -> None:
         if not isinstance(document, dict):
-            raise DamagedEngineError(f"{where}: expected an object, got {_kind(document)}")
+            raise DamagedEngineError(f"{where}: expected an object, found {_kind(document)}")
         self.where = where
         self.document: dict[str, Any] = document
         self._unread = set(document)
@@ -102,7 +102,7 @@ class JsonObject:
         fields = self.record(key)
         for name, value in fields.items():
             if not isinstance(value, (int, float)) or isinstance(value, bool):
-                raise DamagedEngineError(f"{self.where}: {key}.{name}: expected a number, got {_kind(value)}")
+                raise DamagedEngineError(f"{self.where}: {key}.{name}: expected a number, found {_kind(value)}")
         return dict(fields)
 
     def finish(self) -> None:
@@ -115,7 +115,7 @@ class JsonObject:
 
     def _wrong(self, key: str, expected: str, found: object) -> DamagedEngineError:
         shown = repr(found)
-        return DamagedEngineError(f"{self.where}: {key} must be {expected}, got {shown[:80]}")
+        return DamagedEngineError(f"{self.where}: {key} must be {expected}, found {shown[:80]}")
 
 
 def _kind(value: object) -> str:

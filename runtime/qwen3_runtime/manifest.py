@@ -218,7 +218,7 @@ def _parse_plugins(target: JsonObject) -> Literal["all", "none"] | tuple[PluginN
     for name in names:
         if name not in get_args(PluginName):
             raise DamagedEngineError(
-                f"{target.where}: plugins must be among {', '.join(get_args(PluginName))}, got {name!r}"
+                f"{target.where}: plugins must be among {', '.join(get_args(PluginName))}, found {name!r}"
             )
     return cast("tuple[PluginName, ...]", names)
 
@@ -250,7 +250,7 @@ def _upgraded(root: JsonObject) -> dict[str, Any]:
     kernels = {name: values.pop(name, None) for name in get_args(PluginName)}
     for name, kind in kernels.items():
         if kind not in (None, "native", "plugin"):
-            raise DamagedEngineError(f"{root.where}: target: {name} must be one of native, plugin, got {kind!r}")
+            raise DamagedEngineError(f"{root.where}: target: {name} must be one of native, plugin, found {kind!r}")
     plugins: str | list[str] = [name for name, kind in kernels.items() if kind == "plugin"] or "none"
     if values.get("backend") == "ort-cpu":
         values["backend"], plugins = "ort", "all"
@@ -287,7 +287,7 @@ def _parse_files(listed: JsonObject) -> dict[str, FileEntry]:
         entry = listed.child(name)
         digest = entry.text("sha256")
         if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
-            raise DamagedEngineError(f"{entry.where}: sha256 must be 64 lower-case hex digits, got {digest!r}")
+            raise DamagedEngineError(f"{entry.where}: sha256 must be 64 lower-case hex digits, found {digest!r}")
         size = cast("int", entry.integer("size", 0, _MAX_FILE_BYTES))
         files[name] = FileEntry(size=size, sha256=digest)
         entry.finish()

@@ -116,7 +116,7 @@ def check_signed(manifest: bytes, signatures: Sequence[Signature], trusted_keys:
         return signature.key_id
     if broken:
         raise UntrustedEngineError(
-            f"{where}: manifest.json is not what was signed; get the engine again from who signed it"
+            f"{where}: manifest.json has changed since it was signed; get the engine again from its signer"
         )
     signers = ", ".join(signature.key_id[:16] for signature in signatures) or "nobody"
     raise UntrustedEngineError(

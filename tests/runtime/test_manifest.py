@@ -165,7 +165,7 @@ def test_an_unknown_field_is_named(place: str) -> None:
         ("schema_version", "1", "schema_version is '1'"),
         ("name", "", "name must be a non-empty string"),
         ("verified", "yes", "verified must be"),
-        ("target", [], "target: expected an object, got a list"),
+        ("target", [], "target: expected an object, found a list"),
         ("target/backend", None, "backend must be a non-empty string"),
         ("io/task", "poetry", "task must be one of chat"),
         ("io/task", ["chat"], "task must be one of chat"),
@@ -214,8 +214,8 @@ def test_a_file_name_that_leaves_the_directory_is_refused(name: str) -> None:
         (b"", "not valid JSON"),
         (b"{", "not valid JSON"),
         (b"\xff\xfe", "not valid JSON"),
-        (b"[]", "expected an object, got a list"),
-        (b"null", "expected an object, got null"),
+        (b"[]", "expected an object, found a list"),
+        (b"null", "expected an object, found null"),
         (b'{"name": 1, "name": 2}', "key 'name' appears twice"),
         (b'{"a": 1, "name": 1, "b": 1, "name": 2, "c": 1}', "key 'name' appears twice"),
         (b"[" * 200_000, "not valid JSON"),
@@ -282,7 +282,7 @@ def test_the_version_before_is_read(target: dict[str, object], backend: str, plu
 def test_a_manifest_of_the_version_before_has_no_names_of_this_one() -> None:
     with pytest.raises(EngineError, match="unknown field 'live_vocab_size'"):
         parse_manifest(changed("io/live_vocab_size", 5))
-    with pytest.raises(EngineError, match="target: attention must be one of native, plugin, got 'fused'"):
+    with pytest.raises(EngineError, match="target: attention must be one of native, plugin, found 'fused'"):
         parse_manifest(before(backend="tensorrt", attention="fused"))
 
 
@@ -292,7 +292,7 @@ def test_a_manifest_of_the_version_before_has_no_names_of_this_one() -> None:
         ({"compute_capabilities": []}, "compute_capabilities must name a GPU architecture"),
         ({"compute_capabilities": [89]}, "compute_capabilities must be a list of strings"),
         ({"plugins": "some"}, "plugins must be one of all, none"),
-        ({"plugins": ["fused"]}, "plugins must be among attention, moe, got 'fused'"),
+        ({"plugins": ["fused"]}, "plugins must be among attention, moe, found 'fused'"),
         ({"plugins": [1]}, "plugins must be a list of strings"),
         ({"plugins": []}, "plugins must name at least one"),
         ({"profiles": 3}, "expected an object"),

@@ -111,10 +111,10 @@ def test_a_changed_manifest_is_refused_before_it_is_parsed(engine: Path, keys: d
     sign(engine, keys["ours"][0])
     manifest = engine / "manifest.json"
     manifest.write_bytes(manifest.read_bytes() + b" ")
-    with pytest.raises(EngineError, match=r"manifest\.json is not what was signed"):
+    with pytest.raises(EngineError, match=r"manifest\.json has changed since it was signed"):
         Engine.open(engine, trusted_keys=[keys["ours"][1]])
     manifest.write_bytes(b"no JSON at all")
-    with pytest.raises(EngineError, match=r"manifest\.json is not what was signed"):
+    with pytest.raises(EngineError, match=r"manifest\.json has changed since it was signed"):
         Engine.open(engine, trusted_keys=[keys["ours"][1]])
 
 
@@ -124,7 +124,7 @@ def test_the_signature_of_another_engine_does_not_count(
     other, _ = build_engine(tmp_path / "other", target="ort", cache="fp32", weights="int8")
     sign(other, keys["ours"][0])
     shutil.copyfile(other / "manifest.sig", engine / "manifest.sig")
-    with pytest.raises(EngineError, match="is not what was signed"):
+    with pytest.raises(EngineError, match="has changed since it was signed"):
         Engine.open(engine, trusted_keys=[keys["ours"][1]])
 
 
@@ -135,7 +135,7 @@ def test_a_key_id_that_claims_another_key_does_not_count(engine: Path, keys: dic
     other = next(entry for entry in document["signatures"] if entry["key_id"] != claimed)
     document["signatures"] = [{**other, "key_id": claimed}]
     (engine / "manifest.sig").write_text(json.dumps(document))
-    with pytest.raises(EngineError, match="is not what was signed"):
+    with pytest.raises(EngineError, match="has changed since it was signed"):
         Engine.open(engine, trusted_keys=[keys["ours"][1]])
 
 

@@ -46,5 +46,5 @@ def lower(
     elif hasattr(graph, "lower_with_plugins"):
         lowered = graph.lower_with_plugins(semantic, precision, limits, plugins)
     else:
-        raise LoweringError(f"lowering {lowering} has no choice of plugins: leave them out")
+        raise LoweringError(f"lowering {lowering} has no choice of plugins: omit them")
     return lowered

@@ -102,7 +102,7 @@ def compile_library(
     with log.open("w", encoding="utf-8") as file:
         for step in steps:
             if subprocess.run(step, stdout=file, stderr=subprocess.STDOUT, check=False).returncode != 0:
-                raise OperatorBuildError(f"{_first_error(log)} (everything the compiler said is in {log})")
+                raise OperatorBuildError(f"{_first_error(log)} (full output of the compiler: {log})")
     library = folder / LIBRARY_NAME
     beside = library.with_suffix(".new")
     shutil.copy2(made / LIBRARY_NAME, beside)

@@ -97,7 +97,7 @@ class Compiled:
         parameters = found[1].split(",") if found else []
         if found is None or [each.split()[-1] for each in parameters] != names:
             raise KernelCompileError(
-                f"{self.kernel.name}: PTX with {len(names)} parameters expected, got {len(parameters)}"
+                f"{self.kernel.name}: PTX with {len(names)} parameters expected, found {len(parameters)}"
             )
         if any(re.search(rf"\[{name}[\]+]", self.ptx) for name in names[-2:]):
             raise KernelCompileError(f"{self.kernel.name}: uses scratch memory, which TensorRT does not give it")

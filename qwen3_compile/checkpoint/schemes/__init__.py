@@ -44,7 +44,7 @@ def stated_scheme(stated: Mapping[str, Any], *, where: str) -> Scheme:
     if scheme is None:
         found = ", ".join(f"{key} {stated[key]!r}" for key in _TOLD_APART_BY if key in stated) or "none of its keys"
         raise CheckpointError(
-            f"{where}: quantization_config: expected {_names()}; found {found}, which is not read yet; {_INSTEAD}"
+            f"{where}: quantization_config: expected {_names()}; found {found}, which is not supported yet; {_INSTEAD}"
         )
     for problem in scheme.problems(stated):
         raise CheckpointError(f"{where}: quantization_config: {problem}; {_INSTEAD}")

@@ -96,6 +96,6 @@ def plan_notes(spec: Spec, facts: PlanFacts, capabilities: Sequence[str]) -> tup
     target = f"{spec.target.backend} {version} for compute capability {', '.join(capabilities)}"
     return (
         f"model.plan: {facts.size / 1e6:.1f} MB, built by {target}.",
-        f"Layers that it made of the graph: {counted}.",
+        f"Layers of the plan: {counted}.",
         f"Warnings: {'; '.join(facts.warnings)}." if facts.warnings else "TensorRT gave no warnings.",
     )

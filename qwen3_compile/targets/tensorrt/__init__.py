@@ -119,7 +119,7 @@ class TensorRt(Target):
         if len(given) > 1:
             yield Problem(
                 ("target", "compute_capabilities"),
-                f"{self.name} builds for one GPU, that of the machine, found {len(given)}: name one, or none",
+                f"{self.name} builds for this machine's GPU, found {len(given)} compute capabilities: name at most one",
             )
 
     def _who_has(self, capability: str) -> str:
@@ -148,7 +148,7 @@ class TensorRtRtx(TensorRt):
         if not given:
             yield Problem(
                 ("target", "compute_capabilities"),
-                f"expected at least one: {self.name} builds without a GPU to ask",
+                f"expected at least one: {self.name} builds without a GPU and cannot detect it",
             )
 
 

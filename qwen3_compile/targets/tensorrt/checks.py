@@ -40,7 +40,7 @@ def _formats(spec: Spec, named: Sequence[str]) -> Iterator[Problem]:
             yield Problem(
                 ("precision", key),
                 f"{kind} needs compute capability {FIRST_WITH_FORMAT[kind]}, target.compute_capabilities names "
-                f"{', '.join(lacking)}: take them out, or another format",
+                f"{', '.join(lacking)}: remove them, or choose another format",
             )
 
 
@@ -52,7 +52,7 @@ def _one_float(spec: Spec) -> Iterator[Problem]:
         if kind in ("fp16", "bf16") and kind != precision.activations:
             yield Problem(
                 ("precision", key),
-                f"expected {precision.activations} like the activations (TensorRT casts nothing), found {kind!r}",
+                f"expected {precision.activations} like the activations (TensorRT inserts no casts), found {kind!r}",
             )
 
 
@@ -64,7 +64,7 @@ def _quantized_activations(spec: Spec) -> Iterator[Problem]:
         yield from not_calibrated(spec)
         return
     if precision.weights != kind:
-        yield Problem(key, f"{kind} activations need {kind} weights, found {precision.weights}: take none")
+        yield Problem(key, f"{kind} activations need {kind} weights, found {precision.weights}: use none")
         return
     if precision.lm_head in ("fp8", *INTEGERS) and precision.lm_head != kind:
         yield Problem(
@@ -79,7 +79,7 @@ def _per_channel(spec: Spec) -> Iterator[Problem]:
     if rows and precision.group_size != "channel":
         yield Problem(
             ("precision", "group_size"),
-            f"int8 ({', '.join(rows)}) is per-channel with TensorRT, found groups of {precision.group_size}: take "
+            f"int8 ({', '.join(rows)}) is per-channel with TensorRT, found groups of {precision.group_size}: use "
             + ("channel" if "int4" not in (precision.weights, precision.lm_head) else f"another format for {rows[0]}"),
         )
 
@@ -111,7 +111,7 @@ def _plugins(spec: Spec) -> Iterator[Problem]:
         )
     if not experts:
         if isinstance(spec.target.plugins, list) and "moe" in spec.target.plugins:
-            yield Problem(("target", "plugins"), "a dense model has no experts, found 'moe': leave it out")
+            yield Problem(("target", "plugins"), "a dense model has no experts, found 'moe': omit it")
         return
     if not spec.has_plugin("moe"):
         return
@@ -124,7 +124,7 @@ def _plugins(spec: Spec) -> Iterator[Problem]:
         known = f"the moe plugin has kernels for {precision.weights} in groups of {expected}"
         yield Problem(("precision", "group_size"), f"{known}, found {precision.group_size}")
     if precision.activation_quantization not in (None, "none"):
-        found = f"the moe plugin quantizes no activations, found {precision.activation_quantization!r}: take none"
+        found = f"the moe plugin does not quantize activations, found {precision.activation_quantization!r}: use none"
         yield Problem(("precision", "activation_quantization"), found)
 
 
@@ -140,7 +140,7 @@ def _without_kernels(spec: Spec, named: Sequence[str]) -> Iterator[Problem]:
     else:
         return
     if lacking:
-        yield Problem(("target", "compute_capabilities"), f"{needed}, found {', '.join(lacking)}: take it out")
+        yield Problem(("target", "compute_capabilities"), f"{needed}, found {', '.join(lacking)}: remove it")
 
 
 def _lacks_a_format(spec: Spec, capabilities: list[str]) -> bool:

@@ -113,7 +113,7 @@ def check_blocks(step: Step, ends: NDArray[np.int32], cache: CacheGeometry) -> N
         EngineError: a sequence has more than one block, or outgrows it.
     """
     if step.block_table.shape[1] != 1:
-        raise StepFailedError(f"expected one cache block a sequence, found {step.block_table.shape[1]}")
+        raise StepFailedError(f"expected one cache block per sequence, found {step.block_table.shape[1]}")
     longest = int(ends.max())
     if longest > cache.block_size:
         raise StepFailedError(f"a sequence grew to {longest} tokens, its cache block holds {cache.block_size}")

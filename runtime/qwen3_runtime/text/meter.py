@@ -55,11 +55,9 @@ class Meter:
         self._steps -= steps
         self._characters -= characters
         if self._steps < 0:
-            raise SecurityError(f"it takes more than {self._most_steps} steps, which is all that is allowed")
+            raise SecurityError(f"it takes more than {self._most_steps} steps, the limit")
         if self._characters < 0:
-            raise SecurityError(
-                f"it makes or reads more than {self._most_characters} characters, which is all that is allowed"
-            )
+            raise SecurityError(f"it makes or reads more than {self._most_characters} characters, the limit")
 
     def expect(self, characters: int) -> None:
         """Refuse a value before it is made, if it can be longer than what is left.
@@ -68,9 +66,7 @@ class Meter:
             SecurityError: it can.
         """
         if characters > self._characters:
-            raise SecurityError(
-                f"it makes or reads more than {self._most_characters} characters, which is all that is allowed"
-            )
+            raise SecurityError(f"it makes or reads more than {self._most_characters} characters, the limit")
 
     def look_at(self, value: object) -> None:
         """Count that a value is read, without what lies inside it."""

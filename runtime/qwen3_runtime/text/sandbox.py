@@ -159,7 +159,7 @@ def _check_method(owner: Any, name: str, args: tuple[Any, ...], kwargs: dict[str
     meter = METER.get()
     allowed = next((names for kind, names in _METHODS.items() if isinstance(owner, kind)), frozenset[str]())
     if name not in allowed:
-        raise SecurityError(f"the method {name} of {type(owner).__name__} is not for chat templates")
+        raise SecurityError(f"the method {name} of {type(owner).__name__} is not allowed in chat templates")
     meter.look_at(owner)
     if isinstance(owner, list | tuple) and name in ("count", "index"):
         meter.read(owner)

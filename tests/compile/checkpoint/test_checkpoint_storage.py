@@ -156,7 +156,7 @@ def test_wrapped_names_are_recognized(make_model, tmp_path, kind, base, prefix, 
     assert found.tensors() == plain.tensors()
     for name, array in expected.items():
         np.testing.assert_array_equal(found.read(name), array)
-    assert found.notes == (f"{told} left out of tensor names",)
+    assert found.notes == (f"{told} removed from tensor names",)
 
 
 def test_a_wrapper_inside_a_name(make_model, tmp_path):

@@ -77,8 +77,8 @@ def test_clear_forgets_and_history_shows(capsys):
         ("/budget -1", "found '-1'"),
         ("/nonsense", "/say /nonsense sends it as text"),
         ("/budegt 5", "did you mean /budget?"),
-        ("/no_think what is 1+1?", "/no_think stands alone, found 'what is 1+1?'"),
-        ("/exit now", "/exit stands alone"),
+        ("/no_think what is 1+1?", "/no_think takes no text, found 'what is 1+1?'"),
+        ("/exit now", "/exit takes no text"),
         ("/say", "expects the text"),
     ],
 )
@@ -179,7 +179,7 @@ def test_an_interrupted_answer_takes_the_question_back_and_the_talk_goes_on(engi
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"What is 12+13?\nWhat is 37+45?\n/history\n")))
     assert main(["chat", str(engine), "--temperature", "0"]) == 0
     out, err = capsys.readouterr()
-    assert "interrupted: the question was taken back" in err
+    assert "interrupted: the question was removed" in err
     assert "assistant: The sum is 82." in out
     assert "user: What is 12+13?" not in out
 

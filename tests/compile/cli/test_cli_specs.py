@@ -164,7 +164,7 @@ def failing(error):
             1,
             "error: this command needs torch, which is not",
         ),
-        (ZeroDivisionError("division by zero"), 1, "error: unforeseen ZeroDivisionError: division by zero"),
+        (ZeroDivisionError("division by zero"), 1, "error: unexpected ZeroDivisionError: division by zero"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (click.UsageError("bad"), 2, "error: bad"),
         (click.exceptions.Exit(7), 7, ""),

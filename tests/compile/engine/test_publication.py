@@ -110,9 +110,9 @@ def test_what_is_not_an_engine_is_never_replaced(tmp_path, make):
 @pytest.mark.parametrize(
     ("place", "reason"),
     [
-        ("/proc/engine", "/proc: no engine can be made here"),
-        ("file/engine", r"/file: no engine can be made here \(Not a directory\)"),
-        ("file/deep/er/engine", "/file: no engine can be made here"),
+        ("/proc/engine", "/proc: cannot create an engine here"),
+        ("file/engine", r"/file: cannot create an engine here \(Not a directory\)"),
+        ("file/deep/er/engine", "/file: cannot create an engine here"),
     ],
 )
 def test_a_place_where_nothing_can_be_written_is_refused_before_any_work(tmp_path, place, reason):

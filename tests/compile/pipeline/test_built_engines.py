@@ -182,7 +182,7 @@ def test_a_tied_head_alone_gives_the_same_weights_and_is_told(make, checkpoints,
     info, record = make(source=folder, options={"validate": False})
     for name in ("weights.bin", "model.onnx"):
         assert (info.path / name).read_bytes() == (expected.path / name).read_bytes()
-    told = "; _orig_mod. left out of tensor names; the tied matrix is stored as lm_head.weight"
+    told = "; _orig_mod. removed from tensor names; the tied matrix is stored as lm_head.weight"
     assert record.outcomes["checkpoint"].endswith(told)
 
 

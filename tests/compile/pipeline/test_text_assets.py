@@ -61,12 +61,12 @@ FAULTS = {
     ),
     "no template": (lambda f: configure(f, chat_template=None), "no chat template, which a model for chat needs"),
     "template file": (lambda f: (f / "chat_template.jinja").write_text("{{"), "chat template default, line 1"),
-    "token beyond": (with_token_beyond, r"writes '<filler11>', token 272, but the model embeds 272"),
+    "token beyond": (with_token_beyond, r"writes '<filler11>', token 272, but the model has 272 embeddings"),
     "no configuration": (lambda f: (f / "tokenizer_config.json").unlink(), r"tokenizer_config\.json is missing"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), r"no tokenizer\.json"),
     "damaged": (lambda f: (f / "tokenizer.json").write_text("{"), r"broken/tokenizer\.json: not a tokenizer"),
     "no bytes": (without_bytes, "expected a ByteLevel decoder"),
-    "vocabulary": (with_large_vocabulary, r"broken/tokenizer\.json: 301 tokens, but the model embeds 272"),
+    "vocabulary": (with_large_vocabulary, r"broken/tokenizer\.json: 301 tokens, but the model has 272 embeddings"),
     "end": (lambda f: (f / "generation_config.json").write_text('{"eos_token_id": 900}'), "eos_token_id is 900"),
 }
 
@@ -85,7 +85,7 @@ def test_a_fault_is_found_before_the_weights(make, broken, tmp_path, fault, vali
 
 
 def test_the_weights_come_after(make, broken):
-    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+    with pytest.raises(CheckpointError, match="incomplete safetensors file"):
         make(source=broken, options={"validate": False})
 
 

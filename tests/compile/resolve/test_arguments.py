@@ -249,7 +249,7 @@ def test_init_mentions_the_scaling_of_the_checkpoint(checkpoint, capsys, kind):
         scaling["original_max_position_embeddings"] = 512
     folder = checkpoint("scaled", rope_scaling=scaling)
     assert main(["specs", "init", str(folder)]) == 0
-    assert f"# [config] RoPE is scaled ({kind}, factor 4): the build takes it over" in capsys.readouterr().out
+    assert f"# [config] RoPE is scaled ({kind}, factor 4): the build uses this scaling" in capsys.readouterr().out
     assert resolve(str(folder)).spec.rope_scaling is None
 
 

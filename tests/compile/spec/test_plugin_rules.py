@@ -40,7 +40,7 @@ def test_plugins_reach_the_graphs_package():
         ([*PLUGIN_EXPERTS, "precision.group_size=64"], "in groups of 32 or 128, found 64"),
         (
             [*PLUGIN_EXPERTS, "precision.weights=fp8", "precision.activation_quantization=fp8"],
-            "the moe plugin quantizes no activations, found 'fp8'",
+            "the moe plugin does not quantize activations, found 'fp8'",
         ),
     ],
 )

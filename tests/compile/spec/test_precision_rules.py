@@ -41,7 +41,7 @@ def test_a_standard_graph_rounds_no_inputs_unless_it_is_asked_for():
         (
             ["precision.weights=fp8", "model.architecture.head_dim=12", "model.architecture.num_key_value_heads=1"],
             "precision.fp8_scales",
-            "num_key_value_heads * head_dim (12) to be a multiple of 16: take channel",
+            "num_key_value_heads * head_dim (12) to be a multiple of 16: use channel",
         ),
         (
             ["precision.weights=fp8", "precision.activation_quantization=int8"],
@@ -51,7 +51,7 @@ def test_a_standard_graph_rounds_no_inputs_unless_it_is_asked_for():
         (
             ["target.backend=onnx", "precision.activation_quantization=fp8"],
             "precision.activation_quantization",
-            "onnx computes none or int8, found 'fp8'",
+            "onnx supports none or int8, found 'fp8'",
         ),
         (
             [*MOE, "target.plugins=none", "precision.weights=int8", "precision.activation_quantization=none"],
@@ -61,7 +61,7 @@ def test_a_standard_graph_rounds_no_inputs_unless_it_is_asked_for():
         (
             ["target.plugins=none", "precision.weights=int8", "precision.group_size=channel"],
             "precision.group_size",
-            "ort computes 32 or 64 or 128, found 'channel' (which ort with plugins or onnx does)",
+            "ort supports 32 or 64 or 128, found 'channel' (which ort with plugins or onnx does)",
         ),
         (
             ["target.backend=onnx", "precision.lm_head=fp8", "precision.embedding=int4"],

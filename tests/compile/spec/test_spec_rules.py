@@ -141,7 +141,7 @@ def test_relative_sources_count_from_the_specs_folder():
 def test_lists_every_error_with_its_line():
     text = MINIMAL.replace("hidden_size: 256", "hidden_sise: 256").replace("weights: int4", "weights: int5")
     assert errors(text=text) == [
-        "dir/tiny.yaml:5: model.architecture.hidden_size: required, and missing",
+        "dir/tiny.yaml:5: model.architecture.hidden_size: required but missing",
         "dir/tiny.yaml:7: model.architecture.hidden_sise: unknown key; did you mean hidden_size?",
         f"dir/tiny.yaml:18: precision.weights: expected {WEIGHTS}, found 'int5'",
     ]
@@ -237,7 +237,7 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
             "precision.group_size",
             "a divisor of moe_intermediate_size (64)",
         ),
-        (["precision.kv_cache=fp32"], "precision.kv_cache", "ort with plugins computes fp16 or int8"),
+        (["precision.kv_cache=fp32"], "precision.kv_cache", "ort with plugins supports fp16 or int8"),
         (["target.backend=onnx", "model.architecture.vocab_size=999"], "precision.lm_head", "an even vocab_size"),
         (
             ["target.backend=onnx", "model.architecture.vocab_size=999", "precision.lm_head=uint4"],
@@ -259,7 +259,7 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
             "at most num_experts (8), found 9",
         ),
         (["model.architecture.mlp_only_layers=[0]"], "model.architecture.mlp_only_layers", "without experts has none"),
-        (["model.architecture.decoder_sparse_step=2"], "model.architecture.decoder_sparse_step", "leave it out"),
+        (["model.architecture.decoder_sparse_step=2"], "model.architecture.decoder_sparse_step", "omit it"),
         (
             [*MOE, "model.architecture.mlp_only_layers=[2]"],
             "model.architecture.mlp_only_layers",
@@ -270,7 +270,7 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
         (
             ["target.plugins=none", "model.architecture.head_dim=24"],
             "model.architecture.head_dim",
-            "ort computes multiples of 16 from 16 to 4096, found 24 (which ort with plugins or onnx or tensorrt",
+            "ort supports multiples of 16 from 16 to 4096, found 24 (which ort with plugins or onnx or tensorrt",
         ),
         (
             ["target.plugins=none", "precision.kv_cache=fp16", "model.architecture.head_dim=12"],
@@ -290,7 +290,7 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
         (
             ["target={backend: ort, provider: cuda}", "precision.weights=fp16", "model.architecture.head_dim=40"],
             "model.architecture.head_dim",
-            "ort on cuda computes multiples of 16",
+            "ort on cuda supports multiples of 16",
         ),
         (["limits.max_context=4097"], "limits.max_context", "at most max_position_embeddings (4096)"),
         (["limits.max_context=4097", YARN], "limits.max_context", "(4096), found 4097"),
@@ -325,8 +325,8 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
         (["chat.max_tokens=4096"], "chat.max_tokens", "at most limits.max_context (2048)"),
         (["chat.thinking=never", "chat.thinking_budget=8"], "chat.thinking_budget", "never thinks has no budget"),
         (["chat.thinking_budget=2024"], "chat.thinking_budget", "at most 1992"),
-        (["chat.thinking=never", "chat.sampling.thinking={}"], "chat.sampling.thinking", "leave it out"),
-        (["chat.thinking=always", "chat.sampling.non_thinking={}"], "chat.sampling.non_thinking", "leave it out"),
+        (["chat.thinking=never", "chat.sampling.thinking={}"], "chat.sampling.thinking", "omit it"),
+        (["chat.thinking=always", "chat.sampling.non_thinking={}"], "chat.sampling.non_thinking", "omit it"),
         (["chat.sampling.thinking=null"], "chat.sampling.thinking", "required with chat.thinking 'hybrid'"),
         (
             ["target={provider: cuda, plugins: all}"],
@@ -336,7 +336,7 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
         (
             ["target.plugins=none", "precision.activations=bf16", "precision.kv_cache=fp32"],
             "precision.activations",
-            "ort computes fp32, found 'bf16'",
+            "ort supports fp32, found 'bf16'",
         ),
         (["target.backend=tflite"], "target.backend", "or 'tensorrt-rtx', found 'tflite'"),
     ],

@@ -99,7 +99,7 @@ def test_formats_reach_the_graphs_package(precision, weights, quantized_activati
         (
             [*MOE, "precision.weights=fp16", f"{CAPABILITIES}=['7.5', '8.9']"],
             CAPABILITIES,
-            "a mixture of experts needs compute capability 8.0, found 7.5: take it out",
+            "a mixture of experts needs compute capability 8.0, found 7.5: remove it",
         ),
         (
             [
@@ -113,8 +113,8 @@ def test_formats_reach_the_graphs_package(precision, weights, quantized_activati
         ),
         # Types.
         (["precision.weights=fp16", "precision.kv_cache=bf16"], "precision.kv_cache", "expected fp16"),
-        (["precision.embedding=int4"], "precision.embedding", "computes fp16 or bf16, found 'int4'"),
-        (["precision.kv_cache=int8"], "precision.kv_cache", "computes fp16 or bf16, found 'int8'"),
+        (["precision.embedding=int4"], "precision.embedding", "supports fp16 or bf16, found 'int4'"),
+        (["precision.kv_cache=int8"], "precision.kv_cache", "supports fp16 or bf16, found 'int8'"),
         (
             ["precision.lm_head=bf16"],
             "precision.lm_head",
@@ -143,7 +143,7 @@ def test_formats_reach_the_graphs_package(precision, weights, quantized_activati
         (
             ["precision.lm_head=int8"],
             "precision.group_size",
-            "int8 (lm_head) is per-channel with TensorRT, found groups of 128: take another format for lm_head",
+            "int8 (lm_head) is per-channel with TensorRT, found groups of 128: use another format for lm_head",
         ),
         (
             ["precision.weights=fp8", "precision.lm_head=int8", "precision.activation_quantization=fp8"],
@@ -182,7 +182,7 @@ def test_formats_reach_the_graphs_package(precision, weights, quantized_activati
         (
             [*MOE, "target.plugins=[moe]", "precision.weights=fp8", "precision.activation_quantization=fp8"],
             "precision.activation_quantization",
-            "the moe plugin quantizes no activations, found 'fp8'",
+            "the moe plugin does not quantize activations, found 'fp8'",
         ),
         (["target.profiles.decode_batch=5"], "target.profiles.decode_batch", "at most limits.max_batch (4), found 5"),
         (["target.profiles.prefill_tokens=513"], "target.profiles.prefill_tokens", "at most limits.max_step_tokens"),
@@ -198,7 +198,7 @@ def test_what_cannot_be_built_is_refused_by_name(overrides, key, words):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["precision.group_size=32"], "group_size: tensorrt computes 64 or 128 or channel, found 32"),
+        (["precision.group_size=32"], "group_size: tensorrt supports 64 or 128 or channel, found 32"),
         (
             [f"{CAPABILITIES}=['8.0', '9.0']"],
             "builds for one GPU, that of the machine, found 2",
@@ -212,7 +212,7 @@ def test_the_full_tensorrt_has_limits_of_its_own(overrides, words):
 def test_what_only_tensorrt_is_asked_is_refused_elsewhere():
     lines = errors(f"{CAPABILITIES}=['8.9']", "target.profiles={}")
     assert [line.split(": ")[0].split()[-1] for line in lines] == [CAPABILITIES, "target.profiles"]
-    assert all("only TensorRT has a use for it, found backend ort: leave it out" in line for line in lines)
+    assert all("only TensorRT uses it, found backend ort: omit it" in line for line in lines)
     assert "found ort on cpu with plugins attention" in error("target.plugins=[attention]")
 
 

@@ -90,7 +90,7 @@ WRONG = helper.make_node("Reshape", ["p", "p"], ["q"], name="layers.0.wrong")
 @pytest.mark.parametrize(
     ("changes", "asked", "words"),
     [
-        ({"weights": "fp8"}, request("8.0", "8.9"), "cannot build: compute capability 8.0 lacks fp8: take it out"),
+        ({"weights": "fp8"}, request("8.0", "8.9"), "cannot build: compute capability 8.0 lacks fp8: remove it"),
         ({"nodes": (UNKNOWN,)}, request(), "node layers.0.mystery (Mystery): it has neither a layer nor a plugin"),
         ({"nodes": (WRONG,)}, request(), "cannot import model.onnx, node layers.0.wrong (Reshape): "),
         ({}, request("9.9"), "does not build for compute capability 9.9"),

@@ -162,11 +162,11 @@ def test_a_prompt_in_chunks_gives_what_one_chunk_gives(interpreter: Interpreter)
 @pytest.mark.parametrize(
     ("shape", "said"),
     [
-        ((6, 4, 64, 16, 1e-6, "fp16"), "multiple of kv_heads, got 6 and 4"),
-        ((4, 2, 96, 16, 1e-6, "fp16"), "64 or 128, got 96"),
-        ((4, 2, 64, 8, 1e-6, "fp16"), "16 or more, got 8"),
-        ((4, 2, 64, 16, 1e-6, "fp32"), "fp16, bf16, got fp32"),
-        ((33, 1, 64, 16, 1e-6, "fp16"), "at most 32 query heads share a key head, got 33"),
+        ((6, 4, 64, 16, 1e-6, "fp16"), "multiple of kv_heads, found 6 and 4"),
+        ((4, 2, 96, 16, 1e-6, "fp16"), "64 or 128, found 96"),
+        ((4, 2, 64, 8, 1e-6, "fp16"), "16 or more, found 8"),
+        ((4, 2, 64, 16, 1e-6, "fp32"), "fp16, bf16, found fp32"),
+        ((33, 1, 64, 16, 1e-6, "fp16"), "at most 32 query heads share a key head, found 33"),
     ],
     ids=str,
 )

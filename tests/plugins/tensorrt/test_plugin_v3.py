@@ -185,8 +185,8 @@ def _edited(tmp_path: Path, operator: str, **attributes: Any) -> Path:
 @pytest.mark.parametrize(
     ("operator", "attributes", "said"),
     [
-        ("Qwen3Attention", {"head_dim": 80}, "Qwen3Attention: attention: head_dim must be 64 or 128, got 80"),
-        ("Qwen3Attention", {"block_size": 8}, "Qwen3Attention: attention: block_size must be 16 or more, got 8"),
+        ("Qwen3Attention", {"head_dim": 80}, "Qwen3Attention: attention: head_dim must be 64 or 128, found 80"),
+        ("Qwen3Attention", {"block_size": 8}, "Qwen3Attention: attention: block_size must be 16 or more, found 8"),
         ("Qwen3Attention", {"block_size": None}, "Qwen3Attention: attribute block_size is missing"),
         ("Qwen3Attention", {"kv_num_heads": 2}, "Qwen3Attention: k is [T"),
         ("Qwen3MoE", {"top_k": 9}, "Qwen3MoE: top_k is 1 to 8, found 9"),

@@ -90,7 +90,7 @@ def test_a_further_input_is_fed_by_every_backend(built: tuple[str, Path], monkey
     on_cpu = kind in ("padded_batch", "packed")
     before = logits(path, on_cpu=on_cpu)
     with_adapters(path)
-    with pytest.raises(EngineError, match="'adapter_ids': the manifest means none"):
+    with pytest.raises(EngineError, match="'adapter_ids': the manifest expects none"):
         Engine.open(path, on_cpu=on_cpu)
     declare(monkeypatch)
     after = logits(path, on_cpu=on_cpu)

@@ -11,7 +11,7 @@ Layouts (see `qwen3_compile.pack.layouts`), for a matrix [N, K] in groups of g i
 | `interleaved_nbit_rows` | as `nbit_rows`, of two matrices in turns |
 | these three with `_fp16`, `_bf16` | the same with scales in that type |
 | these six for a format with zero points | and zero points uint8 [N, ceil(groups * bits / 8)], packed like codes |
-| `float8_rows` | E4M3 values [N, K], scales float32 [N, ceil(K/128)], or [N, 1] with one scale a row |
+| `float8_rows` | E4M3 values [N, K], scales float32 [N, ceil(K/128)], or [N, 1] with one scale per row |
 | `integer_columns` | codes of the format [K, N], scales float32 and zero points [ceil(K/g), N], or [N] per channel |
 | `rope_cos`, `rope_sin` | computed from the architecture, without sources |
 """

@@ -2,7 +2,7 @@
 
 Everything between matrices is fp16 or bf16, and so are floating-point matrices, scales of integer ones and the cache:
 the kernels take one type for all of them. No kernel quantizes the inputs of integer matrices. Matrices in fp8 are those
-of the released checkpoints, blocks of 128 x 128, or have one scale a row; their inputs keep their type as well.
+of the released checkpoints, blocks of 128 x 128, or have one scale per row; their inputs keep their type as well.
 """
 
 from __future__ import annotations

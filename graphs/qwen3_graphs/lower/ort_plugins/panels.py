@@ -59,7 +59,7 @@ def add_stacked_rows(writer: GraphWriter, fmt: WeightFormat, matrices: Sequence[
     if fmt.granularity == "per-block" and any(shape[0] % PANEL for shape in shapes[:-1]):
         raise LoweringError(
             f"target ort with plugins: {_stem(matrices)} have {[shape[0] for shape in shapes]} outputs; "
-            f"fp8 with block scales needs multiples of {PANEL}: use one scale a channel"
+            f"fp8 with block scales needs multiples of {PANEL}: use one scale per channel"
         )
     return _add_panels(writer, "panels", fmt, sources, _stem(matrices), outputs, inputs.pop())
 

@@ -77,8 +77,8 @@ class Device:
         if int(error) == _OUT_OF_MEMORY:
             free, total = self._done("count free memory", self._cuda.cudaMemGetInfo())
             raise BindingsError(
-                f"no memory for {purpose}: {size / _GIB:.2f} GiB wanted, {free / _GIB:.2f} of {total / _GIB:.2f} GiB "
-                f"are free on {self.name}; open the engine with fewer max_sequences"
+                f"not enough memory for {purpose}: {size / _GIB:.2f} GiB needed, {free / _GIB:.2f} of "
+                f"{total / _GIB:.2f} GiB free on {self.name}; open the engine with a smaller max_sequences"
             )
         address = int(self._done(f"reserve {purpose}", (error, address)))
         self._device_memory.append(address)

@@ -72,15 +72,15 @@ class AttentionShape:
 
     def __post_init__(self) -> None:
         if self.kv_heads < 1 or self.heads < 1 or self.heads % self.kv_heads:
-            raise ValueError(f"attention: heads must be a multiple of kv_heads, got {self.heads} and {self.kv_heads}")
+            raise ValueError(f"attention: heads must be a multiple of kv_heads, found {self.heads} and {self.kv_heads}")
         if self.group > 32:
-            raise ValueError(f"attention: at most 32 query heads share a key head, got {self.group}")
+            raise ValueError(f"attention: at most 32 query heads share a key head, found {self.group}")
         if self.head_dim not in HEAD_DIMS:
-            raise ValueError(f"attention: head_dim must be 64 or 128, got {self.head_dim}")
+            raise ValueError(f"attention: head_dim must be 64 or 128, found {self.head_dim}")
         if self.block_size < 16:
-            raise ValueError(f"attention: block_size must be 16 or more, got {self.block_size}")
+            raise ValueError(f"attention: block_size must be 16 or more, found {self.block_size}")
         if self.type not in _TYPES:
-            raise ValueError(f"attention: type must be one of {', '.join(_TYPES)}, got {self.type}")
+            raise ValueError(f"attention: type must be one of {', '.join(_TYPES)}, found {self.type}")
 
     @property
     def group(self) -> int:
@@ -160,7 +160,7 @@ def attention_kernels(
         ValueError: `splits` is not a power of two, or the capability has no tile sizes.
     """
     if splits < 1 or splits & (splits - 1):
-        raise ValueError(f"attention: splits must be a power of two, got {splits}")
+        raise ValueError(f"attention: splits must be a power of two, found {splits}")
     chosen = _SMALL_TILES if small else _TILES
     if capability not in chosen:
         known = ", ".join(f"SM{each}" for each in chosen)

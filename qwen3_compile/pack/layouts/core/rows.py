@@ -46,5 +46,5 @@ def _converted(source: Array, fmt: WeightFormat) -> Array:
     with np.errstate(over="ignore"):  # reported below, with what to do
         result = np.ascontiguousarray(source, dtype=FLOAT_TYPES[fmt.kind])
     if fmt.kind == "fp16" and source.dtype != np.float16 and not np.isfinite(result).all():
-        raise UnsupportedError("a weight is beyond the range of fp16 (65504): use bf16 or fp32")
+        raise UnsupportedError("a weight exceeds the range of fp16 (65504): use bf16 or fp32")
     return result

@@ -52,7 +52,7 @@ def pack(sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[Array, ...]:
     if fmt.kind == "fp8" and fmt.group_size and any(source.shape[0] % layouts.PANEL for source in sources[:-1]):
         raise UnsupportedError(
             f"fp8 blocks of matrices of {[source.shape[0] for source in sources]} rows meet within a panel of "
-            f"{layouts.PANEL}: use one scale a channel"
+            f"{layouts.PANEL}: use one scale per channel"
         )
     return _packed([_parts(source, fmt) for source in sources], fmt, np.concatenate)
 

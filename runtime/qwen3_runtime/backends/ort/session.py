@@ -152,7 +152,7 @@ def _check_assignment(session: Any, provider: str) -> None:  # noqa: ANN401 - on
 
 
 def check_interface(session: Any, interface: StepInterface) -> None:  # noqa: ANN401 - onnxruntime has no types
-    """Hold the graph's inputs and outputs to what the manifest means, so that no array is bound at a wrong size.
+    """Hold the graph's inputs and outputs to what the manifest expects, so that no array is bound at a wrong size.
 
     Raises:
         DamagedEngineError: naming the first difference.
@@ -166,7 +166,7 @@ def check_interface(session: Any, interface: StepInterface) -> None:  # noqa: AN
         if types != expected:
             name = min(set(types.items()) ^ set(expected.items()))[0]
             raise DamagedEngineError(
-                f"model.onnx: {kind} {name!r}: the manifest means {expected.get(name, 'none')}, "
+                f"model.onnx: {kind} {name!r}: the manifest expects {expected.get(name, 'none')}, "
                 f"the graph has {types.get(name, 'none')}; build the engine again"
             )
         shapes = {value.name: value.shape for value in found}
@@ -177,13 +177,13 @@ def check_interface(session: Any, interface: StepInterface) -> None:  # noqa: AN
 def _check_shape(declared: StepTensor, shape: list[int | str | None]) -> None:
     if len(shape) != len(declared.shape):
         raise DamagedEngineError(
-            f"model.onnx: {declared.name!r} has shape {shape}, the manifest means {len(declared.shape)} dimensions; "
+            f"model.onnx: {declared.name!r} has shape {shape}, the manifest expects {len(declared.shape)} dimensions; "
             "build the engine again"
         )
     for axis, (meant, size) in enumerate(zip(declared.shape, shape, strict=True)):
         if isinstance(meant, int) and meant != size:
             raise DamagedEngineError(
-                f"model.onnx: {declared.name!r} has shape {shape}, the manifest means {meant} "
+                f"model.onnx: {declared.name!r} has shape {shape}, the manifest expects {meant} "
                 f"on axis {axis}; build the engine again"
             )
 
@@ -191,7 +191,7 @@ def _check_shape(declared: StepTensor, shape: list[int | str | None]) -> None:
 def no_cache_memory(shape: tuple[int, ...]) -> UnsupportedEngineError:
     """The error of a cache that does not fit into memory."""
     return UnsupportedEngineError(
-        f"no memory for a cache of shape {shape} a layer; open it with a smaller max_context or max_sequences"
+        f"not enough memory for a cache of shape {shape} per layer; open it with a smaller max_context or max_sequences"
     )
 
 

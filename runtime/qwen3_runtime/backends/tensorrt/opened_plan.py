@@ -134,9 +134,9 @@ class Plan:
         try:
             missing = context.infer_shapes()
         except RuntimeError as error:
-            raise StepFailedError(f"TensorRT cannot infer shapes of a step: {first_line(str(error))}") from None
+            raise StepFailedError(f"TensorRT cannot infer the shapes of a step: {first_line(str(error))}") from None
         if missing:
-            raise StepFailedError(f"TensorRT wants the shape of {missing[0]!r}, which the step does not have")
+            raise StepFailedError(f"TensorRT needs the shape of {missing[0]!r}, which the step does not have")
 
     def enqueue(self, context: Any) -> None:  # noqa: ANN401 - an IExecutionContext
         """Queue one execution.

@@ -54,7 +54,7 @@ class PaddedPlanBackend(PlanBackend):
         self._block_bytes = int(np.prod(self._block_shape)) * self._element_bytes
         if max_sequences > 1 and self._block_bytes % ALIGNMENT:
             raise UnsupportedEngineError(
-                f"a sequence's cache is {self._block_bytes} bytes a layer, TensorRT wants multiples of {ALIGNMENT}: "
+                f"a sequence's cache is {self._block_bytes} bytes per layer, TensorRT needs multiples of {ALIGNMENT}: "
                 "build the engine with a max_context that is a multiple of 16"
             )
         shape = (max_sequences, *self._block_shape)

@@ -1,4 +1,4 @@
-"""Holds a TensorRT plan to the interface that the manifest means; finds the optimization profile that holds a step."""
+"""Holds a TensorRT plan to the interface that the manifest expects; finds the optimization profile of a step."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_signature(interface: StepInterface, tensors: Mapping[str, Tensor]) -> 
     """Hold a plan to the manifest, so that no memory is bound at a wrong size.
 
     Args:
-        interface: what the manifest means.
+        interface: what the manifest expects.
         tensors: what the plan has, by name.
 
     Raises:
@@ -55,14 +55,14 @@ def check_signature(interface: StepInterface, tensors: Mapping[str, Tensor]) -> 
         ):
             if meant != found:
                 raise DamagedEngineError(
-                    f"model.plan: {what} of {name!r}: the manifest means {meant}, the plan has {found}; "
+                    f"model.plan: {what} of {name!r}: the manifest expects {meant}, the plan has {found}; "
                     "build the engine again"
                 )
         for axis, (meant, size) in enumerate(zip(slot.shape, tensor.shape, strict=True)):
             # A named dimension may turn out fixed; `read_profiles` then finds its one size.
             if isinstance(meant, int) and meant != size:
                 raise DamagedEngineError(
-                    f"model.plan: {name!r} has shape {tensor.shape}, the manifest means {meant} on axis {axis}; "
+                    f"model.plan: {name!r} has shape {tensor.shape}, the manifest expects {meant} on axis {axis}; "
                     "build the engine again"
                 )
 
@@ -89,7 +89,7 @@ def read_profiles(interface: StepInterface, tensors: Mapping[str, Tensor]) -> li
     """The sizes that each optimization profile allows, the narrowest profile first.
 
     Args:
-        interface: what the manifest means; checked against `tensors`.
+        interface: what the manifest expects; checked against `tensors`.
         tensors: what the plan has.
 
     Raises:

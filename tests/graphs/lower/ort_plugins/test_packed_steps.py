@@ -161,7 +161,7 @@ def test_blocks_of_queries_and_keys_that_meet_in_a_panel_are_refused() -> None:
     matrices = [
         ir.Value(name=f"{part}_proj.weight", shape=ir.Shape([rows, 64])) for part, rows in (("q", 24), ("k", 8))
     ]
-    with pytest.raises(LoweringError, match=r"\[24, 8\] outputs.* multiples of 16: use one scale a channel"):
+    with pytest.raises(LoweringError, match=r"\[24, 8\] outputs.* multiples of 16: use one scale per channel"):
         add_stacked_rows(GraphWriter(), WeightFormat("fp8", 128), matrices)
     assert add_stacked_rows(GraphWriter(), WeightFormat("fp8"), matrices).n == 32
 

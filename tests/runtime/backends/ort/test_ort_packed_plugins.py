@@ -212,12 +212,16 @@ def test_a_step_that_does_not_hold_together_is_one_line(quantized: Path, change:
     [
         ("target", {"provider": "cuda"}, "provider 'cuda'; this backend has cpu"),
         ("io", {"cache_dtype": "float32"}, "cache is float32; this backend has float16 and int8"),
-        ("io", {"cache_dtype": "int8"}, r"'kv\.0': the manifest means tensor\(int8\), the graph has tensor\(float16\)"),
-        ("io", {"layers": 3}, r"'kv\.2': the manifest means tensor\(float16\), the graph has none"),
-        ("io", {"kv_heads": 1}, "the manifest means 1 on axis 2"),
-        ("io", {"head_dim": 64}, "the manifest means 64 on axis 4"),
-        ("io", {"vocab_size": 121}, "the manifest means 121 on axis 1"),
-        ("io", {"output": "hidden"}, r"'live_vocab': the manifest means none, the graph has tensor\(int32\)"),
+        (
+            "io",
+            {"cache_dtype": "int8"},
+            r"'kv\.0': the manifest expects tensor\(int8\), the graph has tensor\(float16\)",
+        ),
+        ("io", {"layers": 3}, r"'kv\.2': the manifest expects tensor\(float16\), the graph has none"),
+        ("io", {"kv_heads": 1}, "the manifest expects 1 on axis 2"),
+        ("io", {"head_dim": 64}, "the manifest expects 64 on axis 4"),
+        ("io", {"vocab_size": 121}, "the manifest expects 121 on axis 1"),
+        ("io", {"output": "hidden"}, r"'live_vocab': the manifest expects none, the graph has tensor\(int32\)"),
     ],
 )
 def test_a_graph_that_differs_from_the_manifest_is_refused(

@@ -126,11 +126,11 @@ def test_the_real_runtime_gives_the_reason_that_it_logs(tmp_path: Path) -> None:
     [
         ({"layers": 3}, r"the manifest has 'kv\.2\.key', the plan has not"),
         ({"layers": 1}, r"the plan has 'kv\.1\.key', the manifest has not"),
-        ({"kv_heads": 1}, r"'kv\.0\.key' has shape \(-1, 2, 64, 32\), the manifest means 1 on axis 1"),
-        ({"head_dim": 64}, r"the manifest means 64 on axis 3"),
-        ({"max_context": 32}, r"the manifest means 32 on axis 2"),
-        ({"vocab_size": 121}, r"'logits' has shape \(-1, 120\), the manifest means 121 on axis 1"),
-        ({"cache_dtype": "bfloat16"}, r"element type of 'kv\.0\.key': the manifest means BF16, the plan has HALF"),
+        ({"kv_heads": 1}, r"'kv\.0\.key' has shape \(-1, 2, 64, 32\), the manifest expects 1 on axis 1"),
+        ({"head_dim": 64}, r"the manifest expects 64 on axis 3"),
+        ({"max_context": 32}, r"the manifest expects 32 on axis 2"),
+        ({"vocab_size": 121}, r"'logits' has shape \(-1, 120\), the manifest expects 121 on axis 1"),
+        ({"cache_dtype": "bfloat16"}, r"element type of 'kv\.0\.key': the manifest expects BF16, the plan has HALF"),
         ({"cache_dtype": "int8"}, r"the engine's cache is INT8; this backend has FLOAT, FLOAT16, BFLOAT16"),
         ({"output": "hidden", "task": "embedding"}, r"the manifest has 'hidden', the plan has not"),
     ],
@@ -155,7 +155,7 @@ def test_a_cache_that_is_not_written_in_place_is_refused(
 def test_a_cache_that_does_not_fit_says_how_much_there_is(engine: Path, trt: HostTensorRt) -> None:
     trt.cuda.total = 1 << 17
     message = refusal(engine, max_sequences=4)
-    assert message.startswith("no memory for the cache of 4 sequences: 0.00 GiB wanted, ")
+    assert message.startswith("not enough memory for the cache of 4 sequences: 0.00 GiB needed, ")
     assert message.endswith("are free on Host GPU; open the engine with fewer max_sequences")
     assert trt.cuda.clean
 
@@ -164,7 +164,7 @@ def test_sequences_whose_caches_cannot_be_aligned_are_refused(
     engine: Path, trt: HostTensorRt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("qwen3_runtime.backends.tensorrt.padded.ALIGNMENT", 1 << 20)
-    assert "TensorRT wants multiples of 1048576" in refusal(engine, max_sequences=2)
+    assert "TensorRT needs multiples of 1048576" in refusal(engine, max_sequences=2)
     assert trt.cuda.clean
 
 

@@ -124,7 +124,7 @@ def test_every_difference_from_the_manifest_is_named(slots: StepInterface) -> No
         for axis, size in enumerate(tensor.shape):
             if size > 0:
                 shape = (*tensor.shape[:axis], size + 1, *tensor.shape[axis + 1 :])
-                with pytest.raises(EngineError, match=f"the manifest means {size} on axis {axis}"):
+                with pytest.raises(EngineError, match=f"the manifest expects {size} on axis {axis}"):
                     check_signature(slots, {**good, name: replace(tensor, shape=shape)})
 
 

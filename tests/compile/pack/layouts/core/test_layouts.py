@@ -20,7 +20,7 @@ from qwen3_compile.quantize import Float8, as_float8, quantize
 from qwen3_graphs.formats import WeightFormat
 
 groups = st.builds(WeightFormat, st.sampled_from(["int8", "int4"]), st.sampled_from([16, 32, 64, 128]))
-formats = groups | st.just(WeightFormat("int8"))  # one scale a row
+formats = groups | st.just(WeightFormat("int8"))  # one scale per row
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 150))
 small = settings(max_examples=40, deadline=None)
 
