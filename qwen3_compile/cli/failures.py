@@ -58,7 +58,7 @@ def run_command(command: click.Command, arguments: Sequence[str], environment: M
             _close_stdout()
         where = f"{error.filename}: " if error.filename is not None else ""
         return _report(error, f"{where}{error.strerror or error}", 1, verbose=verbose)
-    except Exception as error:  # noqa: BLE001 - the last line of defence of the whole program
+    except Exception as error:  # noqa: BLE001 - the last line of defense of the whole program
         message = f"unexpected {type(error).__name__}: {error} (--traceback shows where)"
         return _report(error, message, 1, verbose=verbose)
     return code if isinstance(code, int) else 0

@@ -60,7 +60,7 @@ def round_scales(scales: Float32, kind: str, scale_type: ScaleType) -> Float32:
         rounded = scales.astype(_SCALE_TYPES[scale_type])
     if not np.isfinite(rounded).all():
         raise UnsupportedError(f"a weight is too large for {kind} with scales in {scale_type}: use bf16 or fp32")
-    # Where the type is coarse (its subnormal numbers) a scale goes away from zero: towards it, the largest values
+    # Where the type is coarse (its subnormal numbers) a scale goes away from zero: toward it, the largest values
     # would be clipped.
     away = np.nextafter(rounded, np.copysign(np.inf, scales).astype(rounded.dtype))
     short = np.abs(rounded.astype(np.float32)) * _ROUNDING_MARGIN < np.abs(scales)

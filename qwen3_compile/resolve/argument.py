@@ -84,7 +84,7 @@ def identified(argument: str, *, cache_dir: Path | None = None) -> Identity:
     if hub is None:
         raise SpecError(f"{argument}: neither a checkpoint folder nor org/name of the hub{_suggestion(argument)}")
     if not argument.startswith("hf://") and folder.parent.is_dir():
-        # A misspelt path is nobody's business on the hub.
+        # A misspelled path is nobody's business on the hub.
         other = f"{folder.parent} is a local folder; for a repository of the hub, write hf://{argument}"
         raise SpecError(f"{argument}: no such file or folder; {_beside(folder) or other}")
     try:

@@ -1,4 +1,4 @@
-"""The outcome of a validation, its JSON form, and the judgement by accuracy limits."""
+"""The outcome of a validation, its JSON form, and the judgment by accuracy limits."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Tokenizer:
         return self._backend.decode([i for i in ids if i >= 0], skip_special_tokens=skip_special_tokens)
 
     def token_id(self, token: str) -> int | None:
-        """The id of the token spelt exactly `token`, or None."""
+        """The id of the token spelled exactly `token`, or None."""
         index: int | None = self._backend.token_to_id(token)
         return index
 
@@ -133,5 +133,5 @@ _BYTE_OF_CHARACTER = _byte_of_character()
 def _spelt_bytes(token: str) -> bytes:
     try:
         return bytes(_BYTE_OF_CHARACTER[character] for character in token)
-    except KeyError:  # an added token outside the alphabet is spelt in plain text
+    except KeyError:  # an added token outside the alphabet is spelled in plain text
         return token.encode()

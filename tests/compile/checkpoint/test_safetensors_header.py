@@ -94,9 +94,9 @@ def test_a_view_of_misaligned_bytes_is_right(tmp_path):
     ("content", "said"),
     [
         (b"", "0 bytes"),
-        (b"\x01\x02", "not a whole"),
-        (file_of({}, length=2**63), "not a whole"),
-        (file_of({"x": entry()}, b"\0" * 8, length=9_000), "not a whole"),
+        (b"\x01\x02", "incomplete safetensors file"),
+        (file_of({}, length=2**63), "incomplete safetensors file"),
+        (file_of({"x": entry()}, b"\0" * 8, length=9_000), "incomplete safetensors file"),
         (file_of(b"not json"), "not valid JSON"),
         (file_of(b"\xff\xff"), "not valid JSON"),
         (file_of(b"[" * 200_000), "not valid JSON"),
@@ -117,8 +117,8 @@ def test_a_view_of_misaligned_bytes_is_right(tmp_path):
         (file_of({"x": entry(offsets=(4, 12))}, b"\0" * 12), "leaves a hole"),
         (file_of({"x": entry(), "y": entry()}, b"\0" * 8), "overlaps"),
         (file_of({"x": entry(), "y": entry(offsets=(4, 12))}, b"\0" * 12), "overlaps"),
-        (file_of({"x": entry()}, b"\0" * 7), "promises 8 bytes"),
-        (file_of({"x": entry()}, b"\0" * 9), "promises 8 bytes"),
+        (file_of({"x": entry()}, b"\0" * 7), "declares 8 bytes"),
+        (file_of({"x": entry()}, b"\0" * 9), "declares 8 bytes"),
         (file_of({"x": entry("F4", (3,), (0, 1))}, b"\0"), "takes 1.5 bytes"),
     ],
 )

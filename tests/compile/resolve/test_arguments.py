@@ -198,7 +198,7 @@ def test_an_unknown_repository_is_looked_at_without_its_weights(serve_hub, tmp_p
 def test_a_misspelt_path_is_not_sent_to_the_hub(serve_hub, tmp_path):
     hub = serve_hub({"config.json": b"{}"})
     (tmp_path / "test").mkdir()
-    assert "name a repository of the hub hf://test/tiny" in failure("test/tiny", SpecError)
+    assert "for a repository of the hub, write hf://test/tiny" in failure("test/tiny", SpecError)
     assert hub.served == []
     failure("hf://test/tiny")
     assert hub.served

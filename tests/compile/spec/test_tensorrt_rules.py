@@ -201,7 +201,7 @@ def test_what_cannot_be_built_is_refused_by_name(overrides, key, words):
         (["precision.group_size=32"], "group_size: tensorrt supports 64 or 128 or channel, found 32"),
         (
             [f"{CAPABILITIES}=['8.0', '9.0']"],
-            "builds for one GPU, that of the machine, found 2",
+            "builds for this machine's GPU, found 2",
         ),
     ],
 )

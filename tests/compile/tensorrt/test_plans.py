@@ -95,8 +95,8 @@ WRONG = helper.make_node("Reshape", ["p", "p"], ["q"], name="layers.0.wrong")
         ({"nodes": (WRONG,)}, request(), "cannot import model.onnx, node layers.0.wrong (Reshape): "),
         ({}, request("9.9"), "does not build for compute capability 9.9"),
         ({}, request(profiles=()), "no optimization profile has been defined"),
-        ({}, request(profiles=(PlanProfile("decode", {"B": (1, 1, 1)}),)), "dimension 1 of input 'x' is 'S', of which"),
-        ({"dimensions": ("B", "T")}, request(), "is 'T', of which the profile for prefill says nothing (it has B, S)"),
+        ({}, request(profiles=(PlanProfile("decode", {"B": (1, 1, 1)}),)), "dimension 1 of input 'x' is 'S', which"),
+        ({"dimensions": ("B", "T")}, request(), "is 'T', which the profile for prefill does not set (it sets B, S)"),
         (
             {},
             request(profiles=(PlanProfile("decode", {"B": (4, 2, 4), "S": (1, 1, 1)}),)),

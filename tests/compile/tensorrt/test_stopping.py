@@ -36,7 +36,7 @@ def test_a_signal_ends_a_build_and_leaves_no_plan(tmp_path, monkeypatch, number)
     def leave(number, _):
         raise SystemExit(128 + number)
 
-    class Signalling(stopping._monitor(load_library("tensorrt-rtx"))):
+    class Signaling(stopping._monitor(load_library("tensorrt-rtx"))):
         """Sends the signal in the midst of the build."""
 
         def step_complete(self, phase, step):
@@ -47,7 +47,7 @@ def test_a_signal_ends_a_build_and_leaves_no_plan(tmp_path, monkeypatch, number)
             return super().step_complete(phase, step)
 
     steps = []
-    monkeypatch.setattr(stopping, "_monitor", lambda _: Signalling)
+    monkeypatch.setattr(stopping, "_monitor", lambda _: Signaling)
     write_deep_graph(tmp_path / "model.onnx")
     asked = PlanRequest("tensorrt-rtx", ("8.0", "8.9", "12.0"), (PlanProfile("decode", {"B": (1, 4, 4)}),))
     before = signal.signal(number, leave)

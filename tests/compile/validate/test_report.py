@@ -1,4 +1,4 @@
-"""The judgement by accuracy limits, and the files a report is written to.
+"""The judgment by accuracy limits, and the files a report is written to.
 
 Covers: hostile texts
 Reference: an HTML parser

@@ -112,7 +112,7 @@ def half_scales(
         raise UnsupportedError(f"a weight is too large for {fmt.kind} with scales in fp16: use bf16 or fp32")
     scales = exact.astype(np.float16)
     wide = scales.astype(np.float32)
-    # Where float16 is coarse a scale is rounded away from zero: towards it, the largest values would be clipped.
+    # Where float16 is coarse a scale is rounded away from zero: toward it, the largest values would be clipped.
     coarse = np.abs(wide - exact) > _FLOAT16_RELATIVE_ERROR * np.abs(exact)
     away = np.nextafter(scales, np.copysign(np.float16(np.inf), scales))
     scales = np.where(coarse & (np.abs(wide) < np.abs(exact)), away, scales)
