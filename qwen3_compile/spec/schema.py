@@ -126,8 +126,7 @@ class PrecisionSection(Section):
         "with an integer format 32, for TensorRT 128 with int4 and channel without; else null",
     )
     fp8_scales: Fp8Scale | None = _derived(
-        "weights that share a scale, for fp8 (E4M3); `block`: 128 x 128, as in the released FP8 checkpoints "
-        "(`weight_block_size: [128, 128]`), `channel`: a row, `tensor`: the whole matrix",
+        "weights that share a scale, for fp8 (E4M3); `block`: 128 x 128, `channel`: a row, `tensor`: the whole matrix",
         "with an fp8 format block, for TensorRT channel; else null",
     )
     lm_head: WeightKind = _derived("output matrix", "same as weights")
@@ -136,10 +135,8 @@ class PrecisionSection(Section):
     )
     activations: FloatKind = _derived("everything between matrices", "fp16 on cuda, else fp32")
     activation_quantization: Literal["int8", "fp8", "none"] | None = _derived(
-        "type of the quantized inputs of matrices. ONNX Runtime on CPU: int8 for integer matrices, by group, at run "
-        "time; `none` is exact and slower, above all for prompts. Backend onnx: the graph is the same for both; our "
-        "runtime tells ONNX Runtime which one, other tools decide. TensorRT: `int8` or `fp8`, the format of the "
-        "matrices, with one calibrated scale for each matrix; `none` keeps the inputs",
+        "type of the quantized inputs of matrices: `int8` with ONNX Runtime, the format of the matrices with TensorRT; "
+        "`none`: not quantized",
         "none on cuda and for backend onnx; else int8 with an integer weights or lm_head, or none",
     )
     calibration_prompts: Annotated[list[str], Field(min_length=1)] | None = Field(
@@ -163,13 +160,13 @@ class TargetSection(Section):
 
     backend: Backend = Field(
         default="ort",
-        description="`ort`: ONNX Runtime; `onnx`: standard operators only, for any ONNX tool; `tensorrt`: NVIDIA "
-        "TensorRT, built on the GPU that runs it; `tensorrt-rtx`: TensorRT for RTX, built without a GPU",
+        description="`ort`: ONNX Runtime; `onnx`: standard operators, for any ONNX tool; `tensorrt`: TensorRT, built "
+        "on its GPU; `tensorrt-rtx`: built without a GPU",
     )
     provider: Provider = _derived("where it runs", "cuda for TensorRT, else cpu")
     plugins: Plugins = _derived(
-        "whose operators run: `all`: ours, as plugins of the backend; `none`: the backend's own. TensorRT also takes a "
-        "list of `attention` (packed steps over a paged cache) and `moe`",
+        "whose operators run: `all`: ours, as plugins; `none`: the backend's own. TensorRT also takes a list of "
+        "`attention` and `moe`",
         "all for ort on cpu, else none",
     )
     compute_capabilities: list[Capability] | None = _derived(
