@@ -18,7 +18,7 @@ from scripted import (
     make_engine,
     turn_of,
 )
-from test_thinking_budget import FILLER, QUESTION, SENTENCE_TOKENS, thinker
+from thinker import FILLER, QUESTION, SENTENCE_TOKENS, thinker
 
 from qwen3_runtime import Completion, Sampling
 from qwen3_runtime.budget import STOP_SENTENCE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_spec_rules import MOE, error, spec
+from minimal_spec import MOE, error, spec
 
 CUDA = ("target.plugins=none", "target.provider=cuda")
 WIDE = [*MOE, "model.architecture.moe_intermediate_size=128", "precision.group_size=128"]

@@ -1,7 +1,7 @@
 """What a spec may ask of our TensorRT plugins."""
 
 import pytest
-from test_spec_rules import MOE, error, spec
+from minimal_spec import MOE, error, spec
 
 from qwen3_compile.targets.tensorrt import TENSORRT, TENSORRT_RTX
 from qwen3_compile.targets.tensorrt.capabilities import PLUGINS

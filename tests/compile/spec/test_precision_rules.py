@@ -1,7 +1,7 @@
 """Which number formats, scales and roundings a spec may combine, and what the graphs package is told of them."""
 
 import pytest
-from test_spec_rules import MOE, error, spec
+from minimal_spec import MOE, error, spec
 
 from qwen3_graphs.formats import WeightFormat
 

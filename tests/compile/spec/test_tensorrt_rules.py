@@ -7,7 +7,7 @@ Reference: refusals of NVIDIA's builder seen by hand; its documentation for the 
 from itertools import pairwise
 
 import pytest
-from test_spec_rules import MOE, error, errors, spec
+from minimal_spec import MOE, error, errors, spec
 
 from qwen3_compile.targets import default_target
 from qwen3_compile.targets.tensorrt.capabilities import has_formats

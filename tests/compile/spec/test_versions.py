@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_spec_rules import MINIMAL as TEXT
+from minimal_spec import MINIMAL as TEXT
 
 from qwen3_compile.errors import SpecError
 from qwen3_compile.spec import parse_spec
