@@ -96,6 +96,9 @@ def half_scales(
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float16]]:
     """Round scales to float16, and the codes of groups so small that it is coarse there to the rounded scale.
 
+    `round_scales` rounds before codes are chosen, and lets a scale be short by 2^-8; here codes are there already,
+    so a scale is never short by more than float16's own rounding. One function for both would change engines' bytes.
+
     Args:
         source: the matrix [N, K] that was quantized.
         quantized: its codes and float32 scales.

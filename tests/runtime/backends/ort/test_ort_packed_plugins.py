@@ -5,23 +5,20 @@ Reference: `transformers`, through real sessions
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 from built_engine import (
     GREEDY,
     SIZES,
     VOCAB,
     build_engine,
-    embedding_tokenizer,
     prompts,
     reference_rows,
     with_changed_manifest,
 )
-from tokenizers import Tokenizer
+from session_checks import check_any_schedule, check_embeddings, check_steps_without_wanted_rows
 
 import qwen3_plugins.ort
 from qwen3_compile.errors import UnsupportedError
@@ -30,6 +27,8 @@ from qwen3_runtime.backends.ort.packed_plugins import BLOCK_SIZE
 from qwen3_runtime.step import Step
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transformers import PreTrainedModel
 
 CONTEXT = 3 * BLOCK_SIZE - 5  # not a multiple of a block
@@ -43,46 +42,30 @@ KINDS = {
 TOLERANCE = {"float16": 2e-2, "int8": 0.25}
 
 
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache in which each model is traced once for all kinds."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(scope="module", params=KINDS)
-def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
-    folder = tmp_path_factory.mktemp(request.param)
-    return build_engine(folder, target="ort-plugins", sizes=LONG, **KINDS[request.param])  # type: ignore[arg-type]
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cache_dir: Path):
+    folder, kind = tmp_path_factory.mktemp(request.param), KINDS[request.param]
+    return build_engine(folder, target="ort-plugins", sizes=LONG, cache_dir=cache_dir, **kind)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
-def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("int4")
-    return build_engine(folder, target="ort-plugins", cache="fp16", weights="int4", moe=True, sizes=LONG)[0]
+def quantized(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
+    kind = {"target": "ort-plugins", "cache": "fp16", "weights": "int4", "moe": True, "sizes": LONG}
+    return build_engine(tmp_path_factory.mktemp("int4"), cache_dir=cache_dir, **kind)[0]  # type: ignore[arg-type]
 
 
 def test_logits_of_any_schedule_are_the_references(built: tuple[Path, PreTrainedModel]) -> None:
-    """Every row of four sequences, fed in random chunks, their blocks scattered over the pool."""
     path, model = built
-    rng = np.random.default_rng(1)
-    sequences = [rng.integers(0, VOCAB, length) for length in (CONTEXT, 33, 65, 128)]
-    expected = [reference_rows(model, sequence.tolist()) for sequence in sequences]
     with Engine.open(path, threads=2, max_sequences=4) as engine:
-        tolerance = TOLERANCE[engine.manifest.io.cache_dtype]
         assert engine.backend.cache.num_blocks == 12
-        tables = rng.permutation(12).astype(np.int32).reshape(4, 3)
-        done = [0, 0, 0, 0]
-        while waiting := [i for i in range(4) if done[i] < len(sequences[i])]:
-            chosen = rng.permutation(waiting)[: rng.integers(1, len(waiting) + 1)].tolist()
-            sizes = [1 if rng.random() < 0.5 else min(24, len(sequences[i]) - done[i]) for i in chosen]
-            step = Step(
-                input_ids=np.concatenate(
-                    [sequences[i][done[i] : done[i] + size] for i, size in zip(chosen, sizes, strict=True)]
-                ),
-                query_start=np.cumsum([0, *sizes]).astype(np.int32),
-                context_len=np.array([done[i] for i in chosen], np.int32),
-                block_table=tables[chosen],
-                logits_rows=np.arange(sum(sizes), dtype=np.int32),
-            )
-            wanted = [expected[i][done[i] : done[i] + size] for i, size in zip(chosen, sizes, strict=True)]
-            found = engine.backend.run(step).values
-            np.testing.assert_allclose(found, np.concatenate(wanted), atol=tolerance, rtol=0)
-            for i, size in zip(chosen, sizes, strict=True):
-                done[i] += size
+        tolerance = TOLERANCE[engine.manifest.io.cache_dtype]
+        check_any_schedule(engine, model, (CONTEXT, 33, 65, 128), longest=24, tolerance=tolerance)
 
 
 def check_greedy(engine: Engine, model: PreTrainedModel, requests: list[Request]) -> None:
@@ -168,20 +151,9 @@ def test_the_cache_is_counted_with_its_scales(built: tuple[Path, PreTrainedModel
 
 def test_steps_without_wanted_rows_only_fill_the_cache(built: tuple[Path, PreTrainedModel]) -> None:
     path, model = built
-    tokens = prompts(2)[1][:6]
     with Engine.open(path, threads=1) as engine:
-        for start, end in ((0, 5), (5, 6)):
-            step = Step(
-                input_ids=np.array(tokens[start:end], np.int64),
-                query_start=np.array([0, end - start], np.int32),
-                context_len=np.array([start], np.int32),
-                block_table=np.array([[1]], np.int32),
-                logits_rows=np.array([0] if start else [], np.int32),
-            )
-            rows = engine.backend.run(step).values
-            assert rows.shape == (1 if start else 0, VOCAB)
         tolerance = TOLERANCE[engine.manifest.io.cache_dtype]
-        np.testing.assert_allclose(rows[0], reference_rows(model, tokens)[-1], atol=tolerance)
+        check_steps_without_wanted_rows(engine, model, block=1, tolerance=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -255,20 +227,5 @@ def test_a_backend_that_was_closed_says_so(quantized: Path) -> None:
     engine.close()
 
 
-TINY_TOKENIZER = Path(__file__).resolve().parents[4] / "examples" / "tiny" / "tokenizer"
-
-
 def test_embeddings_are_the_references_last_hidden_state(tmp_path: Path) -> None:
-    folder = embedding_tokenizer(TINY_TOKENIZER, tmp_path / "tokenizer")
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    sizes = {**LONG, "vocab_size": 448, "tie_word_embeddings": True}
-    path, model = build_engine(
-        tmp_path, target="ort-plugins", cache="fp16", task="embedding", sizes=sizes, tokenizer=folder
-    )
-    texts = ["What is 37+45?", "Hello!", "a rather longer text than the two before, 12+34+56"]
-    with Engine.open(path, threads=1, max_sequences=2) as engine:
-        found = engine.embed(texts)
-    for row, text in zip(found, texts, strict=True):
-        with torch.no_grad():
-            hidden = model(torch.tensor([tokenizer.encode(text).ids])).last_hidden_state[0, -1].double()
-        np.testing.assert_allclose(row, (hidden / hidden.norm()).numpy(), atol=1e-3)
+    check_embeddings(tmp_path, target="ort-plugins", cache="fp16", sizes=LONG, tolerance=1e-3)

@@ -6,30 +6,26 @@ Reference: `transformers`, through real sessions
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import pytest
-import torch
 from built_engine import (
     GREEDY,
-    SIZES,
-    VOCAB,
     build_engine,
-    embedding_tokenizer,
     prompts,
     reference_rows,
     rewrite,
     with_changed_manifest,
 )
-from tokenizers import Tokenizer
+from session_checks import check_any_schedule, check_embeddings, check_steps_without_wanted_rows
 
 from qwen3_runtime import Engine, EngineError, Request
-from qwen3_runtime.step import Step
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transformers import PreTrainedModel
 
 KINDS = {
@@ -40,9 +36,15 @@ KINDS = {
 }
 
 
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache in which each model is traced once for all kinds."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(scope="module", params=KINDS)
-def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
-    return build_engine(tmp_path_factory.mktemp(request.param), **KINDS[request.param])
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cache_dir: Path):
+    return build_engine(tmp_path_factory.mktemp(request.param), cache_dir=cache_dir, **KINDS[request.param])
 
 
 def test_generation_in_a_batch_is_the_references_greedy_choice(built: tuple[Path, PreTrainedModel]) -> None:
@@ -60,51 +62,16 @@ def test_generation_in_a_batch_is_the_references_greedy_choice(built: tuple[Path
 
 
 def test_logits_of_any_schedule_are_the_references(built: tuple[Path, PreTrainedModel]) -> None:
-    """Every row of five sequences, fed in random chunks to random blocks, against one pass of transformers."""
     path, model = built
-    rng = np.random.default_rng(1)
-    sequences = [rng.integers(0, VOCAB, length) for length in (64, 33, 17, 50)]
     tolerance = 2e-2 if "fp16" in str(path) else 1e-4
     with Engine.open(path, threads=1, max_sequences=4) as engine:
-        blocks = rng.permutation(4)
-        done = [0, 0, 0, 0]
-        expected = [reference_rows(model, sequence.tolist()) for sequence in sequences]
-        while waiting := [i for i in range(4) if done[i] < len(sequences[i])]:
-            chosen = rng.permutation(waiting)[: rng.integers(1, len(waiting) + 1)].tolist()
-            sizes = [1 if rng.random() < 0.6 else min(9, len(sequences[i]) - done[i]) for i in chosen]
-            step = Step(
-                input_ids=np.concatenate(
-                    [sequences[i][done[i] : done[i] + size] for i, size in zip(chosen, sizes, strict=True)]
-                ),
-                query_start=np.cumsum([0, *sizes]).astype(np.int32),
-                context_len=np.array([done[i] for i in chosen], np.int32),
-                block_table=blocks[chosen].astype(np.int32)[:, None],
-                logits_rows=np.arange(sum(sizes), dtype=np.int32),
-            )
-            found = engine.backend.run(step).values
-            wanted = np.concatenate(
-                [expected[i][done[i] : done[i] + size] for i, size in zip(chosen, sizes, strict=True)]
-            )
-            np.testing.assert_allclose(found, wanted, atol=tolerance, rtol=0)
-            for i, size in zip(chosen, sizes, strict=True):
-                done[i] += size
+        check_any_schedule(engine, model, (64, 33, 17, 50), longest=9, tolerance=tolerance)
 
 
-def test_a_step_without_wanted_rows_only_fills_the_cache(built: tuple[Path, PreTrainedModel]) -> None:
+def test_steps_without_wanted_rows_only_fill_the_cache(built: tuple[Path, PreTrainedModel]) -> None:
     path, model = built
-    tokens = prompts(1)[0] + prompts(2)[1]
     with Engine.open(path, threads=1) as engine:
-        for start, end in ((0, 5), (5, 6)):
-            step = Step(
-                input_ids=np.array(tokens[start:end], np.int64),
-                query_start=np.array([0, end - start], np.int32),
-                context_len=np.array([start], np.int32),
-                block_table=np.zeros((1, 1), np.int32),
-                logits_rows=np.array([0] if start else [], np.int32),
-            )
-            rows = engine.backend.run(step).values
-            assert rows.shape == (1 if start else 0, VOCAB)
-        np.testing.assert_allclose(rows[0], reference_rows(model, tokens[:6])[-1], atol=2e-2)
+        check_steps_without_wanted_rows(engine, model, block=0, tolerance=2e-2)
 
 
 def test_a_sequence_fills_the_context_to_its_last_token(built: tuple[Path, PreTrainedModel]) -> None:
@@ -150,26 +117,13 @@ def test_a_backend_that_was_closed_says_so(built: tuple[Path, PreTrainedModel]) 
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_engine(tmp_path_factory.mktemp("plain"), target="ort", cache="fp32")[0]
-
-
-TINY_TOKENIZER = Path(__file__).resolve().parents[4] / "examples" / "tiny" / "tokenizer"
+def plain(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
+    return build_engine(tmp_path_factory.mktemp("plain"), target="ort", cache="fp32", cache_dir=cache_dir)[0]
 
 
 @pytest.mark.parametrize("target", ["ort", "onnx"])
 def test_embeddings_are_the_references_last_hidden_state(tmp_path: Path, target: str) -> None:
-    folder = embedding_tokenizer(TINY_TOKENIZER, tmp_path / "tokenizer")
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    sizes = {**SIZES, "vocab_size": 448, "tie_word_embeddings": True}
-    path, model = build_engine(tmp_path, target=target, cache="fp32", task="embedding", sizes=sizes, tokenizer=folder)
-    texts = ["What is 37+45?", "Hello!", "a rather longer text than the two before, 12+34+56"]
-    with Engine.open(path, threads=1, max_sequences=2) as engine:
-        found = engine.embed(texts)
-    for row, text in zip(found, texts, strict=True):
-        with torch.no_grad():
-            hidden = model(torch.tensor([tokenizer.encode(text).ids])).last_hidden_state[0, -1].double()
-        np.testing.assert_allclose(row, (hidden / hidden.norm()).numpy(), atol=1e-5)
+    check_embeddings(tmp_path, target=target, cache="fp32", tolerance=1e-5)
 
 
 @pytest.mark.parametrize("location", ["../secret.bin", "/etc/hostname"])
