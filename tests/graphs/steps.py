@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -23,6 +23,10 @@ class PackedStep:
     block_table: NDArray[np.int32]
     logits_rows: NDArray[np.int32]
     answers: list[tuple[int, int]]
+
+
+STEP = tuple(field.name for field in fields(PackedStep) if field.name != "answers")
+"""Names of the inputs of a step."""
 
 
 @dataclass(frozen=True)
@@ -68,3 +72,17 @@ def schedule(
         )
         for i, chunk in zip(chosen, chunks, strict=True):
             done[i] += chunk
+
+
+def feed(
+    run: Callable[[PackedStep], np.ndarray],
+    sequences: Sequence[NDArray[np.int64]],
+    paging: Paging,
+    rng: np.random.Generator,
+    largest_chunk: int,
+) -> list[tuple[int, int, np.ndarray]]:
+    """Run all steps of a schedule; rows as (sequence, position, output)."""
+    rows = []
+    for step in schedule(sequences, paging, rng, largest_chunk):
+        rows += [(*answer, row) for answer, row in zip(step.answers, run(step), strict=True)]
+    return rows

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime as ort
 from lowered_engine import LIMITS, attach, semantic
-from steps import PackedStep, Paging, schedule
+from steps import STEP, PackedStep, Paging, feed
 
 from qwen3_graphs.lower import lower
 from qwen3_plugins.ort import library_path, why_missing
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from qwen3_graphs.architecture import Architecture
     from qwen3_graphs.lowered import Precision
-
-STEP = ("input_ids", "query_start", "context_len", "block_table", "logits_rows")
 
 
 @dataclass
@@ -67,11 +65,7 @@ class PackedEngine:
         rng = np.random.default_rng(seed)
         paging = Paging.shuffled([len(tokens) for tokens in sequences], block_size, rng)
         caches = self.caches(paging)
-        rows = []
-        for step in schedule(sequences, paging, rng, largest_chunk):
-            answers = self.run(step, caches)
-            rows += [(*answer, row) for answer, row in zip(step.answers, answers, strict=True)]
-        return rows
+        return feed(lambda step: self.run(step, caches), sequences, paging, rng, largest_chunk)
 
 
 def packed_engine(
@@ -109,6 +103,3 @@ def whole(tokens: Sequence[np.ndarray], block_size: int) -> tuple[PackedStep, Pa
         [(number, place) for number, length in enumerate(lengths) for place in range(length)],
     )
     return step, paging
-
-
-assert [field.name for field in fields(PackedStep)][: len(STEP)] == list(STEP)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from lowered_engine import DENSE, LIMITS, MOE, attach, semantic
-from steps import PackedStep, Paging, schedule
+from steps import STEP, PackedStep, Paging, feed
 
 from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lower import lower
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 BLOCK = 16
 ATTENTION = Plugins(attention=True, block_size=BLOCK)
 BOTH = Plugins(attention=True, moe=True, block_size=BLOCK)
-STEP = ("input_ids", "query_start", "context_len", "block_table", "logits_rows")
 
 # The kernels take heads of 64 and 128.
 WIDE = replace(DENSE, head_dim=64, tie_word_embeddings=True)
@@ -58,11 +57,7 @@ class PluginEngine:
         rng = np.random.default_rng(seed)
         paging = Paging.shuffled([len(tokens) for tokens in sequences], BLOCK, rng)
         caches = self._caches(paging)
-        rows = []
-        for step in schedule(sequences, paging, rng, largest_chunk):
-            answers = self._run(step, caches)
-            rows += [(*answer, row) for answer, row in zip(step.answers, answers, strict=True)]
-        return rows
+        return feed(lambda step: self._run(step, caches), sequences, paging, rng, largest_chunk)
 
     def _caches(self, paging: Paging) -> dict[str, ort.OrtValue]:
         """Caches full of values that would show if they were ever read."""
