@@ -167,7 +167,7 @@ def test_an_engine_needs_nothing_of_the_compiler(engine):
 def test_a_model_without_the_compiler_says_what_to_install():
     done = without_compiler("run", "Qwen/Qwen3-0.6B", "hi")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: Qwen/Qwen3-0.6B: no such engine; to build it from a model, ")
+    assert done.stderr.startswith("error: Qwen/Qwen3-0.6B: no such engine; building it from a model needs ")
     assert done.stderr.endswith(f"is not installed: {install_command('build', 'cpu')}\n")
 
 

@@ -103,7 +103,7 @@ def test_the_folder_is_made_with_those_above_it_and_may_be_there(tmp_path):
     assert (tmp_path / "a" / "b").is_dir()
     cache.open()
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(CompileError, match=r"file/b: cannot keep the cache here \(Not a directory\); pass --cache-dir"):
+    with pytest.raises(CompileError, match=r"b: cannot write the cache here \(Not a directory\); pass --cache-dir"):
         Cache(tmp_path / "file" / "b").open()
 
 

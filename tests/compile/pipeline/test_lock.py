@@ -85,7 +85,7 @@ def test_the_first_key_that_differs_is_named(resolved, section, key, value, said
     other["precision"]["kv_cache"] = "other"  # which comes after them
     with pytest.raises(LockError) as caught:
         check_spec(engine(spec=resolved), other)
-    assert str(caught.value).startswith(f"the spec is not the engine's: {said}")
+    assert str(caught.value).startswith(f"the spec differs from the engine's: {said}")
     assert str(caught.value).endswith("; omit the spec to build the engine's own")
 
 
@@ -102,11 +102,15 @@ def test_the_same_source_and_text_pass_whatever_else_the_engine_has():
     ("found", "assets", "said"),
     [
         (source(w=B), files(tokenizer_json=B), f"hf://a/b@c0ffee: w has changed: expected SHA-256 {A}, found {B}"),
-        (source(), files(tokenizer_json=B), "hf://a/b@c0ffee: w is missing; the engine was made with one"),
-        (source(w=A, x=A), files(tokenizer_json=B), "hf://a/b@c0ffee: x is new; the engine was made without one"),
-        (source(w=A), {}, "tokenizer files: tokenizer.json is missing; the engine was made with one"),
+        (source(), files(tokenizer_json=B), "hf://a/b@c0ffee: w is missing; the engine was built with one"),
+        (source(w=A, x=A), files(tokenizer_json=B), "hf://a/b@c0ffee: x is new; the engine was built without one"),
+        (source(w=A), {}, "tokenizer files: tokenizer.json is missing; the engine was built with one"),
         (source(w=A), files(tokenizer_json=A), f"tokenizer files: tokenizer.json has changed: expected SHA-256 {B}"),
-        (source(w=A), files(tokenizer_json=B, x_json=A), "tokenizer files: x.json is new; the engine was made without"),
+        (
+            source(w=A),
+            files(tokenizer_json=B, x_json=A),
+            "tokenizer files: x.json is new; the engine was built without",
+        ),
     ],
 )
 def test_what_differs_of_the_source_or_the_text_is_named(found, assets, said):
@@ -118,11 +122,11 @@ def test_what_differs_of_the_source_or_the_text_is_named(found, assets, said):
 def test_files_that_follow_from_the_inputs_must_be_the_engines():
     locked = engine(files=files(model_onnx=A, weights_bin=A))
     assert check_outcome(locked, files(model_onnx=A, weights_bin=A)) == []
-    with pytest.raises(LockError, match=r"^the build is not the engine again: weights\.bin has changed"):
+    with pytest.raises(LockError, match=r"^the build differs from the engine: weights\.bin has changed"):
         check_outcome(locked, files(model_onnx=A, weights_bin=B))
-    with pytest.raises(LockError, match=r"^the build is not the engine again: weights\.bin is missing"):
+    with pytest.raises(LockError, match=r"^the build differs from the engine: weights\.bin is missing"):
         check_outcome(locked, files(model_onnx=A))
-    with pytest.raises(LockError, match=r"^the build is not the engine again: x is new"):
+    with pytest.raises(LockError, match=r"^the build differs from the engine: x is new"):
         check_outcome(locked, files(model_onnx=A, weights_bin=A, x=A))
 
 

@@ -177,4 +177,4 @@ def test_a_reranker_needs_its_words_and_its_template(folder, check, qwen3_tokeni
         shutil.copy(path, own / path.name)
     configure(own, chat_template="{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}")
     found = checked_text(parse_spec(json.dumps(document)), {path.name: path for path in own.iterdir()})
-    assert found.notes[0].startswith("the chat template does not ask as Qwen3-Reranker's model card does")
+    assert found.notes[0].startswith("the chat template differs from the prompt of Qwen3-Reranker's model card")

@@ -83,7 +83,7 @@ def test_the_first_other_token_ends_the_agreement_and_the_reference_goes_on_as_l
     found, asked, told = compared([3, 7, 8, 6])  # after the 7, another 8 agrees again and does not count
     assert found == Greedy("prompt 1", 1, 4, prompt="12", same="3", engine="786", reference="456")
     assert asked == [([1, 2, 3, 4], 2)]
-    assert told == ["continuing with PyTorch from the first other token"]
+    assert told == ["continuing with PyTorch from the first different token"]
 
 
 def test_disagreement_from_the_first_token():

@@ -425,9 +425,9 @@ REFUSED = {
     f"[1] | batch({MAX_WIDTH + 1}, 0)": f"pads or splits by more than {MAX_WIDTH}",
     "[[1]] | sum(start=[])": "it sums lists",
     "[(1,)] | sum(start=())": "it sums lists",
-    "'x'.encode()": "the method encode of str is not for chat templates",
-    "(5).to_bytes(3)": "the method to_bytes of int is not for chat templates",
-    "'x'.translate({})": "the method translate of str is not for chat templates",
+    "'x'.encode()": "the method encode of str is not allowed in chat templates",
+    "(5).to_bytes(3)": "the method to_bytes of int is not allowed in chat templates",
+    "'x'.translate({})": "the method translate of str is not allowed in chat templates",
     "'x' | wordwrap": "No filter named 'wordwrap'",
     "lipsum()": "'lipsum' is undefined",
 }

@@ -156,7 +156,7 @@ def test_a_cache_that_does_not_fit_says_how_much_there_is(engine: Path, trt: Hos
     trt.cuda.total = 1 << 17
     message = refusal(engine, max_sequences=4)
     assert message.startswith("not enough memory for the cache of 4 sequences: 0.00 GiB needed, ")
-    assert message.endswith("are free on Host GPU; open the engine with fewer max_sequences")
+    assert message.endswith("free on Host GPU; open the engine with a smaller max_sequences")
     assert trt.cuda.clean
 
 
