@@ -36,7 +36,7 @@ def integer(name: str, value: object, low: int, high: int | None = None, *, expe
         RequestError: it is no integer, or out of range.
     """
     try:
-        number = None if isinstance(value, bool | np.bool_) else operator.index(value)  # type: ignore[arg-type]
+        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         number = None
     if number is None or number < low or (high is not None and number > high):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scripted import ScriptedBackend, make_engine
 
-from qwen3_runtime import EngineError, Request, Sampling
+from qwen3_runtime import EngineClosedError, EngineError, Request, Sampling
 
 WORDS = 64
 POISON = 63
@@ -96,3 +96,10 @@ def test_a_caller_that_is_interrupted_while_another_drives_leaves_nothing_runnin
     assert engine.generate([request(1, 2)])[0].tokens == tuple(range(3, 15))
     assert not engine._scheduler.in_flight
     assert engine._scheduler.pool.available == 2
+
+
+def test_whoever_waits_for_what_nobody_runs_is_told_and_does_not_wait_for_ever() -> None:
+    engine = open_engine(ScriptedBackend(logits=counting, num_blocks=2, block_size=64, vocab=WORDS))
+    polls = iter([None] * 3)
+    with pytest.raises(EngineClosedError, match="nothing is left to run for this request"):
+        engine._driver.wait(lambda: next(polls))

@@ -58,6 +58,23 @@ def test_options_out_of_range_are_named(
 
 
 @pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        *(("max_tokens", (1, 2**31 - 1)), ("thinking_budget", (0, 2**31 - 1)), ("answer_reserve", (2, 2**31 - 1))),
+        *(("deadline", (1e-9, 0.5, 1e9)), ("temperature", (0, 100)), ("top_k", (0, 2**31 - 1)), ("top_p", (1e-9, 1))),
+        *(("min_p", (0, 1)), ("presence_penalty", (-2, 2)), ("frequency_penalty", (-2, 2))),
+        *(("repetition_penalty", (0.01, 100)), ("seed", (0, 2**64 - 1))),
+    ],
+)
+def test_the_bounds_of_an_option_are_within_them(name: str, values: tuple[float, ...]) -> None:
+    for value in values:
+        assert getattr(Request("hi", **{name: value}), name) == value  # type: ignore[arg-type]
+    for value in (min(values) - 1, max(values) * 2 if max(values) > 1 else 3):
+        with pytest.raises(RequestError, match=f"{name}: expected"):
+            Request("hi", **{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
     ("prompt", "message"),
     [
         (["a"], r"prompt\[0\]: expected a token id, found 'a'"),
@@ -85,6 +102,15 @@ def test_token_ids_may_be_numpys(tokenizer: Tokenizer, template: ChatTemplate) -
     engine = make_engine(backend, tokenizer, template)
     assert engine.complete(np.array([5, 6], np.int32)).finish_reason == "stop"  # type: ignore[arg-type]
     assert backend.steps[0].input_ids.tolist() == [5, 6]
+
+
+def test_a_prompt_comes_from_messages_where_neither_or_both_are_given() -> None:
+    given_alone = {"prompt": Request(prompt=[1]), "messages": Request("hi")}
+    assert {name: request.source for name, request in given_alone.items()} == {
+        "prompt": "prompt",
+        "messages": "messages",
+    }
+    assert Request().source == Request("hi", prompt=[1]).source == "messages"
 
 
 def test_a_request_is_a_chat_or_a_raw_prompt(tokenizer: Tokenizer, template: ChatTemplate) -> None:

@@ -188,7 +188,8 @@ def test_breadth_bounds_what_another_text_is_stretched_to(texts, text, other, wi
 
 def size(body: str) -> int:
     """Nodes that jinja2 finds in a part of a template."""
-    return sum(1 for _ in jinja2.Environment(autoescape=False).parse(body).find_all(nodes.Node))  # noqa: S701 - parses only
+    environment = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])  # noqa: S701 - parses only
+    return sum(1 for _ in environment.parse(body).find_all(nodes.Node))
 
 
 BODIES = ["", "x", "{{ 1 }}{{ 2 }}{{ 3 }}", "{% if 1 %}{% if 2 %}{{ 3 }}{% endif %}{% endif %}", "text" * 50]
@@ -217,6 +218,12 @@ def test_a_pass_costs_as_many_steps_as_it_has_nodes(kind, body, spent):
     assert characters - empty_characters >= 10 * plain
     assert empty_steps >= 10
     assert steps <= 10 * (3 * size(body) + 40)
+
+
+def test_a_pass_that_is_left_early_costs_as_much(spent):
+    left = "{% for i in range(COUNT) %}{% if true %}{% continue %}{% endif %}" + "{{ i }}" * 50 + "{% endfor %}"
+    few, many = (spent(left.replace("COUNT", str(count)))[0] for count in (2, 12))
+    assert many - few >= 10 * size("{{ i }}" * 50)
 
 
 def test_an_item_that_a_loops_test_refuses_costs_the_nodes_of_the_test(spent):
@@ -345,6 +352,15 @@ def test_a_filter_costs_a_step_for_each_item(name, spent):
         assert steps(1010) - steps(10) >= 1000
 
 
+def test_a_chain_of_lazy_filters_costs_a_step_for_each_item_of_each(spent):
+    def steps(count, filters):
+        return spent(f"{{% set x = ([1] * {count}) {filters} %}}")[0]
+
+    one, three = (steps(1010, filters) - steps(10, filters) for filters in ("| map('abs')", "| map('abs')" * 3))
+    assert one >= 1000
+    assert three >= one + 2 * 1000
+
+
 def test_every_operator_and_every_call_costs_a_step(spent):
     for work in ("1 + 1", "2 * 2", "3 - 1", "4 / 2", "5 // 2", "6 % 4", "2 ** 3", "'x'.upper()", "range(3)"):
         assert spent(f"{{% if {work} %}}{{% endif %}}" * 20)[0] - spent("{% if 1 %}{% endif %}" * 20)[0] >= 20
@@ -365,7 +381,7 @@ def test_a_filter_that_looks_not_into_a_list_costs_nothing_of_what_it_holds(name
 
 STRETCHERS = [
     *("'x' * 5000", "5000 * 'x'", "[1] * 5000", "5000 * [1]", "(1,) * 5000", "'x' * true"),
-    *("('x' * 5000) + ('y' * 5000)", "([1] * 5000) + [2]", "(1,) + (2, 3)"),
+    *("('x' * 5000) + ('y' * 5000)", "([1] * 5000) + ([1] * 5000)", "((1,) * 5000) + ((1,) * 5000)", "(1,) + (2, 3)"),
     *("'x'.center(5000)", "'x'.ljust(5000)", "'x'.rjust(5000)", "'x'.zfill(5000)", "'\\t\\t'.expandtabs(5000)"),
     *("('x' * 50).join('y' * 50)", "('x' * 50).join(['y' * 50] * 50)", "('y' * 99).replace('y', 'x' * 99)"),
     *("('y' * 99).replace('', 'x' * 99)", "'x' | center(5000)", "'x' | indent(5000)", "('a\\n' * 99) | indent(99)"),
@@ -468,7 +484,12 @@ def test_an_operator_that_is_refused_was_not_carried_out(source, operators, monk
     [
         *(("'%9999d' % 5", 9999), ("'{:9999}'.format(5)", 9999), ("'x'.center(10000)", 10000)),
         *((f"2 ** {MAX_BITS // 2}", 2467), ("'%d%%' % 5", 2), ("'%s12345' % 5", 6), ("'{{}}12345'.format(1)", 7)),
-        *(("'{}{}'.format(1, 'x')", 2), ("[1.5, 2] | sum(start=1)", 3), (f"(2 ** {MAX_BITS // 2 - 1}) * 2", 2467)),
+        *(
+            ("2.5 ** 2", 4),
+            ("'{}{}'.format(1, 'x')", 2),
+            ("[1.5, 2] | sum(start=1)", 3),
+            (f"(2 ** {MAX_BITS // 2 - 1}) * 2", 2467),
+        ),
     ],
 )
 def test_what_is_just_allowed_is_done(expression, length):
