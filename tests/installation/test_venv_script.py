@@ -61,7 +61,7 @@ def install(project: Path, extras: str, index: str, **environment: str) -> tuple
     """The calls of pip so far, and what the script said."""
     values = {**os.environ, "PYTHON": sys.executable, "TORCH_INDEX": index, "REFUSED": "nothing", **environment}
     command = [project / "scripts/venv", extras]
-    done = subprocess.run(command, env=values, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, env=values, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     log = project / "pip.log"
     return log.read_text().splitlines() if log.exists() else [], done.stderr

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
 from scripted import ScriptedBackend, make_engine
 
-from qwen3_runtime import EngineClosedError, EngineError, Request, Sampling
+from qwen3_runtime import Engine, EngineClosedError, EngineError, Request, Sampling
 
 WORDS = 64
 POISON = 63
@@ -59,9 +60,19 @@ def test_closing_cancels_every_request_that_threads_wait_for() -> None:
     """Whoever waits gets what there is, also if it wakes before the one who closes the engine."""
     for _ in range(20):
         backend = ScriptedBackend(logits=counting, num_blocks=4, block_size=4096, vocab=WORDS)
-        running = threading.Event()
-        backend.before_step = running.set
+        begun = threading.Event()
         engine = open_engine(backend, max_tokens=4000)
+
+        def before_step(
+            backend: ScriptedBackend = backend, engine: Engine = engine, begun: threading.Event = begun
+        ) -> None:
+            begun.set()
+            while (
+                len(backend.steps) > 1000 and not engine._driver._closed
+            ):  # none ends by itself, however late we close
+                time.sleep(0.001)
+
+        backend.before_step = before_step
         ends: list[object] = []
 
         def wait(engine: object = engine, ends: list[object] = ends) -> None:
@@ -73,7 +84,7 @@ def test_closing_cancels_every_request_that_threads_wait_for() -> None:
         threads = [threading.Thread(target=wait) for _ in range(3)]
         for thread in threads:
             thread.start()
-        running.wait(120)
+        assert begun.wait(120)
         engine.close()
         for thread in threads:
             thread.join(120)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -21,7 +20,7 @@ from qwen3_compile.engine.publish import prepare_target, publication
 with publication(Path(sys.argv[1])) as folder:
     (folder / "weights.bin").write_bytes(b"half")
     print(folder, flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -199,8 +198,7 @@ def test_siblings_of_other_engines_are_left_alone(tmp_path):
 
 def test_an_interrupt_of_the_process_leaves_nothing(tmp_path):
     process, _ = hanging_build(tmp_path / "engine")
-    time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    process.wait(timeout=20)
+    process.wait(timeout=300)
     process.stdout.close()
     assert names(tmp_path) == []

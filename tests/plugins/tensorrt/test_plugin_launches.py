@@ -51,7 +51,7 @@ def run() -> Iterator[Callable[..., dict[str, float]]]:
 
     yield ask
     process.stdin.close()
-    process.wait(20)
+    process.wait(300)
 
 
 @pytest.mark.parametrize("kind", ["fp16", "bf16"])

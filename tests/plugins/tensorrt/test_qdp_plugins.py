@@ -79,7 +79,7 @@ class Session:
 
     def close(self) -> None:
         self._process.stdin.close()
-        self._process.wait(20)
+        self._process.wait(300)
 
 
 @pytest.fixture(scope="module")
