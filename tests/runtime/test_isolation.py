@@ -114,3 +114,31 @@ def test_whoever_waits_for_what_nobody_runs_is_told_and_does_not_wait_for_ever()
     polls = iter([None] * 3)
     with pytest.raises(EngineClosedError, match="nothing is left to run for this request"):
         engine._driver.wait(lambda: next(polls))
+
+
+def test_closing_waits_for_the_step_that_is_running() -> None:
+    """Or the backend would free the cache that the step writes to."""
+    backend = ScriptedBackend(logits=counting, num_blocks=2, block_size=64, vocab=WORDS)
+    engine = open_engine(backend)
+    begun, freed = threading.Event(), []
+
+    def before_step() -> None:
+        begun.set()
+        while not engine._driver._closed:
+            time.sleep(0.001)
+        for _ in range(100):  # a close that does not wait has its chance
+            time.sleep(0.001)
+        freed.append(backend.closed)
+
+    backend.before_step = before_step
+    handle = engine.submit(request(1, 2))
+    waiter = threading.Thread(target=handle.result)
+    waiter.start()
+    assert begun.wait(120)
+    engine.close()
+    waiter.join(120)
+    assert (freed, backend.closed) == ([False], True)
+    assert (handle.result().finish_reason, len(handle.result().tokens)) == (
+        "cancelled",
+        1,
+    )  # what the step gave is kept
