@@ -75,6 +75,7 @@ def changed(document, path, value):
 def keys(tmp_path, monkeypatch):
     """The key of each stage: keys(document, edit), where `edit` changes the build before the keys are taken."""
     monkeypatch.setattr(validation, "facts", lambda _manifest: [["facts", "of the engine"]])
+    checkpoint = parse_spec(json.dumps(SPEC)).graph_architecture()  # one for all: its files say nothing of the spec
     monkeypatch.setattr(fingerprint, "version", lambda _name: "1.0")  # to look them up takes longer than all the rest
 
     def keys(document=SPEC, edit=lambda _build: None):
@@ -83,7 +84,7 @@ def keys(tmp_path, monkeypatch):
         folder.mkdir()
         build = BuildContext.of(spec, folder, capabilities=["8.9"])
         build.folder = folder
-        build.checkpoint = open_checkpoint("synthetic://1", base_dir=tmp_path, expected=spec.graph_architecture())
+        build.checkpoint = open_checkpoint("synthetic://1", base_dir=tmp_path, expected=checkpoint)
         build.source = source_record(build.checkpoint)
         build.text = TextAssets({}, None, Tokens(60, (3,), 4))
         build.recipes, build.scales, build.pre_scaled = (RECIPE,), {"up": 0.5}, ("up",)
@@ -116,6 +117,16 @@ def test_the_same_build_has_the_same_keys(keys):
 SPEC_CHANGES = [
     # The semantic graph is a file of the build here: what only the trace reads does not reach the lowering.
     ("model.architecture.rope_theta", 20000.0, {"trace", "calibrate", "pack", "validate"}),
+    (
+        "rope_scaling",
+        {"type": "linear", "factor": 2.0},
+        {"trace", "calibrate", "pack", "validate"},
+    ),
+    (
+        "precision",
+        {"weights": "int8", "group_size": "channel", "activation_quantization": "int8"},
+        {"lower", "calibrate"},
+    ),
     ("limits.max_context", 32, {"trace", "lower", "calibrate", "pack", "validate"}),
     ("limits.max_batch", 3, {"lower", "plan", "validate"}),
     ("precision.activations", "bf16", {"lower", "validate"}),
