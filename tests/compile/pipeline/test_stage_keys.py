@@ -271,7 +271,7 @@ MODULES = [
     ("qwen3_graphs.rope", SPEC, {"trace", "pack", "calibrate", "validate"}),
     ("qwen3_compile.calibrate.observe", SPEC, {"calibrate"}),
     ("qwen3_compile.tensorrt.profiles", SPEC, {"plan"}),
-    ("qwen3_plugins.tensorrt.kernels.attention", PLUGINS, {"plan"}),
+    ("qwen3_plugins.tensorrt.kernels.attention_device", PLUGINS, {"plan"}),  # imported by name
     ("qwen3_compile.validate.metrics", SPEC, {"validate"}),
     ("qwen3_runtime.text.template", SPEC, {"validate"}),
     ("qwen3_compile.validate.plots", SPEC, {"report"}),
