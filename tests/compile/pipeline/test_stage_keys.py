@@ -132,6 +132,7 @@ SPEC_CHANGES = [
     ("precision.activations", "bf16", {"lower", "validate"}),
     ("precision.activation_quantization", "none", {"lower", "calibrate"}),
     ("target.compute_capabilities", ["12.0"], set()),
+    ("target.profiles", {"decode_batch": 1}, {"plan"}),
     ("target.plugins", "all", {"lower", "plan", "validate"}),
     ("accuracy.prompts", ["One?"], {"validate", "report"}),
     ("accuracy.text", "A text.", {"validate", "report"}),
@@ -274,6 +275,7 @@ MODULES = [
     ("qwen3_plugins.tensorrt.kernels.attention_device", PLUGINS, {"plan"}),  # imported by name
     ("qwen3_compile.validate.metrics", SPEC, {"validate"}),
     ("qwen3_runtime.text.template", SPEC, {"validate"}),
+    ("qwen3_runtime.backends.ort.padded", SPEC, {"validate"}),  # imported by name
     ("qwen3_compile.validate.plots", SPEC, {"report"}),
     *((f"qwen3_compile.pipeline.stages.{name}", SPEC, {name}) for name in STAGES if name != "report"),
     ("qwen3_compile.pipeline.stages.validate", SPEC, {"report"}),
