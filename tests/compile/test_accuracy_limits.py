@@ -1,11 +1,13 @@
 """Limits beside the figures that they limit."""
 
 import math
+from dataclasses import fields
 
 import pytest
 
-from qwen3_compile.accuracy_limits import FIGURES, LIMITS, judge
+from qwen3_compile.accuracy_limits import BY_MODE, FIGURES, LIMITS, current_names, judge, parse_figure
 from qwen3_compile.spec import AccuracyLimits
+from qwen3_compile.validate.report import Summary
 
 SUMMARY = {
     "mean_kl": 0.02, "worst_kl": 0.9, "top1_agreement": 0.9, "max_logit_error": 0.7, "min_cosine": 0.98,
@@ -62,3 +64,31 @@ def test_an_engine_that_was_not_validated_has_limits_and_no_verdict():
 def test_hidden_states_are_held_to_what_they_have():
     every = {"max_kl": 0.0, "min_cosine": 0.98, "max_logit_error": 0.7, "min_greedy_tokens": 99}
     assert [verdict.figure for verdict in judge(every, "hidden", SUMMARY, [])] == ["max_logit_error", "min_cosine"]
+
+
+def test_every_figure_is_one_that_validation_measures():
+    measured = {name for name in vars(Summary) if isinstance(vars(Summary)[name], property)}
+    measured |= {field.name for field in fields(Summary)} - {"positions"}
+    assert set(FIGURES) == measured
+    for output, names in BY_MODE.items():
+        wanted = {name for name in FIGURES if not name.endswith(("perplexity", "ratio", "tokens"))}
+        assert set(names) == {name for name in wanted if output == "logits" or FIGURES[name].of_hidden}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(3, 3.0), (0.5, 0.5), ("inf", math.inf), ("-inf", -math.inf), (None, None), ([], None)]
+)
+def test_figures_are_numbers_again(value, expected):
+    assert parse_figure(value) == expected
+
+
+def test_an_old_summary_has_the_names_of_today():
+    assert current_names({"max_kl": 0.5, "mean_kl": 0.1}) == {"worst_kl": 0.5, "mean_kl": 0.1}
+
+
+@pytest.mark.parametrize(("error", "mark"), [(0.01, "pass"), (0.02, "FAIL"), ("nan", "FAIL")])
+def test_the_rotation_is_held_to_a_limit_of_its_own(error, mark):
+    rotation = {"error": error, "limit": 0.01, "position": 40000}
+    (verdict,) = judge({}, "logits", SUMMARY, [], rotation)
+    assert (verdict.figure, verdict.key) == ("rotation", "rotation")
+    assert verdict.cells == ("RoPE error", f"{error}", "<=", "0.01", mark, "at 40,000")

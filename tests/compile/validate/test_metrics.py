@@ -91,3 +91,30 @@ def test_cosine_of_hidden_states():
     a = np.array([[1, 0], [1, 1], [2, 0]], np.float32)
     b = np.array([[0, 1], [1, 1], [-1, 0]], np.float32)
     np.testing.assert_allclose(compare_hidden(a, b).cosine, [0, 1, -1], atol=1e-7)
+
+
+def test_distances_of_hidden_states_are_those_of_each_row():
+    rng = np.random.default_rng(8)
+    reference, engine = rng.standard_normal((2, 3, 20)).astype(np.float32)
+    distance = compare_hidden(reference, engine)
+    for row in range(3):
+        assert distance.max_error[row] == pytest.approx(max(abs(np.float64(reference[row]) - engine[row])), rel=1e-6)
+        a, b = np.float64(reference[row]), np.float64(engine[row])
+        assert distance.cosine[row] == pytest.approx(a @ b / np.sqrt((a @ a) * (b @ b)))
+    assert distance.kl.tolist() == [0, 0, 0]
+    assert distance.top1.all()
+
+
+def test_each_row_is_compared_by_itself_however_large_another_is():
+    logits = np.array([[1, 2, 3], [1000, 2000, 3000]], np.float32)
+    engine = np.array([[3, 2, 1], [1000, 2000, 3000]], np.float32)
+    expected = np.sum(softmax64(logits[0]) * np.log(softmax64(logits[0]) / softmax64(engine[0])))
+    distance = compare_logits(logits, engine, 3)
+    assert distance.kl == pytest.approx([expected, 0], rel=1e-5)
+    assert distance.max_error.tolist() == [2, 0]
+
+
+def test_an_angle_has_no_overflow():
+    rows = np.array([[1e25, 1e25], [1e-25, 0]], np.float32)
+    np.testing.assert_allclose(compare_hidden(rows, np.ones((2, 2), np.float32)).cosine, [1, 0.5**0.5], rtol=1e-6)
+    np.testing.assert_allclose(compare_hidden(np.ones((2, 2), np.float32), rows).cosine, [1, 0.5**0.5], rtol=1e-6)
