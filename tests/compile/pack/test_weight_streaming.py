@@ -5,6 +5,7 @@ Reference: the tensors that went in
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from itertools import pairwise
@@ -223,3 +224,23 @@ def test_two_recipes_for_one_initializer_are_caught():
 @pytest.mark.parametrize(("dtype", "shape", "size"), [("INT4", (3, 5), 8), ("UINT4", (2,), 1), ("FLOAT16", (3, 5), 30)])
 def test_slots_are_counted_in_packed_bytes(dtype, shape, size):
     assert slot_bytes(TensorSlot("x", dtype, shape)) == size
+
+
+@pytest.mark.parametrize("accepted", [5, 3])
+def test_an_array_is_written_whole_however_little_the_system_takes_at_once(tmp_path, monkeypatch, accepted):
+    """A system may take fewer bytes than it is given."""
+    monkeypatch.setattr(stream, "_WRITE_BYTES", 5)
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, offset: pwrite(file, data[:accepted], offset))
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    with (tmp_path / "file").open("wb") as file:
+        stream._write(file.fileno(), array, 2)
+    assert (tmp_path / "file").read_bytes() == b"\0\0" + array.tobytes()
+
+
+@pytest.mark.parametrize("row", [0, 1, 2])
+def test_a_code_that_is_nan_is_found_in_every_row(row):
+    codes = np.zeros((3, 4), np.uint8)
+    codes[row, 1] = 0x7F
+    with pytest.raises(CheckpointError, match="tensor matrix holds NaN"):
+        stream._finite("matrix", Float8(codes, np.ones((1, 1), np.float32)))
