@@ -10,7 +10,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from released import TokenizerUnavailableError, released_tokenizer
 
+from qwen3_compile.pipeline.cache import Cache
+from qwen3_compile.pipeline.stages.trace import SEMANTIC, TraceStage
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # Tests import onnxruntime themselves; it would write below HOME and call its maker.
@@ -34,3 +38,29 @@ def qwen3_tokenizer_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest
         return released_tokenizer(folder)
     except TokenizerUnavailableError as error:
         pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[TraceStage], None]]:
+    """Traces each model once for all workers: tracing is most of the time of a tiny build, and gives the same bytes.
+
+    Builds in processes of their own trace for themselves.
+
+    Yields:
+        What traces anew, for tests of tracing.
+    """
+    own = tmp_path_factory.getbasetemp()
+    cache = Cache((own.parent if os.environ.get("PYTEST_XDIST_WORKER") else own) / "traced")
+    cache.open()
+    produce = TraceStage.produce
+
+    def produce_or_take(stage: TraceStage) -> None:
+        key, path = stage.key(), stage.build.scratch / SEMANTIC
+        assert key is not None
+        if cache.fetch("trace", key, path) is None:
+            produce(stage)
+            cache.store("trace", key, path)
+
+    TraceStage.produce = produce_or_take  # type: ignore[method-assign]
+    yield produce
+    TraceStage.produce = produce  # type: ignore[method-assign]

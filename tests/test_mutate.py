@@ -75,7 +75,11 @@ def mutate(script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_each_area_and_its_tests_exist(script: Any) -> None:
     for area, tests in script.AREAS.items():
-        assert all((ROOT / place).exists() for place in (area, *tests)), area
+        assert (ROOT / area).exists(), area
+        for place in tests:
+            path, _, test = place.partition("::")
+            assert (ROOT / path).exists(), place
+            assert not test or f"def {test}(" in (ROOT / path).read_text(), place
 
 
 def test_a_mutant_changes_one_place_and_neither_texts_nor_types(mutate: Any) -> None:

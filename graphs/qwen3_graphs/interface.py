@@ -21,9 +21,9 @@ from typing import Literal
 Element = Literal["FLOAT", "FLOAT16", "BFLOAT16", "INT8", "INT32", "INT64"]
 """ONNX's name of an element type."""
 
-FilledBy = Literal["step", "constant", "cache"]
-"""What fills an input: the step, anew each time; a number that never changes; or the cache, which stays where it is
-from step to step."""
+FilledBy = Literal["tokens", "lengths", "block_table", "rows", "constant", "cache"]
+"""Who fills an input: the new tokens of a step, where they stand, their cache blocks, what is wanted of the output; a
+number that never changes; or the cache, which stays where it is from step to step."""
 
 DIMENSIONS = {
     "T": "new tokens",
@@ -59,7 +59,7 @@ class StepTensor:
 
 @dataclass(frozen=True)
 class StepInput(StepTensor):
-    """An input, and what fills it."""
+    """An input, and who fills it."""
 
     filled_by: FilledBy
 
@@ -99,7 +99,7 @@ class StepInterface:
     @property
     def fed(self) -> tuple[StepInput, ...]:
         """The inputs that are filled anew in every step."""
-        return tuple(each for each in self.inputs if each.filled_by == "step")
+        return tuple(each for each in self.inputs if each.filled_by not in ("cache", "constant"))
 
     @property
     def written(self) -> dict[str, StepTensor]:
@@ -137,23 +137,23 @@ class StepModel:
 
 
 PACKED = (
-    StepInput("input_ids", "INT64", ("T",), "step"),
-    StepInput("query_start", "INT32", ("B+1",), "step"),
-    StepInput("context_len", "INT32", ("B",), "step"),
-    StepInput("block_table", "INT32", ("B", "M"), "step"),
-    StepInput("logits_rows", "INT32", ("R",), "step"),
+    StepInput("input_ids", "INT64", ("T",), "tokens"),
+    StepInput("query_start", "INT32", ("B+1",), "lengths"),
+    StepInput("context_len", "INT32", ("B",), "lengths"),
+    StepInput("block_table", "INT32", ("B", "M"), "block_table"),
+    StepInput("logits_rows", "INT32", ("R",), "rows"),
 )
 """A packed step; docs/architecture.md says what each input means."""
 
 PADDED = (
-    StepInput("input_ids", "INT64", ("B", "S"), "step"),
-    StepInput("query_len", "INT32", ("B",), "step"),
-    StepInput("context_len", "INT32", ("B",), "step"),
-    StepInput("logits_rows", "INT64", ("R",), "step"),
+    StepInput("input_ids", "INT64", ("B", "S"), "tokens"),
+    StepInput("query_len", "INT32", ("B",), "lengths"),
+    StepInput("context_len", "INT32", ("B",), "lengths"),
+    StepInput("logits_rows", "INT64", ("R",), "rows"),
 )
 """A padded step."""
 
-HEAD_INPUTS = (StepInput("live_vocab", "INT32", (), "constant"), StepInput("top_k", "INT32", (), "step"))
+HEAD_INPUTS = (StepInput("live_vocab", "INT32", (), "constant"), StepInput("top_k", "INT32", (), "rows"))
 """What a head that finds the largest logits takes beside the rest."""
 
 LARGEST_OUTPUTS = (

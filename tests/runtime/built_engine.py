@@ -79,7 +79,6 @@ def build_engine(
     sizes: dict[str, Any] = SIZES,
     tokenizer: Path | None = None,
     weights: str = "fp32",
-    cache_dir: Path | None = None,
 ) -> tuple[Path, PreTrainedModel]:
     model = save_checkpoint(folder / "checkpoint", sizes, moe=moe, task=task)
     architecture = {**sizes, "rope_theta": 10000.0, **(EXPERTS if moe else {})}
@@ -94,7 +93,7 @@ def build_engine(
         weights=weights,
     )
     (folder / "spec.yaml").write_text(text)
-    build(load_spec(folder / "spec.yaml"), folder / "engine", validate=False, threads=1, cache_dir=cache_dir)
+    build(load_spec(folder / "spec.yaml"), folder / "engine", validate=False, threads=1)
     return folder / "engine", model
 
 

@@ -19,7 +19,7 @@ def test_warnings_of_a_plan_are_told_even_without_a_report(monkeypatch, plan):
     monkeypatch.setattr(command, "build", lambda *_, **__: EngineInfo(Path("engine"), manifest, None, (), plan))
     result = CliRunner().invoke(command.command, ["tiny-dense", "--json", "--no-cache"])
     document = json.loads(result.stdout)
-    assert ("warning: of tensorrt-rtx: Tactic 3 is slow" in result.stderr) == (plan is not None)
+    assert ("warning: tensorrt-rtx: Tactic 3 is slow" in result.stderr) == (plan is not None)
     assert document["plan"] == (
         {"size": 7, "seconds": 1.5, "layers": {"CAST": 2}, "warnings": ["Tactic 3 is slow"]} if plan else None
     )

@@ -54,7 +54,7 @@ def test_a_plugin_without_its_kernels_is_no_plan_although_tensorrt_builds_one(bu
     def fail(*_):
         raise ValueError("no kernels for this one")
 
-    monkeypatch.setattr(plugin_v3.binary, "packed", fail)
+    monkeypatch.setattr(plugin_v3.binary, "serialize_binaries", fail)
     asked = PlanRequest("tensorrt-rtx", ("8.9",), profiles_of(spec), plugins=True)
     with pytest.raises(CompileError, match="tensorrt-rtx cannot build: no kernels for this one"):
         build_plan(built.path / "model.onnx", tmp_path / "model.plan", asked)

@@ -15,6 +15,7 @@ import pytest
 from qwen3_compile.pipeline import build, fingerprint, orchestrate
 from qwen3_compile.pipeline.stage import run_stage
 from qwen3_compile.pipeline.stages.checkpoint import CheckpointStage
+from qwen3_compile.pipeline.stages.trace import TraceStage
 from qwen3_compile.spec import parse_spec
 
 ROOT = Path(__file__).parents[3]
@@ -39,8 +40,9 @@ def module_of(file):
 
 
 @pytest.fixture
-def observed(monkeypatch):
+def observed(monkeypatch, traced_once):
     """Modules that ran in each stage's work, and those that its key reads, by the stage's class."""
+    monkeypatch.setattr(TraceStage, "produce", traced_once)
     ran, counted = {}, {}
     read, asked = fingerprint._module, set()
     monkeypatch.setattr(fingerprint, "_module", lambda name: asked.add(name) or read(name))

@@ -47,17 +47,11 @@ def verdict_on(rotation):
     return verdict
 
 
-@pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory):
-    """A cache in which the model is traced once for all targets."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture(scope="module", params=CACHES, ids="-".join)
-def engine(request, tmp_path_factory, cache_dir):
+def engine(request, tmp_path_factory):
     target, cache = request.param
     folder = tmp_path_factory.mktemp(target)
-    return build_engine(folder, target=target, cache=cache, sizes=LONG, cache_dir=cache_dir)[0]
+    return build_engine(folder, target=target, cache=cache, sizes=LONG)[0]
 
 
 def test_an_engine_turns_far_keys_as_the_eager_model(engine):

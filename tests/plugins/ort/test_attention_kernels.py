@@ -91,7 +91,7 @@ def test_ragged_steps_match_float64(instructions: str, case: dict) -> None:
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize(
     ("new", "context"),
-    [([1], [3000]), ([3], [2047]), ([1, 1], [2500, 700]), ([24, 1], [1500, 0]), ([300], [900]), ([0, 1], [50, 1024])],
+    [([1], [3000]), ([3], [2047]), ([1, 1], [2500, 700]), ([24, 1], [1500, 0]), ([160], [420]), ([0, 1], [50, 1024])],
     ids=str,
 )
 def test_long_contexts_match_float64(instructions: str, int8: bool, threads: int, new: list, context: list) -> None:

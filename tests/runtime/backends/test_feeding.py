@@ -24,7 +24,7 @@ from qwen3_runtime.step import Step
 if TYPE_CHECKING:
     from pathlib import Path
 
-ADAPTERS = StepInput("adapter_ids", "INT32", ("B",), "step")
+ADAPTERS = StepInput("adapter_ids", "INT32", ("B",), "lengths")
 KINDS = {
     "packed_plugins": {"target": "ort-plugins", "cache": "fp16"},
     "padded": {"target": "ort", "cache": "fp32"},

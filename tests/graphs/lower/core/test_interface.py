@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qwen3_graphs.architecture import Architecture
-    from qwen3_graphs.model import OutputKind
+    from qwen3_graphs.model import Output
 
 HALF = Precision(*(WeightFormat("fp16"),) * 3, "fp16", "fp16", quantized_activations=False)
 # Target, plugins, formats, and the interface for a model.
@@ -60,13 +60,13 @@ def declared(tensors: tuple[interface.StepTensor, ...]) -> list[tuple[str, str, 
 
 
 @cache
-def traced(architecture: Architecture, output: OutputKind, inputs: tuple[StepInput, ...]) -> ir.Model:
+def traced(architecture: Architecture, output: Output, inputs: tuple[StepInput, ...]) -> ir.Model:
     """The semantic graph, once for all targets; `inputs` are those that the interface declares now."""
     assert inputs == interface.PACKED
     return trace(architecture, output=output, max_context=CONTEXT)
 
 
-def graph_and_interface(target: str, output: OutputKind) -> tuple[onnx.GraphProto, StepInterface]:
+def graph_and_interface(target: str, output: Output) -> tuple[onnx.GraphProto, StepInterface]:
     backend, plugins, formats, make = TARGETS[target]
     architecture = replace(DENSE, head_dim=64) if plugins else DENSE
     semantic = traced(architecture, output, interface.PACKED)
@@ -84,7 +84,7 @@ def graph_and_interface(target: str, output: OutputKind) -> tuple[onnx.GraphProt
 
 @pytest.mark.parametrize("output", ["logits", "hidden"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_lowered_graph_has_what_its_interface_declares(target: str, output: OutputKind) -> None:
+def test_a_lowered_graph_has_what_its_interface_declares(target: str, output: Output) -> None:
     graph, found = graph_and_interface(target, output)
     assert described(graph.input) == declared(found.inputs)
     assert described(graph.output) == declared(found.outputs)
@@ -92,7 +92,7 @@ def test_a_lowered_graph_has_what_its_interface_declares(target: str, output: Ou
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_further_input_is_one_declaration(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    adapters = StepInput("adapter_ids", "INT32", ("B",), "step")
+    adapters = StepInput("adapter_ids", "INT32", ("B",), "lengths")
     for name in ("PACKED", "PADDED"):
         monkeypatch.setattr(interface, name, (*getattr(interface, name), adapters))
     graph, found = graph_and_interface(target, "logits")
@@ -102,58 +102,20 @@ def test_a_further_input_is_one_declaration(target: str, monkeypatch: pytest.Mon
 
 def test_every_dimension_has_words() -> None:
     model = StepModel(1, 2, 64, "INT8", "logits", 90)
-    for found in (
-        interface.packed(model),
-        interface.packed_plugins(model),
-        interface.padded(model),
-        interface.padded_batch(model, 96),
-    ):
+    for found in (interface.packed(model), interface.packed_plugins(model), interface.padded(model)):
         for each in (*found.inputs, *found.outputs):
             assert {size for size in each.shape if isinstance(size, str)} <= interface.DIMENSIONS.keys()
 
 
-PACKED_NAMES = ["input_ids", "query_start", "context_len", "block_table", "logits_rows"]
-PADDED_NAMES = ["input_ids", "query_len", "context_len", "logits_rows"]
-
-
-@pytest.mark.parametrize(
-    ("make", "fed", "constants", "caches", "written"),
-    [
-        pytest.param(interface.packed, PACKED_NAMES, [], ["kv.0"], {"kv.0": "kv_out.0"}, id="packed"),
-        pytest.param(
-            interface.packed_plugins,
-            [*PACKED_NAMES, "top_k"],
-            ["live_vocab"],
-            ["kv.0", "kv_scales.0"],
-            {},
-            id="packed_plugins",
-        ),
-        *(
-            pytest.param(
-                make,
-                PADDED_NAMES,
-                [],
-                ["kv.0.key", "kv.0.value"],
-                {"kv.0.key": "kv_out.0.key", "kv.0.value": "kv_out.0.value"},
-                id=name,
-            )
-            for name, make in (
-                ("padded", interface.padded),
-                ("padded_batch", lambda model: interface.padded_batch(model, 96)),
-            )
-        ),
-    ],
-)
-def test_who_fills_each_input_and_which_outputs_are_its_memory(
-    make: Callable[[StepModel], StepInterface],
-    fed: list[str],
-    constants: list[str],
-    caches: list[str],
-    written: dict[str, str],
-) -> None:
-    found = make(StepModel(1, 2, 64, "INT8", "logits", 90))
-    assert [each.name for each in found.fed] == fed
-    assert [each.name for each in found.constants] == constants
-    assert [each.name for each in found.caches] == caches
-    assert {name: each.name for name, each in found.written.items()} == written
-    assert sorted(each.name for each in found.inputs) == sorted([*fed, *constants, *caches])
+def test_each_input_is_filled_once() -> None:
+    found = interface.packed_plugins(StepModel(2, 2, 64, "INT8", "logits", 90))
+    assert {each.name for each in found.caches} == {"kv.0", "kv.1", "kv_scales.0", "kv_scales.1"}
+    assert [each.name for each in found.constants] == ["live_vocab"]
+    assert {*found.caches, *found.constants, *found.fed} == set(found.inputs)
+    assert found.written == {}
+    assert {
+        name: each.name for name, each in interface.padded(StepModel(1, 2, 64, "FLOAT", "hidden", 8)).written.items()
+    } == {
+        "kv.0.key": "kv_out.0.key",
+        "kv.0.value": "kv_out.0.value",
+    }

@@ -42,22 +42,16 @@ KINDS = {
 TOLERANCE = {"float16": 2e-2, "int8": 0.25}
 
 
-@pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache in which each model is traced once for all kinds."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture(scope="module", params=KINDS)
-def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cache_dir: Path):
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     folder, kind = tmp_path_factory.mktemp(request.param), KINDS[request.param]
-    return build_engine(folder, target="ort-plugins", sizes=LONG, cache_dir=cache_dir, **kind)  # type: ignore[arg-type]
+    return build_engine(folder, target="ort-plugins", sizes=LONG, **kind)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
-def quantized(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
+def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kind = {"target": "ort-plugins", "cache": "fp16", "weights": "int4", "moe": True, "sizes": LONG}
-    return build_engine(tmp_path_factory.mktemp("int4"), cache_dir=cache_dir, **kind)[0]  # type: ignore[arg-type]
+    return build_engine(tmp_path_factory.mktemp("int4"), **kind)[0]  # type: ignore[arg-type]
 
 
 def test_logits_of_any_schedule_are_the_references(built: tuple[Path, PreTrainedModel]) -> None:

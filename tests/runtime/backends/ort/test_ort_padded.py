@@ -36,15 +36,9 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache in which each model is traced once for all kinds."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture(scope="module", params=KINDS)
-def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cache_dir: Path):
-    return build_engine(tmp_path_factory.mktemp(request.param), cache_dir=cache_dir, **KINDS[request.param])
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    return build_engine(tmp_path_factory.mktemp(request.param), **KINDS[request.param])
 
 
 def test_generation_in_a_batch_is_the_references_greedy_choice(built: tuple[Path, PreTrainedModel]) -> None:
@@ -117,8 +111,8 @@ def test_a_backend_that_was_closed_says_so(built: tuple[Path, PreTrainedModel]) 
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
-    return build_engine(tmp_path_factory.mktemp("plain"), target="ort", cache="fp32", cache_dir=cache_dir)[0]
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_engine(tmp_path_factory.mktemp("plain"), target="ort", cache="fp32")[0]
 
 
 @pytest.mark.parametrize("target", ["ort", "onnx"])

@@ -147,7 +147,7 @@ def test_bfloat16_checkpoints_quantize_as_their_float32_values() -> None:
 
 
 def test_values_beyond_half_precision_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match=r"beyond the range of fp16 \(65504\)"):
+    with pytest.raises(UnsupportedError, match=r"exceeds the range of fp16 \(65504\)"):
         pack("rows", (np.array([1e6], np.float32),), WeightFormat("fp16"))
 
 
