@@ -1,8 +1,8 @@
 """Part of the package's build: compiles the ONNX Runtime operator library where there is a C++ compiler.
 
-Without one the package installs all the same and targets `ort` and `onnx` work; `qwen3_plugins.ort.why_missing` says
-why `ort-cpu` does not. With one, a library that cannot be built fails the build. QWEN3_ORT_BUILD=require fails without
-a compiler too, QWEN3_ORT_BUILD=skip compiles nothing.
+Without one the package installs all the same, and all targets but `ort with plugins` work:
+`qwen3_plugins.ort.why_missing` says why that one does not. With one, a library that cannot be built fails the build.
+QWEN3_ORT_BUILD=require fails without a compiler too, QWEN3_ORT_BUILD=skip compiles nothing.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class OperatorLibraryHook(BuildHookInterface[Any]):
             library = _compiled(folder)
         except native.NoCompilerError as error:
             if _mode() == "require":
-                self.app.abort(f"the operator library of target ort-cpu is not built: {error}")
+                self.app.abort(f"the operator library of target ort with plugins is not built: {error}")
             self._leave_note(folder, str(error), build_data)
             return
         except native.OperatorBuildError as error:
             instead = "QWEN3_ORT_BUILD=skip installs without it"
-            self.app.abort(f"the operator library of target ort-cpu is not built: {error}; {instead}")
+            self.app.abort(f"the operator library of target ort with plugins is not built: {error}; {instead}")
             return
         build_data["artifacts"].append(f"{_LIB}/{library.name}")
         build_data["pure_python"] = False
@@ -53,7 +53,7 @@ class OperatorLibraryHook(BuildHookInterface[Any]):
         build_data["tag"] = f"py3-none-{native.wheel_platform(library)}"
 
     def _leave_note(self, folder: Path, reason: str, build_data: dict[str, Any]) -> None:
-        self.app.display_warning(f"the operator library of target ort-cpu is not built: {reason}")
+        self.app.display_warning(f"the operator library of target ort with plugins is not built: {reason}")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / native.LIBRARY_NAME).unlink(missing_ok=True)
         (folder / "not-built.txt").write_text(f"{reason}\n", encoding="utf-8")

@@ -8,20 +8,24 @@ import api_reference
 import cli_reference
 import verification_page
 
-from qwen3_compile.spec import docs as spec
+from qwen3_compile.spec import docs as spec_reference
 
 DOCS = Path(__file__).resolve().parents[1]
 
 
 def pages() -> dict[str, str]:
-    """The text of each page by its path below `docs/`; those of the spec have a generator of their own."""
+    """The text of each page by its path below `docs/`."""
     reference = {f"reference/{name}": api_reference.page(package) for name, package in api_reference.PAGES.items()}
-    return reference | {"reference/cli.md": cli_reference.page(), "verification.md": verification_page.page()}
+    return reference | {
+        "reference/cli.md": cli_reference.page(),
+        "spec.md": spec_reference.spec_page(),
+        "spec.schema.json": spec_reference.schema_text(),
+        "verification.md": verification_page.page(),
+    }
 
 
 def main() -> None:
     """Write the pages that differ, and name them."""
-    spec.main(DOCS)
     for name, text in pages().items():
         path = DOCS / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:

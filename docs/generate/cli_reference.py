@@ -50,8 +50,7 @@ def _own(option: click.Option, command: click.Command) -> bool:
 def _row(option: click.Option, context: click.Context) -> str:
     names = ", ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
     value = "" if option.is_flag or option.count else f"`{_value(option, context)}`"
-    repeatable = "; repeatable" if option.multiple and "repeat" not in (option.help or "") else ""
-    cells = (names, value, _default(option), (option.help or "") + repeatable)
+    cells = (names, value, _default(option), option.help or "")
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

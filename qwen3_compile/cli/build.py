@@ -46,9 +46,19 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace an engine that is already there.")
 @click.option("--no-validate", is_flag=True, help="Do not compare with PyTorch; the engine is marked as not verified.")
 @click.option("--no-cache", is_flag=True, help="Do not read or write the build cache.")
-@click.option("--cache-dir", type=click.Path(path_type=Path), help="Default ~/.cache/qwen3-compile.")
-@click.option("--prune-cache", is_flag=True, help=f"Then remove cached results unused for {UNUSED_DAYS} days.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each physical core.")
+@click.option(
+    "--cache-dir",
+    type=click.Path(path_type=Path),
+    help="Folder of the build cache; default $QWEN3_COMPILE_CACHE, or qwen3-compile in the user's cache.",
+)
+@click.option(
+    "--prune-cache", is_flag=True, help=f"Remove cached results unused for {UNUSED_DAYS} days, after the build."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    help="Threads of packing and validation; default: one for each physical core.",
+)
 @click.option("--dry-run", is_flag=True, help="Estimate download, disk, memory and time; build nothing.")
 @JSON
 def command(

@@ -167,5 +167,5 @@ def _providers() -> list[Finding]:
     has_cuda = "CUDA" in names
     return [
         Finding("providers", ", ".join(names), "CPU" in names, "reinstall onnxruntime"),
-        Finding("CUDA provider", "there" if has_cuda else "none", has_cuda, install_command("cuda")),
+        Finding("CUDA provider", "available" if has_cuda else "none", has_cuda, install_command("cuda")),
     ]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "trusted_keys",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Require a signature by this Ed25519 public key (PEM). Repeatable; one match is enough.",
+    help="Require a signature by this Ed25519 public key (PEM). One match is enough; repeatable.",
 )
 @JSON
 def command(engine: Path, strict: bool, trusted_keys: tuple[Path, ...], as_json: bool) -> None:

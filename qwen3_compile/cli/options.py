@@ -17,7 +17,7 @@ OVERRIDES = click.option(
     help="Override one key; repeatable.",
 )
 THREADS = click.option(
-    "--threads", type=click.IntRange(1, 1024), help="Threads of the session [default: one for each core]."
+    "--threads", type=click.IntRange(1, 1024), help="Threads of the session [default: one for each physical core]."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 STRICT = click.option(

@@ -68,7 +68,7 @@ def generation_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.FloatRange(min=0, min_open=True),
             help="Maximum number of seconds for the whole answer.",
         ),
-        click.option("--stop", multiple=True, help="End the answer before this text (may be repeated)."),
+        click.option("--stop", multiple=True, help="End the answer before this text; repeatable."),
         click.option(
             "--seed", type=click.IntRange(0, 2**64 - 1), help="Seed of the sampler; equal seeds give equal answers."
         ),

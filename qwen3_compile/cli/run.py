@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.argument("prompt", required=False)
 @click.option("--system", help="System message.")
 @click.option("--messages", is_flag=True, help="PROMPT is a JSON list of chat messages.")
-@click.option("--document", "documents", multiple=True, help="A document to score (rerankers; may be repeated).")
+@click.option("--document", "documents", multiple=True, help="A document for a reranker to score; repeatable.")
 @click.option("--hide-thinking", is_flag=True, help="Print only the answer.")
 @STRICT
 @THREADS

@@ -17,7 +17,7 @@ from qwen3_compile.terminal import write
 @ENGINE
 @click.option("--key", required=True, type=click.Path(path_type=Path), help="Ed25519 private key in PEM.")
 def command(engine: Path, key: Path) -> None:
-    """Sign ENGINE, after all of its files were hashed, and print the id of the key.
+    """Check the hashes of all files of ENGINE, sign it, and print the id of the key.
 
     The signature is written to manifest.sig inside the engine. A service opens the engine with
     Engine.open(..., trusted_keys=["public.pem"]) and refuses any other. Make a key with

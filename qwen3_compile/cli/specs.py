@@ -92,7 +92,8 @@ def check_specs(specs: Sequence[str], overrides: Sequence[str]) -> None:
 def init_spec(source: str, output: Path | None) -> None:
     """Write a spec for SOURCE to edit: a checkpoint folder, org/name of the hub, or the name of a shipped spec.
 
-    Of a released model it is the shipped spec; of any other it is made from config.json, each line with its origin.
+    A released model has a shipped spec, which is copied. The spec of any other model is made from config.json, and each
+    line says where it comes from.
     """
     text = spec_text(source, None if output is None else output.parent)
     if output is None:

@@ -43,8 +43,8 @@ def command(
 ) -> None:
     """Compare ENGINE with eager PyTorch in float32 and judge it by its accuracy limits.
 
-    The engine is not changed: its published report stays as it is. Of a TensorRT engine the graph is executed, on the
-    CPU, unless --plan asks for the plan.
+    The engine is not changed: its published report stays as it is. A TensorRT engine is validated by
+    executing its graph on the CPU; --plan executes its plan on the GPU instead.
     """
     from qwen3_compile.validate.published import revalidate
 

@@ -1,10 +1,9 @@
-"""Writes `docs/spec.md` and `docs/spec.schema.json` from the schema: `python -m qwen3_compile.spec.docs`."""
+"""The text of `docs/spec.md` and `docs/spec.schema.json`, from the schema; `python docs/generate` writes them."""
 
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
+import re
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -34,7 +33,7 @@ exact the engine must be. It is read by YAML 1.2's rules (`1e-6` is a number, `y
 anchors or aliases; an unknown or duplicate key is an error with its file and line. `--set key.path=value`
 overrides any key, and `qwen3-compile specs show` prints a spec with every default filled in.
 
-This page is generated from the schema by `python -m qwen3_compile.spec.docs`.
+This page is generated from the schema by `python docs/generate`.
 """
 _WORDS = {int: "integer", float: "number", str: "string", bool: "true or false"}
 _BOUNDS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}
@@ -70,7 +69,7 @@ def _section(section: type[BaseModel], paths: list[KeyPath]) -> Iterator[str]:
 
 def _first_sentence(section: type[BaseModel] | None) -> str:
     text = (section.__doc__ or "") if section else ""
-    return text[:1].lower() + text[1:].partition(".")[0]
+    return text[:1].lower() + re.split(r"\.(?:\s|$)", text[1:], maxsplit=1)[0]
 
 
 def _alternatives(annotation: Any, metadata: tuple[Any, ...]) -> list[str]:  # noqa: ANN401 - any annotation
@@ -79,7 +78,8 @@ def _alternatives(annotation: Any, metadata: tuple[Any, ...]) -> list[str]:  # n
     if annotation in _WORDS:
         return [" ".join([_WORDS[annotation], ", ".join(_bounds(metadata))]).strip()]
     if get_origin(annotation) is list:
-        return [f"list of {_alternatives(get_args(annotation)[0], ())[0]}s"]
+        kind, *bounds = _alternatives(get_args(annotation)[0], ())[0].split(" ", 1)
+        return [" ".join([f"list of {kind}s", *bounds])]
     if get_origin(annotation) is Literal:
         return [f"`{json.dumps(value).strip(chr(34))}`" for value in get_args(annotation)]
     if hasattr(annotation, "__metadata__"):
@@ -140,15 +140,5 @@ def _capabilities() -> Iterator[str]:
     for target in TARGETS:
         if target.formats.capabilities:
             yield f"- `{target.name}`: {', '.join(target.formats.capabilities)}"
-    formats = ", ".join(f"{kind} needs {first} or newer" for kind, first in FIRST_WITH_FORMAT.items())
-    yield f"\nOf the number formats {formats}.\n"
-
-
-def main(folder: Path) -> None:
-    """Write both files into a folder."""
-    (folder / "spec.md").write_text(spec_page(), encoding="utf-8")
-    (folder / "spec.schema.json").write_text(schema_text(), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[2] / "docs")
+    formats = ", ".join(f"{kind} {first}" for kind, first in FIRST_WITH_FORMAT.items())
+    yield f"\nSome number formats need a minimum compute capability: {formats}.\n"

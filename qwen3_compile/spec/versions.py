@@ -38,7 +38,7 @@ def upgraded(document: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
         now = f" and target: {_shown(section)}" if changed and section != written else ""
         notes.append(f"schema_version 1 is read as version {VERSION}: write schema_version: {VERSION}{now}")
     elif section != written:
-        notes.append(f"target.backend ort-cpu is read as target: {_shown(section)}: write that")
+        notes.append(f"target.backend ort-cpu is an old name: write target: {_shown(section)}")
     return {**document, **changed, **({"schema_version": VERSION} if is_old else {})}, tuple(notes)
 
 

@@ -25,7 +25,7 @@ def target_problems(spec: Spec) -> Iterator[Problem]:
             f"{each.backend} on {each.provider} with plugins {' or '.join(each.plugins)}" for each in TARGETS
         )
         found = f"{section.backend} on {section.provider} with plugins {_shown(section.plugins)}"
-        yield Problem(("target",), f"found {found}; there are: {known}")
+        yield Problem(("target",), f"expected one of the targets {known}; found {found}")
         return
     yield from _formats(spec, target)
     yield from _head_dim(spec, target)

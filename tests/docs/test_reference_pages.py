@@ -6,6 +6,7 @@ from pathlib import Path
 
 import api_reference
 import cli_reference
+import click
 import pytest
 from click.testing import CliRunner
 from docstrings import render
@@ -32,6 +33,13 @@ def test_every_option_of_the_help_is_on_the_page(command):
     options = set(re.findall(r"^ +(?:-\w, )?(--[\w-]+)", shown, re.MULTILINE)) - {"--help", "--quiet", "--verbose"}
     assert options == {name for name in re.findall(r"`(--[\w-]+)`", section) if name in options}
     assert len(options) == len(re.findall(r"^\| `-", section, re.MULTILINE))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_ends_with_repeatable_where_an_option_is(command):
+    found = root.get_command(click.Context(root), command)
+    options = [each for each in found.params if isinstance(each, click.Option)]
+    assert [each.name for each in options if (each.help or "").endswith("; repeatable.") != each.multiple] == []
 
 
 @pytest.mark.parametrize("package", [qwen3_compile, qwen3_runtime])

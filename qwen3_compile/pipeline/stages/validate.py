@@ -27,7 +27,7 @@ class ValidateStage(Stage):
     """Makes `accuracy.json`.
 
     Figures are kept by what they were measured on, not by the spec's limits: a build with another limit judges them
-    anew without measuring. Of a TensorRT engine the graph is measured, whatever plan it gave.
+    anew without measuring. A TensorRT engine is measured by its graph, whatever its plan is.
     """
 
     name: ClassVar[str] = "validate"

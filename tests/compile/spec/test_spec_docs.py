@@ -10,7 +10,7 @@ from qwen3_compile.spec.docs import schema_text, spec_page
 from qwen3_compile.spec.problems import all_keys
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
-REMEDY = "run `python -m qwen3_compile.spec.docs`"
+REMEDY = "run `python docs/generate`"
 
 
 @pytest.mark.parametrize(("name", "made"), [("spec.md", spec_page), ("spec.schema.json", schema_text)])
@@ -25,6 +25,13 @@ def test_every_key_is_documented_with_a_meaning():
     }
     for path in all_keys(Spec):
         assert rows[f"`{path[-1]}`"]
+
+
+def test_a_first_sentence_ends_where_a_word_does_and_lists_are_in_the_plural():
+    page = spec_page()
+    assert "under the names of the released `config.json` |" in page
+    assert "| list of integers ≥ 0 or null |" in page
+    assert "| list of strings or null |" in page
 
 
 def test_the_json_schema_is_closed_and_requires_what_has_no_default():

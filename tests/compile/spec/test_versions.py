@@ -49,7 +49,7 @@ def test_both_plugins_of_version_1_are_a_list():
 def test_the_old_backend_is_read_as_an_override_too():
     spec = parse_spec(TEXT, overrides=["target.backend=ort-cpu"])
     assert (spec.target.backend, spec.target.plugins) == ("ort", "all")
-    assert "target.backend ort-cpu is read as target: {backend: ort, plugins: all}: write that" in spec.notes[0]
+    assert "target.backend ort-cpu is an old name: write target: {backend: ort, plugins: all}" in spec.notes[0]
 
 
 @pytest.mark.parametrize(
