@@ -14,7 +14,7 @@ from qwen3_runtime.errors import EngineError, PromptTooLongError, RequestError
 from qwen3_runtime.step import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from qwen3_runtime.sequence import Interruption, TokenSequence
     from qwen3_runtime.step import Backend
@@ -159,18 +159,14 @@ class Scheduler:
             sequence.consumer.started(self._clock())
 
     def _choose_batch(self) -> list[tuple[TokenSequence, int]]:
-        """Choose the new tokens of each running sequence: single tokens first, then prompts in order of admission."""
+        """Choose the new tokens of each running sequence: single tokens first, the rest is shared by the prompts."""
         for sequence in list(self.running):
             if sequence.table is not None:  # not preempted by an earlier turn of this loop
                 self._make_room(sequence)
-        free_tokens = self._max_step_tokens
-        batch = []
-        for sequence in sorted(self.running, key=lambda running: running.pending > 1):
-            count = min(sequence.pending, free_tokens)
-            if count:
-                batch.append((sequence, count))
-                free_tokens -= count
-        return batch
+        single = [(sequence, 1) for sequence in self.running if sequence.pending == 1]
+        prompts = [sequence for sequence in self.running if sequence.pending > 1]
+        counts = share_fairly([prompt.pending for prompt in prompts], self._max_step_tokens - len(single))
+        return [*single, *((prompt, count) for prompt, count in zip(prompts, counts, strict=True) if count)]
 
     def _make_room(self, sequence: TokenSequence) -> None:
         """Hold blocks for all tokens of a running sequence, preempting the youngest others where needed."""
@@ -182,6 +178,27 @@ class Scheduler:
             youngest = self.running.pop()
             self._release(youngest)
             self.waiting.appendleft(youngest)
+
+
+def share_fairly(pending: Sequence[int], tokens: int) -> list[int]:
+    """Share a step among prompts, in order of admission.
+
+    Prompts that need no more than an equal share get all they need, so that a short one never waits for all of a long
+    one. What remains goes to the long ones, first come, first served: each is done sooner than if all advanced at once,
+    and the first always gets an equal share at least.
+
+    Args:
+        pending: tokens that each prompt still needs.
+        tokens: that the step has room for.
+    """
+    equal = tokens // max(1, len(pending))
+    counts = [each if each <= equal else 0 for each in pending]
+    left = tokens - sum(counts)
+    for index, each in enumerate(pending):
+        if each > equal:
+            counts[index] = min(each, left)
+            left -= counts[index]
+    return counts
 
 
 def check_prompt(tokens: int, max_context: int, *, output: int, field: str = "prompt") -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scripted import ScriptedBackend, make_engine
 
 from qwen3_runtime import EngineError, Request, RequestError, Sampling
+from qwen3_runtime.scheduler import share_fairly
 
 WORDS = 40
 EOS = 39
@@ -98,6 +99,32 @@ def test_decode_tokens_go_before_the_chunks_of_a_prompt_that_came_earlier() -> N
     long, short = engine.generate([make_request(4, 200, 1), make_request(3, 1, 9)])
     assert len(short.tokens) == 9
     assert short.timings.total < (long.timings.time_to_first_token or 0)
+
+
+@given(pending=st.lists(st.integers(2, 300), max_size=12), room=st.integers(0, 200))
+def test_prompts_share_a_step_fairly(pending: list[int], room: int) -> None:
+    tokens = len(pending) + room
+    counts = share_fairly(pending, tokens)
+    equal = tokens // max(1, len(pending))
+    assert sum(counts) == min(tokens, sum(pending))
+    for index, (count, need) in enumerate(zip(counts, pending, strict=True)):
+        assert 0 <= count <= need
+        assert count == need or need > equal
+        earlier = [each for each in range(index) if pending[each] > equal]
+        assert count == 0 or all(counts[each] == pending[each] for each in earlier) or need <= equal
+    longest = [index for index, need in enumerate(pending) if need > equal]
+    assert not longest or counts[longest[0]] >= equal
+
+
+def test_a_short_prompt_never_waits_for_all_of_a_long_one() -> None:
+    """Sixteen tokens behind two prompts of 200 each, 48 tokens a step: an equal share is all that they need."""
+    stage = backend(4)
+    engine = open_engine(
+        stage, max_sequences=3, max_step_tokens=48, max_context=256, eos=(), clock=lambda: len(stage.steps)
+    )
+    first, second, short = engine.generate([make_request(1, 200, 2), make_request(2, 200, 2), make_request(3, 16, 2)])
+    assert short.timings.time_to_first_token == 1
+    assert first.timings.time_to_first_token < second.timings.time_to_first_token < 10
 
 
 def test_a_preempted_sequence_comes_back_before_those_that_came_later() -> None:
