@@ -119,7 +119,11 @@ def main() -> None:
     prompts, lengths = Prompts(arguments.seed), arguments.lengths
     opening = time.perf_counter()
     engine = Engine.open(
-        arguments.model, threads=arguments.threads, max_sequences=arguments.batch, max_context=lengths.context
+        arguments.model,
+        threads=arguments.threads,
+        max_sequences=arguments.batch,
+        max_context=lengths.context,
+        prefix_cache=False,  # every repetition has to compute its prompt
     )
     opened = time.perf_counter()
     model = OurModel(engine)

@@ -19,6 +19,7 @@ class Usage:
 
     Attributes:
         prompt_tokens: tokens of the prompt.
+        cached_tokens: those of them that the cache held already, so that they were not computed.
         reasoning_tokens: sampled tokens strictly between the think tags.
         forced_tokens: tokens of the stop sentence; neither sampled nor counted as reasoning.
         answer_tokens: sampled tokens outside the reasoning, without tags and the end of turn.
@@ -26,6 +27,7 @@ class Usage:
     """
 
     prompt_tokens: int
+    cached_tokens: int
     reasoning_tokens: int
     forced_tokens: int
     answer_tokens: int
@@ -40,7 +42,7 @@ class Timings:
         queued: until the first step that the request took part in.
         time_to_first_token: until the first sampled token.
         total: until the end.
-        prefill_tokens_per_second: prompt tokens over the time from the first step to the first token.
+        prefill_tokens_per_second: computed prompt tokens over the time from the first step to the first token.
         decode_tokens_per_second: sampled tokens after the first, over the time that they took.
     """
 

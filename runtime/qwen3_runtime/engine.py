@@ -68,6 +68,7 @@ class Engine:
         *,
         max_sequences: int,
         max_waiting: int | None = None,
+        prefix_cache: bool = True,
         sampler: SamplerName = "fast",
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -79,6 +80,7 @@ class Engine:
             max_batch=max_sequences,
             max_step_tokens=model.manifest.io.max_step_tokens,
             max_context=model.max_context,
+            prefix_cache=prefix_cache,
             clock=clock,
         )
         # A paged cache may hold less than one sequence of the longest context.
@@ -99,6 +101,7 @@ class Engine:
         max_sequences: int = 1,
         max_context: int | None = None,
         max_waiting: int | None = None,
+        prefix_cache: bool = True,
         verify: Verify | None = None,
         strict: bool = True,
         trusted_keys: Sequence[KeyFile] = (),
@@ -116,6 +119,8 @@ class Engine:
                 exceed. Cache memory is reserved for `max_sequences * max_context` tokens and used as sequences grow.
             max_waiting: requests that may wait while `max_sequences` others run; more are refused with
                 `OverloadedError`. By default any number may wait.
+            prefix_cache: whether a request reuses what the cache holds of the beginning of its prompt, computed for
+                another request of the same `cache_salt`. Engines with one cache block for each sequence never do.
             verify: `fast` checks the SHA-256 of everything but the weights, `full` of the weights too. The default is
                 `full` with `trusted_keys`, else `fast`.
             strict: False also opens an engine whose files are links, as in the hub's cache, a ConfigMap or a store of
@@ -135,6 +140,7 @@ class Engine:
         """
         directory, threads = checked_directory(path), checked_threads(threads)
         strict, on_cpu = arguments.switch("strict", strict), arguments.switch("on_cpu", on_cpu)
+        prefix_cache = arguments.switch("prefix_cache", prefix_cache)
         trusted_keys, sampler = checked_keys(trusted_keys), checked_sampler(sampler)
         if max_waiting is not None:
             max_waiting = arguments.integer("max_waiting", max_waiting, 0)
@@ -143,7 +149,14 @@ class Engine:
         model, backend = open_together(
             directory, manifest, threads=threads, max_sequences=max_sequences, max_context=max_context, on_cpu=on_cpu
         )
-        return cls(model, backend, max_sequences=max_sequences, max_waiting=max_waiting, sampler=sampler)
+        return cls(
+            model,
+            backend,
+            max_sequences=max_sequences,
+            max_waiting=max_waiting,
+            prefix_cache=prefix_cache,
+            sampler=sampler,
+        )
 
     def __repr__(self) -> str:
         io = self.manifest.io
@@ -188,6 +201,7 @@ class Engine:
         frequency_penalty: float | None = None,
         repetition_penalty: float | None = None,
         answer_reserve: int = ANSWER_RESERVE,
+        cache_salt: str | None = None,
         **unknown: Never,
     ) -> Completion:
         """Answer a conversation, or a text as its only message, and wait for the end. Options as in `Request`.
@@ -222,6 +236,7 @@ class Engine:
         frequency_penalty: float | None = None,
         repetition_penalty: float | None = None,
         answer_reserve: int = ANSWER_RESERVE,
+        cache_salt: str | None = None,
         **unknown: Never,
     ) -> Completion:
         """Continue a raw prompt, text or token ids, and wait for the end. Options and errors as for `chat`."""
@@ -247,6 +262,7 @@ class Engine:
         frequency_penalty: float | None = None,
         repetition_penalty: float | None = None,
         answer_reserve: int = ANSWER_RESERVE,
+        cache_salt: str | None = None,
         **unknown: Never,
     ) -> Iterator[Event]:
         """Answer a conversation piece by piece: `TextDelta` events, then one `Finished`.
@@ -383,7 +399,8 @@ class Engine:
             submitted=now,
         )
         deadline = None if request.deadline is None else now + request.deadline
-        running = TokenSequence(generation.initial_tokens(), generation, deadline)
+        salt = b"" if request.cache_salt is None else request.cache_salt.encode("utf-8", "surrogatepass")
+        running = TokenSequence(generation.initial_tokens(), generation, deadline, salt)
         handle.bind(running)
         return handle, running
 

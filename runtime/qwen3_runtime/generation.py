@@ -116,6 +116,7 @@ class Generation:
         self._on_error = on_error
         self._submitted = submitted
         self._started: float | None = None
+        self._cached_tokens = 0
         self._first: float | None = None
         self._last = submitted
         self._generated: list[int] = []
@@ -129,10 +130,11 @@ class Generation:
         forced = self._force_stop_sentence() if self._turn.cut_at_once else ()
         return [*self._turn.prompt, *forced]
 
-    def started(self, now: float) -> None:
+    def started(self, now: float, cached: int) -> None:
         """The first tokens are about to run; a second call, after a preemption, changes nothing."""
         if self._started is None:
             self._started = now
+            self._cached_tokens = min(cached, len(self._turn.prompt))
 
     @property
     def top_k(self) -> int:
@@ -203,6 +205,7 @@ class Generation:
         self._show(self._reply.flush())
         usage = Usage(
             prompt_tokens=len(self._turn.prompt),
+            cached_tokens=self._cached_tokens,
             reasoning_tokens=self._budget.reasoning_tokens,
             forced_tokens=self._budget.forced_tokens,
             answer_tokens=self._answer_tokens,
@@ -227,6 +230,6 @@ class Generation:
             queued=None if self._started is None else self._started - self._submitted,
             time_to_first_token=None if self._first is None else self._first - self._submitted,
             total=now - self._submitted,
-            prefill_tokens_per_second=len(self._turn.prompt) / prefill if prefill else None,
+            prefill_tokens_per_second=(len(self._turn.prompt) - self._cached_tokens) / prefill if prefill else None,
             decode_tokens_per_second=(self._sampled - 1) / decode if decode else None,
         )

@@ -23,7 +23,7 @@ class LastRow:
         self._row: NDArray[np.float32] | None = None
         self._error: Exception | None = None
 
-    def started(self, now: float) -> None:
+    def started(self, now: float, cached: int) -> None:
         """Nothing is measured."""
 
     def take(self, output: Output, now: float) -> tuple[int, ...]:  # noqa: ARG002 - the protocol's

@@ -11,6 +11,7 @@ import numpy as np
 
 from qwen3_runtime.cache import BlockPool, BlockTable, blocks_for
 from qwen3_runtime.errors import EngineError, PromptTooLongError, RequestError
+from qwen3_runtime.prefix_cache import PrefixCache
 from qwen3_runtime.step import Step
 
 if TYPE_CHECKING:
@@ -23,16 +24,23 @@ if TYPE_CHECKING:
 class Scheduler:
     """Drives sequences through a backend. Not thread-safe: one thread at a time may call it.
 
-    A sequence is admitted when the batch has a free slot and the cache has blocks for all its tokens and one more.
-    When a running sequence finds no block to grow into, the sequence admitted last gives its blocks back and
-    waits at the head of the queue; its tokens are kept and are computed again when there is room.
+    A sequence is admitted when the batch has a free slot and the cache has blocks for all its tokens and one more. What
+    the cache still holds of its beginning is not computed again; where another sequence is just computing the next
+    block of it, the sequence waits for that and lets others pass.
+
+    When a running sequence finds no block to grow into, the sequence admitted last gives its blocks back and waits at
+    the head of the queue. What was computed of it stays in the cache until others need the blocks.
 
     Args:
         backend: executes the steps.
         max_batch: maximum number of sequences in a step.
         max_step_tokens: maximum number of new tokens in a step; longer prompts are fed in chunks.
         max_context: maximum number of tokens of a sequence.
+        prefix_cache: whether sequences share what was computed for the same beginning.
         clock: seconds; deadlines are on it.
+
+    Attributes:
+        recomputed: tokens that were computed again because their blocks were lost to others after a preemption.
     """
 
     def __init__(
@@ -42,6 +50,7 @@ class Scheduler:
         max_batch: int,
         max_step_tokens: int,
         max_context: int,
+        prefix_cache: bool = True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._backend = backend
@@ -50,6 +59,8 @@ class Scheduler:
         self._max_context = min(max_context, backend.cache.num_blocks * backend.cache.block_size)
         self._clock = clock
         self.pool = BlockPool(backend.cache.num_blocks)
+        self.recomputed = 0
+        self._prefixes = PrefixCache(self.pool, backend.cache.block_size, enabled=prefix_cache)
         self.waiting: deque[TokenSequence] = deque()
         self.running: list[TokenSequence] = []  # in order of admission
 
@@ -91,6 +102,7 @@ class Scheduler:
         now = self._clock()
         for sequence, count in batch:
             sequence.cached += count
+            self._prefixes.advance(sequence)
         for row, sequence in enumerate(finishing):
             try:
                 following = sequence.consumer.take(output[row], now)
@@ -126,9 +138,9 @@ class Scheduler:
         self.running.remove(sequence)
         self._release(sequence)
 
-    @staticmethod
-    def _release(sequence: TokenSequence) -> None:
+    def _release(self, sequence: TokenSequence) -> None:
         if sequence.table is not None:
+            self._prefixes.leave(sequence)
             sequence.table.release()
             sequence.table = None
         sequence.cached = 0
@@ -146,17 +158,36 @@ class Scheduler:
             sequence.consumer.interrupt("cancelled" if sequence.cancelled else "deadline", now)
 
     def _admit(self) -> None:
-        geometry = self._backend.cache
-        while self.waiting and len(self.running) < self._max_batch:
-            sequence = self.waiting[0]
-            wanted = min(len(sequence.tokens) + 1, self._max_context)
-            if blocks_for(wanted, geometry.block_size) > self.pool.available:
+        if not self.waiting or len(self.running) >= self._max_batch:
+            return
+        for sequence in [*self.waiting]:
+            found = self._prefixes.find(sequence)
+            if self._prefixes.is_coming(sequence, len(found)):
+                continue
+            if not self._hold_blocks(sequence, found):
                 return  # first come, first served: nobody overtakes the one that needs much
-            sequence.table = BlockTable(self.pool, geometry, self._max_context)
-            sequence.table.reserve(wanted)
-            self.waiting.popleft()
+            self.waiting.remove(sequence)
             self.running.append(sequence)
-            sequence.consumer.started(self._clock())
+            self.recomputed += max(0, sequence.lost - sequence.cached)
+            sequence.lost = 0
+            sequence.consumer.started(self._clock(), sequence.cached)
+            if len(self.running) == self._max_batch:
+                return
+
+    def _hold_blocks(self, sequence: TokenSequence, found: list[int]) -> bool:
+        """Give a sequence the blocks that were found and new ones for the rest, if there are enough."""
+        geometry = self._backend.cache
+        wanted = min(len(sequence.tokens) + 1, self._max_context)
+        missing = blocks_for(wanted, geometry.block_size) - len(found)
+        if missing > self.pool.available - sum(map(self.pool.is_kept, found)):
+            return False
+        sequence.table = BlockTable(self.pool, geometry, self._max_context)
+        for block in found:
+            sequence.table.share(block)
+        sequence.table.reserve(wanted)
+        sequence.cached = len(found) * geometry.block_size
+        self._prefixes.enter(sequence)
+        return True
 
     def _choose_batch(self) -> list[tuple[TokenSequence, int]]:
         """Choose the new tokens of each running sequence: single tokens first, the rest is shared by the prompts."""
@@ -176,6 +207,7 @@ class Scheduler:
                 sequence.consumer.interrupt("context", self._clock())
                 return
             youngest = self.running.pop()
+            youngest.lost = youngest.cached
             self._release(youngest)
             self.waiting.appendleft(youngest)
 

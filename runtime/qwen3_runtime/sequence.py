@@ -38,30 +38,47 @@ class Consumer(Protocol):
     def fail(self, error: Exception) -> None:
         """The backend, or `take`, failed; nothing more will come."""
 
-    def started(self, now: float) -> None:
-        """The sequence left the queue: its first tokens are about to run."""
+    def started(self, now: float, cached: int) -> None:
+        """The sequence left the queue: its first tokens are about to run.
+
+        Args:
+            now: seconds, on the scheduler's clock.
+            cached: tokens at its beginning that need not be computed.
+        """
 
 
 class TokenSequence:
     """Tokens on their way through the model.
 
+    Args:
+        tokens: what to run, at least one token.
+        consumer: takes the outputs.
+        deadline: seconds on the scheduler's clock, or None.
+        salt: sequences of one salt share what was computed for the same beginning.
+
     Attributes:
         tokens: prompt and everything that followed.
         cached: tokens at the front whose keys and values are in the cache.
-        deadline: seconds on the scheduler's clock, or None.
         cancelled: set from any thread; honored before the next step.
         table: the cache blocks, while the sequence runs.
+        keys: of its full blocks, for the prefix cache.
+        named: how many of its blocks the pool can find.
+        lost: tokens that were computed when it was preempted.
     """
 
-    __slots__ = ("cached", "cancelled", "consumer", "deadline", "table", "tokens")
+    __slots__ = ("cached", "cancelled", "consumer", "deadline", "keys", "lost", "named", "salt", "table", "tokens")
 
-    def __init__(self, tokens: list[int], consumer: Consumer, deadline: float | None = None) -> None:
+    def __init__(self, tokens: list[int], consumer: Consumer, deadline: float | None = None, salt: bytes = b"") -> None:
         self.tokens = list(tokens)
         self.consumer = consumer
         self.deadline = deadline
+        self.salt = salt
         self.cached = 0
         self.cancelled = False
         self.table: BlockTable | None = None
+        self.keys: list[bytes] = []
+        self.named = 0
+        self.lost = 0
 
     @property
     def pending(self) -> int:

@@ -6,6 +6,7 @@ read back through its block table, so a wrong block, a stale block or a wrong co
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +58,7 @@ class ScriptedBackend:
         self.before_step()
         self.steps.append(step)
         size = self.cache.block_size
-        held = step.block_table[step.block_table >= 0]
-        assert len(set(held.tolist())) == len(held), "two sequences share a block"
+        holders = Counter(step.block_table[step.block_table >= 0].tolist())
         rows: dict[int, NDArray[np.float32]] = {}
         for index in range(len(step.context_len)):
             start, end = int(step.query_start[index]), int(step.query_start[index + 1])
@@ -68,6 +68,8 @@ class ScriptedBackend:
                 for place in range(context + end - start)
             ]
             assert min(places) >= 0, "a token has no block"
+            written = {place // size for place in places[context:]}
+            assert all(holders[block] == 1 for block in written), "a block that others read is written"
             self.slots[places[context:]] = step.input_ids[start:end]
             tokens = self.slots[places].tolist()
             assert -1 not in tokens, "a token was never written"
@@ -162,6 +164,7 @@ def make_engine(
     *,
     max_sequences: int = 4,
     max_waiting: int | None = None,
+    prefix_cache: bool = True,
     sampler: SamplerName = "fast",
     clock: Callable[[], float] | None = None,
     **manifest: Any,
@@ -169,4 +172,12 @@ def make_engine(
     made = make_manifest(**manifest)
     model = Model(made, tokenizer, template, made.io.max_context)
     clocked = {} if clock is None else {"clock": clock}
-    return Engine(model, backend, max_sequences=max_sequences, max_waiting=max_waiting, sampler=sampler, **clocked)  # type: ignore[arg-type]
+    return Engine(  # type: ignore[arg-type]
+        model,
+        backend,
+        max_sequences=max_sequences,
+        max_waiting=max_waiting,
+        prefix_cache=prefix_cache,
+        sampler=sampler,
+        **clocked,
+    )

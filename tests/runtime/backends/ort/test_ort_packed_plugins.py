@@ -81,6 +81,21 @@ def test_generation_in_a_batch_is_the_references_greedy_choice(built: tuple[Path
         assert engine._scheduler.pool.available == engine.backend.cache.num_blocks
 
 
+def test_what_is_read_from_the_prefix_cache_gives_the_references_choice(built: tuple[Path, PreTrainedModel]) -> None:
+    """Twelve prompts with the same first 70 tokens, one full block of which is shared; then all of them once more."""
+    path, model = built
+    rng = np.random.default_rng(5)
+    beginning = rng.integers(0, VOCAB, 70).tolist()
+    asked = [
+        Request(prompt=[*beginning, *rng.integers(0, VOCAB, 5 + i).tolist()], max_tokens=6, sampling=GREEDY)
+        for i in range(12)
+    ]
+    with Engine.open(path, threads=2, max_sequences=4) as engine:
+        check_greedy(engine, model, asked)
+        check_greedy(engine, model, asked)
+        assert [one.usage.cached_tokens for one in engine.generate(asked)] == [64] * 12
+
+
 def test_a_small_pool_computes_again_what_it_had_to_give_back(built: tuple[Path, PreTrainedModel]) -> None:
     """Four sequences of up to three blocks each, in a pool of six: the youngest wait and start over."""
     path, model = built
