@@ -121,7 +121,7 @@ def hub_snapshot(repo: str, revision: str, *, cache_dir: Path | None = None) -> 
         CheckpointError: no such repository or revision, no access to it, or offline and nothing cached.
     """
     cache = Path(cache_dir if cache_dir is not None else constants.HF_HUB_CACHE).expanduser()
-    found = _asked(repo, revision)
+    found = _query_hub(repo, revision)
     if isinstance(found, str):
         return _cached_snapshot(repo, revision, cache, found)
     commit, sizes = found
@@ -151,7 +151,7 @@ def hub_listing(repo: str, revision: str, *, cache_dir: Path | None = None) -> H
     Raises:
         CheckpointError: no such repository or revision, or no access to it.
     """
-    found = _asked(repo, revision, sizes=True)
+    found = _query_hub(repo, revision, sizes=True)
     if isinstance(found, str):
         return None
     commit, sizes = found
@@ -160,7 +160,7 @@ def hub_listing(repo: str, revision: str, *, cache_dir: Path | None = None) -> H
     return HubListing(commit, sizes, frozenset(name for name in sizes if (folder / name).is_file()))
 
 
-def _asked(repo: str, revision: str, *, sizes: bool = False) -> tuple[str, dict[str, int]] | str:
+def _query_hub(repo: str, revision: str, *, sizes: bool = False) -> tuple[str, dict[str, int]] | str:
     """The commit of a revision and its files, of size 0 unless asked for; or why the hub cannot be reached."""
     uri = f"hf://{repo}@{revision}"
     if ".." in revision:  # git allows no such name, and the cache has a file of this name

@@ -4,7 +4,8 @@
 - `X.pre_quant_scale` [K] (AWQ): the input is multiplied by it before it meets the matrix `X.weight` [N, K], whose
   columns were divided by it before they were quantized.
 
-Both appear among a checkpoint's tensors. A reader that does not multiply inputs must read the matrix through `folded`.
+Both appear among a checkpoint's tensors. A reader that does not multiply inputs must read the matrix through
+`fold_pre_scales`.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def with_input_scales(read: Callable[[str], Stored], scales: Mapping[str, float]
     return lambda name: np.array(scales[name], np.float32) if name in scales else read(name)
 
 
-def folded(checkpoint: Checkpoint, keep: Collection[str] = ()) -> Callable[[str], Stored]:
+def fold_pre_scales(checkpoint: Checkpoint, keep: Collection[str] = ()) -> Callable[[str], Stored]:
     """Read tensors so that inputs need no pre-scale: it is multiplied into the columns of its matrix, in float32.
 
     Args:

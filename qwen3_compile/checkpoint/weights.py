@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from qwen3_compile.checkpoint.input_scales import folded
+from qwen3_compile.checkpoint.input_scales import fold_pre_scales
 from qwen3_compile.quantize import values
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def torch_weights(checkpoint: Checkpoint, architecture: Architecture) -> Callabl
     Pre-scales of inputs are multiplied into the weights. The experts of a layer, which checkpoints name one by one,
     are asked for under one name and come stacked.
     """
-    read = folded(checkpoint)
+    read = fold_pre_scales(checkpoint)
 
     def load(name: str) -> Tensor:
         if ".mlp.experts." not in name:

@@ -56,11 +56,11 @@ def engine_for(argument: str, *, threads: int | None = None) -> Path:
     if (folder / "manifest.json").exists() or (folder.is_dir() and not (folder / "config.json").is_file()):
         return folder
     try:
-        from qwen3_compile.pipeline.kept import build_kept, kept
+        from qwen3_compile.pipeline.kept import build_kept, locate
         from qwen3_compile.resolve import resolve
     except ModuleNotFoundError as error:
         raise _no_compiler(argument, error) from error
-    place = kept(resolve(argument).spec, engines_dir())
+    place = locate(resolve(argument).spec, engines_dir())
     clean_up_when_terminated()
     with show_progress() as progress:
         return build_kept(place, cache_dir=cache_dir(), progress=progress, threads=threads, tell=_tell)

@@ -15,7 +15,7 @@ from qwen3_compile.cli.options import JSON, OVERRIDES
 from qwen3_compile.cli.output import print_json, remark, warn
 from qwen3_compile.errors import SpecError
 from qwen3_compile.resolve import resolve
-from qwen3_compile.resolve.argument import identified, shipped_source
+from qwen3_compile.resolve.argument import identify_argument, shipped_source
 from qwen3_compile.resolve.made import made_spec
 from qwen3_compile.spec import Spec, load_spec, shipped_specs
 from qwen3_compile.spec.cautions import cautions
@@ -112,7 +112,7 @@ def spec_text(source: str, folder: Path | None) -> str:
     """The text of a spec for a source; a relative source in it counts from `folder`, the spec's."""
     if (shipped := shipped_source(source)) is not None:
         return shipped.read_text(encoding="utf-8")
-    identity = identified(source)
+    identity = identify_argument(source)
     remark(f"task {identity.task}: {identity.task_from}")
     if folder is None or not Path(source).is_dir() or Path(source).is_absolute():
         return made_spec(identity)

@@ -46,7 +46,7 @@ class Kept:
     path: Path
 
 
-def kept(spec: Spec, folder: Path) -> Kept:
+def locate(spec: Spec, folder: Path) -> Kept:
     """Find the place of a spec's engine in a folder of engines. A branch on the hub is resolved to its commit.
 
     Raises:
@@ -75,7 +75,7 @@ def build_kept(
     Two processes that want the same engine build it once: the second waits.
 
     Args:
-        place: from `kept`.
+        place: from `locate`.
         cache_dir: results of earlier builds; None keeps and looks up nothing.
         progress: told how a build goes.
         threads: as for `build`.

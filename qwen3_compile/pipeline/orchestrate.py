@@ -91,7 +91,9 @@ def build(
     cache = Cache(cache_dir)
     cache.open()
     prepare_target(out_dir, force=force)
-    capabilities = target_of(spec.target).require(spec, validate=validate)
+    target = target_of(spec.target)
+    target.check_machine(spec, validate=validate)
+    capabilities = target.find_capabilities(spec)
     with tempfile.TemporaryDirectory() as scratch:
         context = BuildContext.of(
             spec,
@@ -145,7 +147,7 @@ def _judge(context: BuildContext, out_dir: Path) -> None:
         accuracy.check(spec.accuracy)
     except AccuracyError as error:
         advice = suggestions(spec, accuracy.verdicts(spec.accuracy))
-        raise AccuracyError("\n".join([str(error), _kept(out_dir, context.folder), *advice])) from None
+        raise AccuracyError("\n".join([str(error), _keep_measured(out_dir, context.folder), *advice])) from None
 
 
 def _as_locked(spec: Spec, locked: Manifest) -> dict[str, Any]:
@@ -154,7 +156,7 @@ def _as_locked(spec: Spec, locked: Manifest) -> dict[str, Any]:
     return resolved if spec.rope_scaling else resolved | {"rope_scaling": locked.spec.get("rope_scaling")}
 
 
-def _kept(out_dir: Path, folder: Path) -> str:
+def _keep_measured(out_dir: Path, folder: Path) -> str:
     """Keep what was measured, and say where."""
     try:
         return f"plots and worst positions: {keep_failed(out_dir, folder) / 'report.html'}"

@@ -76,7 +76,7 @@ def run_stage(stage: Stage) -> None:
         build.progress.begin(stage.name, stage.size())
     stage.prepare()
     key = stage.key()
-    found = key is not None and _fetched(stage, key)
+    found = key is not None and _fetch(stage, key)
     if not found:
         stage.produce()
         if key is not None:
@@ -86,8 +86,8 @@ def run_stage(stage: Stage) -> None:
         build.progress.end(", ".join(filter(None, [said, CACHED if found else ""])))
 
 
-def _fetched(stage: Stage, key: str) -> bool:
-    """Whether every output came from the cache; otherwise none of them is there."""
+def _fetch(stage: Stage, key: str) -> bool:
+    """Fetch every output from the cache, or none; returns whether they came."""
     fetched: list[Path] = []
     for entry, path in stage.outputs().items():
         if stage.build.cache.fetch(entry, key, path) is None:

@@ -41,7 +41,7 @@ def suggestions(spec: Spec, verdicts: Sequence[Verdict] = ()) -> list[str]:
     below = [
         verdict for verdict in far if halves and verdict.key == "max_kl" and verdict.limit < _HALF_PRECISION_KL_NATS
     ]
-    changes = [change for change in (_floats(spec) if far else _finer(spec)) if not below and _accepted(spec, change)]
+    changes = [change for change in (_floats(spec) if far else _finer(spec)) if not below and _is_valid(spec, change)]
     shown = [
         " ".join(f"--set precision.{key}={'null' if value is None else value}" for key, value in change.items())
         for change in changes
@@ -106,7 +106,7 @@ def _unused(spec: Spec) -> Change:
     return unused
 
 
-def _accepted(spec: Spec, change: Change) -> bool:
+def _is_valid(spec: Spec, change: Change) -> bool:
     """Whether the spec with this change is one that can be built."""
     document = spec.resolved()
     document["precision"] |= change

@@ -64,10 +64,10 @@ def resolve(argument: str, overrides: Sequence[str] = (), *, cache_dir: Path | N
         return Resolved(load_spec(shipped_specs()[stem], [*own, *overrides]), f"the shipped spec {stem}")
     if isinstance(source, FolderSource):
         _require_checkpoint(folder, argument)
-    return _of_checkpoint(identified(argument, cache_dir=cache_dir), overrides)
+    return _of_checkpoint(identify_argument(argument, cache_dir=cache_dir), overrides)
 
 
-def identified(argument: str, *, cache_dir: Path | None = None) -> Identity:
+def identify_argument(argument: str, *, cache_dir: Path | None = None) -> Identity:
     """Look at the checkpoint that an argument names, a folder or a repository.
 
     Raises:

@@ -39,12 +39,12 @@ def _shown(plugins: str | Sequence[str]) -> str:
 def _formats(spec: Spec, target: Target) -> Iterator[Problem]:
     formats = target.formats
     for key in ("weights", "lm_head", "embedding", "activations", "kv_cache"):
-        yield from _accepted(spec, target, key, getattr(formats, key))
+        yield from _check_format(spec, target, key, getattr(formats, key))
     if spec.precision.group_size is not None:
-        yield from _accepted(spec, target, "group_size", formats.group_sizes)
+        yield from _check_format(spec, target, "group_size", formats.group_sizes)
     if spec.precision.fp8_scales is not None and formats.fp8_scales:  # else fp8 itself is refused
-        yield from _accepted(spec, target, "fp8_scales", formats.fp8_scales)
-    yield from _accepted(spec, target, "activation_quantization", formats.activation_quantization)
+        yield from _check_format(spec, target, "fp8_scales", formats.fp8_scales)
+    yield from _check_format(spec, target, "activation_quantization", formats.activation_quantization)
     if formats.quantized_int8_experts:
         yield from _quantized_int8_experts(spec, target)
     if formats.whole_expert_groups:
@@ -53,7 +53,7 @@ def _formats(spec: Spec, target: Target) -> Iterator[Problem]:
         yield from _even_four_bit_outputs(spec, target)
 
 
-def _accepted(spec: Spec, target: Target, key: str, allowed: Sequence[int | str]) -> Iterator[Problem]:
+def _check_format(spec: Spec, target: Target, key: str, allowed: Sequence[int | str]) -> Iterator[Problem]:
     found = getattr(spec.precision, key)
     if found in allowed:
         return

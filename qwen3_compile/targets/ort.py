@@ -44,13 +44,12 @@ class OrtPlugins(Target):
         yield from super().problems(spec)
         yield from _whole_blocks(spec)
 
-    def require(self, spec: Spec, *, validate: bool) -> list[str] | None:
+    def check_machine(self, spec: Spec, *, validate: bool) -> None:
         """Refuse to validate with operators that were not compiled on this machine."""
         from qwen3_plugins.ort import why_missing
 
         if validate and self.library() is None:
             raise UnsupportedError(why_missing())
-        return None
 
     def library(self) -> Path | None:
         """The library of our operators, if it was compiled on this machine."""
@@ -117,13 +116,13 @@ class OrtCuda(Target):
         if spec.model.architecture.num_experts:
             yield from _cuda_experts(spec)
 
-    def require(self, spec: Spec, *, validate: bool) -> list[str] | None:
+    def check_machine(self, spec: Spec, *, validate: bool) -> None:
         """Refuse to validate on another provider: its arithmetic would not be that of the engine."""
         from qwen3_runtime.backends.ort.session import require_provider
         from qwen3_runtime.errors import EngineError
 
         if not validate:
-            return None
+            return
         try:
             require_provider("CUDAExecutionProvider")
         except EngineError as error:
@@ -131,7 +130,6 @@ class OrtCuda(Target):
                 f"validation runs the engine: {error}; or build it here with --no-validate, "
                 "and run `qwen3-compile validate` there"
             ) from error
-        return None
 
 
 def _whole_blocks(spec: Spec) -> Iterator[Problem]:

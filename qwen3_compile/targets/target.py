@@ -96,14 +96,18 @@ class Target:
 
     # The build.
 
-    def require(self, spec: Spec, *, validate: bool) -> list[str] | None:
+    def check_machine(self, spec: Spec, *, validate: bool) -> None:
         """Refuse at once, not after minutes of packing, what could not be built or validated on this machine.
-
-        Returns:
-            The GPU architectures of the plan; None for a target without one.
 
         Raises:
             UnsupportedError: a library, a compiler or a GPU is missing; says what to do.
+        """
+
+    def find_capabilities(self, spec: Spec) -> list[str] | None:
+        """The GPU architectures of the plan; None for a target without one.
+
+        Raises:
+            UnsupportedError: plans for them cannot be built on this machine.
         """
         return None
 

@@ -29,8 +29,8 @@ def load_library(backend: str) -> ModuleType:
         raise UnsupportedError(f"target {backend}: {error}") from None
 
 
-def require_library(backend: str, capabilities: list[str]) -> list[str]:
-    """Find out, before any work, whether plans can be built here.
+def find_capabilities(backend: str, capabilities: list[str]) -> list[str]:
+    """Find out, before any work, for which architectures plans can be built here.
 
     Args:
         backend: `tensorrt` or `tensorrt-rtx`.

@@ -42,13 +42,13 @@ def record_messages(trt: ModuleType) -> Iterator[tuple[Any, Messages]]:
         if level in (severity.INTERNAL_ERROR, severity.ERROR):
             messages.errors.append(text)
         elif level == severity.WARNING and not any(part in text for part in _ALWAYS_SAID):
-            messages.warnings.append(cleaned(text))
+            messages.warnings.append(clean(text))
 
     with logger.listening(trt, listen) as shared:
         yield shared, messages
 
 
-def explained(errors: Sequence[str]) -> str:
+def explain(errors: Sequence[str]) -> str:
     """Say in one line what went wrong, from TensorRT's own lines; the first is the cause, the rest its consequences."""
     for text in errors:
         if match := _LACKING.search(text):
@@ -62,10 +62,10 @@ def explained(errors: Sequence[str]) -> str:
             return f"it needs an NVIDIA GPU and its driver; none works here ({match['text']})"
         if "Plugin not found" in text:
             return "it has neither a layer nor a plugin for an operator of the graph"
-    return cleaned(errors[0]) if errors else "it gave no reason"
+    return clean(errors[0]) if errors else "it gave no reason"
 
 
-def cleaned(text: str) -> str:
+def clean(text: str) -> str:
     """The first line of a message, without places in TensorRT's source."""
     line = _PLACES.sub("", next(iter(text.strip().splitlines()), "")).strip()
     return line.rstrip(" .")

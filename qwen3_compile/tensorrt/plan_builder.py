@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.errors import CompileError
 from qwen3_compile.tensorrt.availability import load_library
-from qwen3_compile.tensorrt.messages import explained, record_messages
+from qwen3_compile.tensorrt.messages import explain, record_messages
 from qwen3_compile.tensorrt.stopping import build_interruptibly
 from qwen3_plugins.tensorrt import plugin_v3
 from qwen3_plugins.tensorrt.bindings.capabilities import number_of
@@ -185,7 +185,7 @@ def _write(built: Any, plan: Path) -> int:  # noqa: ANN401 - IHostMemory
 def _failure(request: PlanRequest, doing: str, messages: Messages) -> CompileError:
     if refusals := plugin_v3.take_refusals() if request.plugins else ():
         return CompileError(f"{request.backend} cannot {doing}: {refusals[0]}")
-    return CompileError(f"{request.backend} cannot {doing}: {explained(messages.errors)}")
+    return CompileError(f"{request.backend} cannot {doing}: {explain(messages.errors)}")
 
 
 def _once(lines: Sequence[str]) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ def measure_rotation(backend: Backend, architecture: Architecture, model: ModelC
         found = _keys(backend, token, position)
         if found is None:
             return None
-        expected = turned(start, position * frequency)
+        expected = rotate(start, position * frequency)
         errors.append(float(np.max(np.linalg.norm(found - expected, axis=-1) / np.linalg.norm(expected, axis=-1))))
     worst = int(np.argmax(errors)) if errors else 0  # the first NaN, if there is one
     return Rotation(
@@ -84,8 +84,8 @@ def measure_rotation(backend: Backend, architecture: Architecture, model: ModelC
     )
 
 
-def turned(keys: NDArray[np.float64], angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn keys [heads, head_dim] by angles [head_dim / 2]: the first half is paired with the second."""
+def rotate(keys: NDArray[np.float64], angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rotate keys [heads, head_dim] by angles [head_dim / 2]: the first half is paired with the second."""
     first, second = np.split(keys, 2, axis=-1)
     cos, sin = np.cos(angles), np.sin(angles)
     return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

@@ -57,7 +57,7 @@ class PackStage(Stage):
             CheckpointError: a weight is not finite.
             CompileError: the disk is too small.
         """
-        from qwen3_compile.checkpoint.input_scales import folded, with_input_scales
+        from qwen3_compile.checkpoint.input_scales import fold_pre_scales, with_input_scales
         from qwen3_compile.pack.stream import place, write_weights
 
         build = self.build
@@ -65,7 +65,7 @@ class PackStage(Stage):
         self._check_disks()
         write_weights(
             placement,
-            with_input_scales(folded(build.checkpoint, build.pre_scaled), build.scales),
+            with_input_scales(fold_pre_scales(build.checkpoint, build.pre_scaled), build.scales),
             build.folder / WEIGHTS,
             tables=_position_tables(build.spec),
             threads=build.threads,

@@ -96,11 +96,11 @@ class TensorRt(Target):
         yield from self._count(given)
         yield from tensorrt_problems(spec, known)
 
-    def require(self, spec: Spec, *, validate: bool) -> list[str] | None:
-        """Refuse what TensorRT could not build here; returns the architectures of the plan."""
-        from qwen3_compile.tensorrt.availability import require_library
+    def find_capabilities(self, spec: Spec) -> list[str]:
+        """The architectures that the spec names, or that of the GPU here."""
+        from qwen3_compile.tensorrt.availability import find_capabilities
 
-        return require_library(self.backend, spec.target.compute_capabilities or [])
+        return find_capabilities(self.backend, spec.target.compute_capabilities or [])
 
     def calibrates(self, spec: Spec) -> bool:
         """Whether activations are quantized: each matrix has one calibrated scale of its activations."""

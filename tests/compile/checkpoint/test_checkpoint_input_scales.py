@@ -16,7 +16,7 @@ from float8_checkpoint import compressed, rewrite
 from safetensors.torch import load_file, save_file
 
 from qwen3_compile.checkpoint import open_checkpoint
-from qwen3_compile.checkpoint.input_scales import folded, pre_scaled, stored_input_scales
+from qwen3_compile.checkpoint.input_scales import fold_pre_scales, pre_scaled, stored_input_scales
 from qwen3_compile.errors import CheckpointError
 from qwen3_compile.quantize import values
 from qwen3_compile.validate.reference import Reference
@@ -205,11 +205,12 @@ def test_a_pre_scale_is_read_and_folds_into_its_matrix(stored):
     assert pre_scaled(checkpoint) == (DOWN, QUERY)
     np.testing.assert_array_equal(checkpoint.read(name), state[name].float().numpy())
     expected = (state[DOWN].float() * state[name].float()).numpy()
-    np.testing.assert_array_equal(folded(checkpoint)(DOWN), expected)
-    np.testing.assert_array_equal(folded(checkpoint)(name), checkpoint.read(name))
-    stored_bits, read_bits = state[DOWN].view(torch.uint16).numpy(), folded(checkpoint, [DOWN])(DOWN).view(np.uint16)
+    np.testing.assert_array_equal(fold_pre_scales(checkpoint)(DOWN), expected)
+    np.testing.assert_array_equal(fold_pre_scales(checkpoint)(name), checkpoint.read(name))
+    stored_bits = state[DOWN].view(torch.uint16).numpy()
+    read_bits = fold_pre_scales(checkpoint, [DOWN])(DOWN).view(np.uint16)
     np.testing.assert_array_equal(read_bits, stored_bits)
-    np.testing.assert_array_equal(folded(checkpoint, [DOWN])(QUERY), folded(checkpoint)(QUERY))
+    np.testing.assert_array_equal(fold_pre_scales(checkpoint, [DOWN])(QUERY), fold_pre_scales(checkpoint)(QUERY))
 
 
 def test_an_experts_pre_scale_is_always_folded(stored):
@@ -217,7 +218,8 @@ def test_an_experts_pre_scale_is_always_folded(stored):
     checkpoint = opened(stored("moe", with_pre_scales(expert), quantized=False))
     assert pre_scaled(checkpoint) == ()
     scale = checkpoint.read(expert.replace("weight", "pre_quant_scale"))
-    np.testing.assert_array_equal(folded(checkpoint)(expert), checkpoint.read(expert).astype(np.float32) * scale)
+    expected = checkpoint.read(expert).astype(np.float32) * scale
+    np.testing.assert_array_equal(fold_pre_scales(checkpoint)(expert), expected)
 
 
 @pytest.mark.parametrize("kind", ["dense", "moe"])
@@ -304,4 +306,4 @@ def test_a_negative_scale_of_a_matrix_is_named_when_it_is_read(stored):
 
 def test_values_stay_what_they_are_with_and_without_scales_of_inputs(stored):
     checkpoint = opened(stored())
-    np.testing.assert_array_equal(folded(checkpoint)(QUERY).dequantize(), values(checkpoint.read(QUERY)))
+    np.testing.assert_array_equal(fold_pre_scales(checkpoint)(QUERY).dequantize(), values(checkpoint.read(QUERY)))

@@ -16,7 +16,7 @@ import pytest
 
 from qwen3_compile.cli import main
 from qwen3_compile.pipeline import kept as keeping
-from qwen3_compile.pipeline.kept import build_kept, kept
+from qwen3_compile.pipeline.kept import build_kept, locate
 from qwen3_compile.pipeline.progress import Silent
 from qwen3_compile.resolve import resolve
 from qwen3_compile.spec import load_spec
@@ -80,9 +80,9 @@ def test_a_repository_is_built_for_each_commit_and_reused_without_the_hub(run, e
     assert recorded["uri"] == f"hf://test/tiny@{hub.commit}"
     spec = resolve("test/tiny").spec
     hub.commit = "c0ffee" * 6 + "dcba"
-    assert kept(spec, engines).path.name not in (name, "")
+    assert locate(spec, engines).path.name not in (name, "")
     hub.commit = "c0ffee" * 6 + "abcd"
-    assert kept(spec, engines).path.name == name
+    assert locate(spec, engines).path.name == name
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     code, _, err = run("run", "test/tiny", QUESTION, "--temperature", "0")
     assert code == 0
@@ -93,7 +93,7 @@ def test_the_key_holds_the_spec_the_files_and_the_tokenizer(tmp_path):
     folder = Path(shutil.copytree(DENSE, tmp_path / "model"))
 
     def name(*overrides):
-        return kept(resolve(str(folder), overrides).spec, tmp_path).path.name
+        return locate(resolve(str(folder), overrides).spec, tmp_path).path.name
 
     names = [name(), name("precision.weights=int8"), name("limits.max_batch=3"), name(f"model.tokenizer={DENSE}")]
     os.utime(folder / "model.safetensors", (1, 1))
@@ -101,7 +101,7 @@ def test_the_key_holds_the_spec_the_files_and_the_tokenizer(tmp_path):
     assert len(set(names)) == 5
     assert name() == names[-1]
     file = load_spec(ROOT / "specs" / "tiny-dense.yaml")
-    assert kept(file, tmp_path) == kept(load_spec(os.path.relpath(ROOT / "specs" / "tiny-dense.yaml")), tmp_path)
+    assert locate(file, tmp_path) == locate(load_spec(os.path.relpath(ROOT / "specs" / "tiny-dense.yaml")), tmp_path)
 
 
 @pytest.mark.parametrize("file", ["model.onnx", ".DS_Store"])
@@ -124,7 +124,7 @@ def test_two_that_want_the_same_engine_build_it_once(tmp_path, monkeypatch, engi
         shutil.copytree(engine, path)
 
     monkeypatch.setattr(keeping, "build", slow)
-    place, told = kept(load_spec(ROOT / "specs" / "tiny-dense.yaml"), tmp_path / "engines"), []
+    place, told = locate(load_spec(ROOT / "specs" / "tiny-dense.yaml"), tmp_path / "engines"), []
 
     def want(_):
         return build_kept(place, cache_dir=None, progress=Silent(), tell=told.append)

@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from qwen3_compile.errors import CompileError, UnsupportedError
 from qwen3_compile.tensorrt import PlanProfile, PlanRequest, build_plan
-from qwen3_compile.tensorrt.availability import load_library, require_library
-from qwen3_compile.tensorrt.messages import cleaned, explained, record_messages
+from qwen3_compile.tensorrt.availability import find_capabilities, load_library
+from qwen3_compile.tensorrt.messages import clean, explain, record_messages
 
 WIDTH = 64
 PREFILL = PlanProfile("prefill", {"B": (1, 1, 4), "S": (1, 16, 32)})
@@ -154,7 +154,7 @@ def test_the_full_tensorrt_says_what_to_install(monkeypatch):
     with pytest.raises(
         UnsupportedError, match=r"the Python module tensorrt is not installed: pip install 'tensorrt==11"
     ):
-        require_library("tensorrt", [])
+        find_capabilities("tensorrt", [])
 
 
 def test_a_package_of_the_name_without_a_builder_is_told_from_tensorrt(tmp_path, monkeypatch):
@@ -212,9 +212,9 @@ NO_PROFILE = "API Usage Error (Network has dynamic or shape inputs, but no optim
     ],
 )
 def test_errors_of_the_library_become_a_line_of_ours(error, words):
-    assert words in explained([error, "a consequence"])
-    assert "_src" not in cleaned(error)
+    assert words in explain([error, "a consequence"])
+    assert "_src" not in clean(error)
 
 
 def test_silence_is_called_silence():
-    assert explained([]) == "it gave no reason"
+    assert explain([]) == "it gave no reason"

@@ -21,7 +21,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding, apply
 
 from qwen3_compile.accuracy_limits import judge
 from qwen3_compile.engine.recorded import recorded_spec
-from qwen3_compile.validate.rotation import far_positions, measure_rotation, turned
+from qwen3_compile.validate.rotation import far_positions, measure_rotation, rotate
 from qwen3_graphs.architecture import Architecture, YarnScaling
 from qwen3_graphs.rope import rope_frequencies
 from qwen3_runtime import Engine
@@ -124,4 +124,4 @@ def test_turning_is_that_of_transformers(yarn, position):
     both = torch.cat([angles, angles])[None, None]
     keys = torch.randn(1, 2, 1, 128, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     _, expected = apply_rotary_pos_emb(keys, keys, both.cos(), both.sin())
-    np.testing.assert_allclose(turned(keys[0, :, 0].numpy(), angles.numpy()), expected[0, :, 0].numpy(), atol=1e-12)
+    np.testing.assert_allclose(rotate(keys[0, :, 0].numpy(), angles.numpy()), expected[0, :, 0].numpy(), atol=1e-12)
