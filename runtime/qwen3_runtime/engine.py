@@ -6,17 +6,14 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 from qwen3_runtime import arguments
-from qwen3_runtime.admission import Model, check_ids, choose_sampling, prepare_turn
+from qwen3_runtime.admission import choose_sampling, prepare_turn
 from qwen3_runtime.budget import ThinkingBudget
 from qwen3_runtime.directory import Verify, read_engine_directory
 from qwen3_runtime.driver import Driver
-from qwen3_runtime.errors import DamagedEngineError, RequestError
+from qwen3_runtime.errors import RequestError
 from qwen3_runtime.generation import Generation, TokensOnly
 from qwen3_runtime.handle import Handle
-from qwen3_runtime.last_row import LastRow
 from qwen3_runtime.opening import (
     checked_directory,
     checked_keys,
@@ -25,10 +22,11 @@ from qwen3_runtime.opening import (
     checked_threads,
     open_together,
 )
+from qwen3_runtime.pooling import Pooling
 from qwen3_runtime.request import ANSWER_RESERVE, Request
-from qwen3_runtime.reranking import INSTRUCTION, relevance, rerank_prompt
+from qwen3_runtime.reranking import INSTRUCTION
 from qwen3_runtime.sampling import SAMPLERS
-from qwen3_runtime.scheduler import Scheduler, check_prompt
+from qwen3_runtime.scheduler import Scheduler
 from qwen3_runtime.sequence import TokenSequence
 from qwen3_runtime.text import ChatTemplate, ReplyStream, Tokenizer
 from qwen3_runtime.text.reasoning import ThinkingStart
@@ -39,8 +37,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Never
 
+    import numpy as np
     from numpy.typing import NDArray
 
+    from qwen3_runtime.admission import Model
     from qwen3_runtime.completion import Completion, Event
     from qwen3_runtime.manifest import Manifest
     from qwen3_runtime.request import Budget, Messages, Prompt, Tools
@@ -88,6 +88,7 @@ class Engine:
         self._driver = Driver(
             self._scheduler, max_in_flight=None if max_waiting is None else max_sequences + max_waiting
         )
+        self._pooling = Pooling(self._driver, self._model)
         self._max_sequences = max_sequences
         self._sampler = SAMPLERS[sampler]
         self._closed = False
@@ -101,6 +102,7 @@ class Engine:
         max_sequences: int = 1,
         max_context: int | None = None,
         max_waiting: int | None = None,
+        cache_memory: int | None = None,
         prefix_cache: bool = True,
         verify: Verify | None = None,
         strict: bool = True,
@@ -116,9 +118,13 @@ class Engine:
                 core that this process may use.
             max_sequences: maximum number of sequences in a step; the engine's `max_batch` at most.
             max_context: maximum number of tokens of a sequence; the default is the engine's own limit, which it cannot
-                exceed. Cache memory is reserved for `max_sequences * max_context` tokens and used as sequences grow.
+                exceed.
             max_waiting: requests that may wait while `max_sequences` others run; more are refused with
                 `OverloadedError`. By default any number may wait.
+            cache_memory: bytes of the KV cache in the CPU's memory. By default all that `max_sequences` sequences of
+                `max_context` tokens can need, but no more than half of the memory that is free, and enough for one of
+                them. Memory is used as sequences grow. Where it is not enough, requests wait, or are preempted and
+                continued later; a sequence cannot be longer than the whole cache.
             prefix_cache: whether a request reuses what the cache holds of the beginning of its prompt, computed for
                 another request of the same `cache_salt`. Engines with one cache block for each sequence never do.
             verify: `fast` checks the SHA-256 of everything but the weights, `full` of the weights too. The default is
@@ -138,6 +144,8 @@ class Engine:
             UnsupportedEngineError: it cannot run here.
             RequestError: an argument is wrong.
         """
+        if cache_memory is not None:
+            cache_memory = arguments.integer("cache_memory", cache_memory, 1, 2**63 - 1, expected="a number of bytes")
         directory, threads = checked_directory(path), checked_threads(threads)
         strict, on_cpu = arguments.switch("strict", strict), arguments.switch("on_cpu", on_cpu)
         prefix_cache = arguments.switch("prefix_cache", prefix_cache)
@@ -147,7 +155,13 @@ class Engine:
         manifest = read_engine_directory(directory, verify, strict=strict, trusted_keys=trusted_keys)
         max_sequences, max_context = checked_limits(manifest.io, max_sequences, max_context)
         model, backend = open_together(
-            directory, manifest, threads=threads, max_sequences=max_sequences, max_context=max_context, on_cpu=on_cpu
+            directory,
+            manifest,
+            threads=threads,
+            max_sequences=max_sequences,
+            max_context=max_context,
+            cache_memory=cache_memory,
+            on_cpu=on_cpu,
         )
         return cls(
             model,
@@ -319,15 +333,7 @@ class Engine:
         Raises:
             RequestError: a text is too long, or the engine gives logits.
         """
-        io, tokenizer = self.manifest.io, self._model.tokenizer
-        if io.output != "hidden" or tokenizer is None:
-            raise RequestError(f"this engine is made for {io.task}: it cannot embed", field="texts")
-        given = arguments.texts("texts", texts)
-        prompts = [tokenizer.encode(text, add_special_tokens=True, field="texts") for text in given]
-        rows = self._last_rows(prompts, "texts")
-        matrix = np.array(rows, np.float32).reshape(len(rows), io.hidden_size)
-        lengths = np.linalg.norm(matrix.astype(np.float64), axis=1, keepdims=True)
-        return (matrix / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+        return self._pooling.embed(texts)
 
     def rerank(
         self, query: str, documents: str | Sequence[str], *, instruction: str = INSTRUCTION
@@ -345,16 +351,7 @@ class Engine:
         Raises:
             RequestError: a document is too long, or the engine is no reranker.
         """
-        io, tokenizer = self.manifest.io, self._model.tokenizer
-        if io.task != "reranker" or tokenizer is None:
-            raise RequestError(f"this engine is made for {io.task}: it cannot rerank", field="documents")
-        yes, no = tokenizer.token_id("yes"), tokenizer.token_id("no")
-        if yes is None or no is None:
-            raise DamagedEngineError('the tokenizer has no tokens "yes" and "no": it is not a reranker\'s')
-        query, instruction = arguments.text("query", query), arguments.text("instruction", instruction)
-        prompts = [rerank_prompt(query, text, instruction) for text in arguments.texts("documents", documents)]
-        rows = self._last_rows([tokenizer.encode(prompt, field="documents") for prompt in prompts], "documents")
-        return np.array([relevance(row, yes, no) for row in rows], np.float32)
+        return self._pooling.rerank(query, documents, instruction)
 
     def close(self) -> None:
         """Cancel what is running and free session and cache. The engine must not be used afterwards."""
@@ -368,15 +365,6 @@ class Engine:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-    def _last_rows(self, prompts: Sequence[list[int]], field: str) -> list[NDArray[np.float32]]:
-        """Run prompts once each; returns the output at the last token of each. Errors name the argument `field`."""
-        for ids in prompts:
-            check_ids(ids, self.manifest.io.vocab_size, field)
-            check_prompt(len(ids), self.max_context, output=0, field=field)
-        kept = [LastRow() for _ in prompts]
-        self._driver.queue(*map(TokenSequence, prompts, kept))
-        return [self._driver.wait(row.poll) for row in kept]
 
     def _prepare(self, request: Request) -> tuple[Handle, TokenSequence]:
         if not isinstance(request, Request):

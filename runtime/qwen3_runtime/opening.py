@@ -96,6 +96,7 @@ def open_together(
     threads: int | None,
     max_sequences: int,
     max_context: int,
+    cache_memory: int | None,
     on_cpu: bool,
 ) -> tuple[Model, Backend]:
     """The model and its backend. The provider opens its session while the tokenizer's file is parsed.
@@ -110,6 +111,7 @@ def open_together(
             threads=threads,
             max_sequences=max_sequences,
             max_context=max_context,
+            cache_memory=cache_memory,
             on_cpu=on_cpu,
         )
         try:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from qwen3_runtime.backends.memory import available_memory
 from qwen3_runtime.backends.positions import check_positions
+from qwen3_runtime.cache import blocks_for
 from qwen3_runtime.errors import RequestError, UnsupportedEngineError
 
 if TYPE_CHECKING:
@@ -24,11 +26,35 @@ class Sizes:
         max_sequences: sequences that the cache holds.
         max_context: tokens that a sequence may hold.
         threads: of a provider on the CPU; None for one for each physical core.
+        cache_memory: bytes of the KV cache; None for `CACHE_SHARE` of what is free.
     """
 
     max_sequences: int
     max_context: int
     threads: int | None = None
+    cache_memory: int | None = None
+
+    def blocks(self, block_size: int, bytes_per_block: int) -> int:
+        """Cache blocks in the memory of the CPU: enough for every sequence at its longest, or as many as fit.
+
+        By default there are enough for the longest sequence, whatever is free: a page is used when a token is written.
+
+        Args:
+            block_size: tokens of a block.
+            bytes_per_block: over all layers.
+
+        Raises:
+            RequestError: not a single block fits.
+        """
+        most = self.max_sequences * blocks_for(self.max_context, block_size)
+        if self.cache_memory is None:
+            free = available_memory()
+            fitting = most if free is None else int(free * CACHE_SHARE) // bytes_per_block
+            return min(most, max(fitting, blocks_for(self.max_context, block_size)))
+        if self.cache_memory < bytes_per_block:
+            problem = f"expected at least {bytes_per_block}, the bytes of one cache block, found {self.cache_memory}"
+            raise RequestError.at("cache_memory", problem)
+        return min(most, self.cache_memory // bytes_per_block)
 
 
 @dataclass(frozen=True)
@@ -43,6 +69,9 @@ class Opener:
     module: str
     on_cpu: str | None = None
 
+
+CACHE_SHARE = 0.5
+"""Of the memory that is free when an engine is opened: what its KV cache may grow to by default."""
 
 _PADDED = Opener("qwen3_runtime.backends.ort.padded")
 _PACKED_PLUGINS = Opener("qwen3_runtime.backends.ort.packed_plugins")
@@ -68,6 +97,7 @@ def open_backend(
     threads: int | None,
     max_sequences: int,
     max_context: int,
+    cache_memory: int | None = None,
     on_cpu: bool = False,
 ) -> Backend:
     """Open the backend of an engine whose directory was checked.
@@ -78,6 +108,7 @@ def open_backend(
         threads: of the provider; None for one for each physical core.
         max_sequences: sequences that the cache holds.
         max_context: tokens that a sequence may hold.
+        cache_memory: bytes of the KV cache; None for a share of what is free, see `CACHE_SHARE`.
         on_cpu: execute the graph that a TensorRT plan was made from, with ONNX Runtime on the CPU; slow, for
             validation where there is no GPU.
 
@@ -93,8 +124,12 @@ def open_backend(
             f"only TensorRT engines have a graph to run instead, this engine is for {manifest.target.backend}",
         )
     check_positions(engine_dir / "model.onnx", manifest.io.max_context)
+    if cache_memory is not None and manifest.target.provider != "cpu" and not on_cpu:
+        problem = f"only a cache in the CPU's memory has a size of its own, this one is on {manifest.target.provider}"
+        raise RequestError.at("cache_memory", problem)
     module = import_module((on_cpu and opener.on_cpu) or opener.module)
-    backend: Backend = module.open_backend(engine_dir, manifest, Sizes(max_sequences, max_context, threads))
+    sizes = Sizes(max_sequences, max_context, threads, cache_memory)
+    backend: Backend = module.open_backend(engine_dir, manifest, sizes)
     return backend
 
 

@@ -7,6 +7,7 @@ the cache whole in every step. That is slow, and for validation.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from qwen3_runtime.backends.elements import ELEMENTS, step_model, widened
 from qwen3_runtime.backends.filling import CONSTANTS, PACKED, fill
 from qwen3_runtime.backends.ort.session import no_cache_memory, open_session
 from qwen3_runtime.backends.ort.session_backend import SessionBackend, failures_reported
-from qwen3_runtime.cache import blocks_for
 from qwen3_runtime.errors import DamagedEngineError
 from qwen3_runtime.step import CacheGeometry, Output, Top
 
@@ -68,10 +68,13 @@ class PackedSessionBackend(SessionBackend):
         block: int,
     ) -> None:
         super().__init__(session, declared)
-        blocks = sizes.max_sequences * blocks_for(sizes.max_context, block)
+        one = {each.name: _sized(each.shape, {"blocks": 1, "block": block}) for each in declared.caches}
+        each_block = sum(
+            math.prod(one[each.name]) * np.dtype(ELEMENTS[each.element].dtype).itemsize for each in declared.caches
+        )
+        blocks = sizes.blocks(block, each_block)
         self._cache = _allocate(declared, {"blocks": blocks, "block": block})
-        size = sum(array.nbytes for array in self._cache.values())
-        self._geometry = CacheGeometry(num_blocks=blocks, block_size=block, bytes_per_token=size // (blocks * block))
+        self._geometry = CacheGeometry(num_blocks=blocks, block_size=block, bytes_per_token=each_block // block)
         self._binding: Any = session.io_binding()
         self._elements = {each.name: ELEMENTS[each.element].number for each in (*declared.inputs, *declared.outputs)}
         for name, array in self._cache.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,10 +53,15 @@ def open_backend(engine_dir: Path, manifest: Manifest, sizes: Sizes) -> PaddedSe
         quantized_activations=target.activation_quantization == "int8",
     )
     if target.has_plan:  # its caches are as long as it was built for
+        sizes = replace(sizes, max_context=model.max_context)
         declared = interface.padded_batch(step_model(model), model.max_context)
-        return PaddedSessionBackend(session, declared, model, sizes.max_sequences, model.max_context, device)
-    declared = interface.padded(step_model(model))
-    return PaddedSessionBackend(session, declared, model, sizes.max_sequences, sizes.max_context, device)
+    else:
+        declared = interface.padded(step_model(model))
+    context = sizes.max_context
+    values = len(declared.caches) * model.kv_heads * context * model.head_dim
+    size = values * np.dtype(ELEMENTS[declared.caches[0].element].dtype).itemsize
+    blocks = sizes.blocks(context, size) if device == "cpu" else sizes.max_sequences
+    return PaddedSessionBackend(session, declared, model, blocks, context, device)
 
 
 class PaddedSessionBackend(SessionBackend):
@@ -69,7 +75,7 @@ class PaddedSessionBackend(SessionBackend):
         session: an open session.
         declared: its inputs and outputs, by the manifest.
         model: from the manifest.
-        max_sequences: blocks of the cache.
+        num_blocks: blocks of the cache, each for one sequence.
         max_context: tokens of a block.
         device: where the cache lives, as ONNX Runtime calls it.
 
@@ -83,7 +89,7 @@ class PaddedSessionBackend(SessionBackend):
         session: Any,  # noqa: ANN401 - onnxruntime has no types
         declared: StepInterface,
         model: ModelConfig,
-        max_sequences: int,
+        num_blocks: int,
         max_context: int,
         device: str,
     ) -> None:
@@ -91,13 +97,13 @@ class PaddedSessionBackend(SessionBackend):
         self._device = device
         self._element = ELEMENTS[declared.caches[0].element]
         self._block_shape = (model.kv_heads, max_context, model.head_dim)
-        shape = (max_sequences, *self._block_shape)
+        shape = (num_blocks, *self._block_shape)
         self._block_bytes = int(np.prod(self._block_shape)) * np.dtype(self._element.dtype).itemsize
         self._memory = {each.name: _allocate(shape, self._element.dtype, device) for each in declared.caches}
-        self._filled: NDArray[np.int32] = np.zeros(max_sequences, np.int32)
+        self._filled: NDArray[np.int32] = np.zeros(num_blocks, np.int32)
         self._bindings: dict[tuple[int, int], Any] = {}
         self._geometry = CacheGeometry(
-            num_blocks=max_sequences,
+            num_blocks=num_blocks,
             block_size=max_context,
             bytes_per_token=len(self._memory) * self._block_bytes // max_context,
         )
