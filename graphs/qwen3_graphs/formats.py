@@ -102,11 +102,6 @@ class WeightFormat:
         return self.kind in FLOATS
 
     @property
-    def is_quantized(self) -> bool:
-        """Whether elements are codes with scales: integers, or eight-bit floating point."""
-        return not self.is_float
-
-    @property
     def is_integer(self) -> bool:
         """Whether elements are integer codes with scales."""
         return self.kind in INTEGERS

@@ -1,4 +1,4 @@
-"""What the tokenizer's files say that an engine must know: live vocabulary, end and padding tokens."""
+"""What the tokenizer's files say that an engine must know: tokenizer vocabulary, end and padding tokens."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def read_tokens(assets: Mapping[str, Path], vocab_size: int, tokenizer: Tokenize
     path = assets.get("tokenizer.json")
     if tokenizer is None and path is not None:
         tokenizer = open_tokenizer(path)
-    live = vocab_size if tokenizer is None else _live_vocabulary(tokenizer, vocab_size, assets["tokenizer.json"])
+    tokenizer_vocab_size = (
+        vocab_size if tokenizer is None else _tokenizer_vocab_size(tokenizer, vocab_size, assets["tokenizer.json"])
+    )
     generation = json_object(assets.get("generation_config.json"))
     names = json_object(assets.get("tokenizer_config.json")) if tokenizer is not None else {}
 
@@ -71,10 +73,10 @@ def read_tokens(assets: Mapping[str, Path], vocab_size: int, tokenizer: Tokenize
                 )
         return tuple(dict.fromkeys(listed))
 
-    return Tokens(live, ids("eos"), next(iter(ids("pad")), None))
+    return Tokens(tokenizer_vocab_size, ids("eos"), next(iter(ids("pad")), None))
 
 
-def _live_vocabulary(tokenizer: Tokenizer, vocab_size: int, path: Path) -> int:
+def _tokenizer_vocab_size(tokenizer: Tokenizer, vocab_size: int, path: Path) -> int:
     # Tokens added behind the matrix are harmless (a release drops rows that it never trained); ordinary ones are not.
     plain = max(tokenizer.get_vocab(with_added_tokens=False).values(), default=-1) + 1
     if plain > vocab_size:

@@ -79,7 +79,7 @@ def parse_spec(text: str, *, path: str | Path = "<spec>", overrides: Sequence[st
     origins = {key: f"{path}:{line}: " for key, line in document.lines.items()}
     value = document.value
     for override in overrides:
-        value = _override(value, override, origins)
+        value, origins = _override(value, override, origins)
     return _validate(value, origins, str(path), Path(path).parent)
 
 
@@ -123,18 +123,18 @@ def _origin(path: KeyPath, origins: dict[KeyPath, str], where: str) -> str:
     return f"{where}: "
 
 
-def _override(value: Plain, override: str, origins: dict[KeyPath, str]) -> Plain:
+def _override(value: Plain, override: str, origins: dict[KeyPath, str]) -> tuple[Plain, dict[KeyPath, str]]:
+    """Return a document with one key replaced, and where each of its keys was written then."""
     name, equals, text = override.partition("=")
     keys = tuple(name.strip().split("."))
     if not equals or not all(keys):
         raise SpecError(f"--set: expected key.path=value, found {show(override)}")
     where = f"--set {'.'.join(keys)}"
     new = parse_document(text, where).value
-    for stale in [path for path in origins if path[: len(keys)] == keys]:
-        del origins[stale]
-    for length in range(1, len(keys) + 1):  # sections around it that the file does not have are made by it too
-        origins.setdefault(keys[:length], "--set ")
-    return _with(value, keys, new, where)
+    outside = {path: origin for path, origin in origins.items() if path[: len(keys)] != keys}
+    # Sections around it that the file does not have are made by it too.
+    made = {keys[:length]: "--set " for length in range(1, len(keys) + 1)}
+    return _with(value, keys, new, where), made | outside
 
 
 def _with(value: Plain, keys: tuple[str, ...], new: Plain, where: str) -> Plain:

@@ -35,13 +35,13 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return shifted - np.asarray(np.log(total), dtype=np.float32)
 
 
-def compare_logits(reference: NDArray[np.float32], engine: NDArray[np.float32], live: int) -> Distance:
-    """Compare logits [R, V] over the first `live` entries of the vocabulary; the rest was never trained.
+def compare_logits(reference: NDArray[np.float32], engine: NDArray[np.float32], vocab_size: int) -> Distance:
+    """Compare logits [R, V] over the first `vocab_size` entries of the vocabulary; the rest was never trained.
 
     An engine row with a NaN or an infinity is infinitely far: it must miss every limit, not slip through
     a comparison with NaN.
     """
-    reference, engine = reference[:, :live], engine[:, :live]
+    reference, engine = reference[:, :vocab_size], engine[:, :vocab_size]
     broken = np.asarray(~np.isfinite(engine).all(axis=-1))
     engine = np.where(broken[:, None], np.float32(0), engine)
     expected, found = log_softmax(reference), log_softmax(engine)
@@ -70,9 +70,11 @@ def compare_hidden(reference: NDArray[np.float32], engine: NDArray[np.float32]) 
     )
 
 
-def negative_log_likelihood(logits: NDArray[np.float32], targets: NDArray[np.int64], live: int) -> NDArray[np.float64]:
-    """Nats of each target [R] under logits [R, V], over the live vocabulary; infinite where a row is not finite."""
-    scores = log_softmax(logits[:, :live])
+def negative_log_likelihood(
+    logits: NDArray[np.float32], targets: NDArray[np.int64], vocab_size: int
+) -> NDArray[np.float64]:
+    """Nats of each target [R] under logits [R, V], over a tokenizer vocabulary; infinite where a row is not finite."""
+    scores = log_softmax(logits[:, :vocab_size])
     nats = -scores[np.arange(targets.size), targets].astype(np.float64)
     return np.where(np.isfinite(nats), nats, np.inf)
 

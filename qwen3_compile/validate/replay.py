@@ -76,7 +76,7 @@ def replay(backend: Backend, sequences: Sequence[NDArray[np.int64]], schedules: 
 
 
 def greedy(
-    backend: Backend, prompt: NDArray[np.int64], count: int, live: int, limit: int, stops: frozenset[int]
+    backend: Backend, prompt: NDArray[np.int64], count: int, vocab_size: int, limit: int, stops: frozenset[int]
 ) -> list[int]:
     """The engine's own greedy continuation of `prompt`: at most `count` tokens, ending at a token of `stops`."""
     table = _block_tables(backend, [np.concatenate([prompt, np.zeros(count, dtype=np.int64)])])
@@ -88,7 +88,7 @@ def greedy(
         at += len(chunk)
         if pending:
             continue
-        tokens.append(int(logits[0, :live].argmax()))
+        tokens.append(int(logits[0, :vocab_size].argmax()))
         if tokens[-1] in stops:
             break
         pending = [tokens[-1]]

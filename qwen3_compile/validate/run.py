@@ -148,7 +148,7 @@ def _compare(
     cases: Sequence[Case],
     hidden: Sequence[NDArray[np.float32]],
     reference: Reference,
-    live: int,
+    vocab_size: int,
     furthest: Furthest,
 ) -> list[Measured]:
     """Distances of one run from the reference, in each of its cases."""
@@ -163,13 +163,16 @@ def _compare(
             found[number].append(distance)
             furthest.offer(cases[number].name, mode, row.start, 1 - distance.cosine, None)
             continue
-        distance = compare_logits(expected, row.values, live)
+        distance = compare_logits(expected, row.values, vocab_size)
         found[number].append(distance)
-        furthest.offer(cases[number].name, mode, row.start, distance.kl, (expected[:, :live], row.values[:, :live]))
+        furthest.offer(
+            cases[number].name, mode, row.start, distance.kl, (expected[:, :vocab_size], row.values[:, :vocab_size])
+        )
         if mode == "prefill" and cases[number].kind == "text":
             targets = ids[row.start + 1 : stop + 1]
             scores = (
-                negative_log_likelihood(logits[: targets.size], targets, live) for logits in (expected, row.values)
+                negative_log_likelihood(logits[: targets.size], targets, vocab_size)
+                for logits in (expected, row.values)
             )
             nats[number].append((next(scores), next(scores)))
     return [

@@ -76,7 +76,7 @@ class Furthest:
             mode: how its positions are reached.
             start: position of the first row.
             distance: of each row, [R].
-            rows: live logits [R, V] of reference and engine; None for hidden states.
+            rows: logits [R, V] of reference and engine; None for hidden states.
         """
         for row in np.argsort(-distance, kind="stable")[:KEPT_POSITIONS]:
             value, place = float(distance[row]), (case, start + int(row))

@@ -37,12 +37,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Top:
-    """The largest logits of the live vocabulary in R rows; of a single row, the same without the first axis.
+    """The largest logits of the tokenizer vocabulary in R rows; of a single row, the same without the first axis.
 
     Attributes:
         values: float32 [R, k], largest first.
         ids: int32 [R, k], their tokens; ascending among equal values.
-        log_sum_exp: float32 [R], over all live logits; NaN or infinite where a logit is NaN or +inf.
+        log_sum_exp: float32 [R], over the tokenizer vocabulary; NaN or infinite where a logit is NaN or +inf.
     """
 
     values: NDArray[np.float32]

@@ -110,7 +110,7 @@ def stored(array: np.ndarray, fmt: WeightFormat, activations: str = "fp32", *, h
     Scales of groups may be stored as float16. For activations of 16 bits they are as TensorRT wants them: above zero,
     those of groups in the type of the activations.
     """
-    if fmt.is_quantized:
+    if not fmt.is_float:
         scale_type = activations if fmt.group_size else "fp32"
         if half_scales and fmt.zero_point:
             scale_type = "fp16"

@@ -218,7 +218,7 @@ class Sampler:
         return everything
 
     def _scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits of the live vocabulary after all penalties; a view of `logits` where there are none."""
+        """Logits of the tokenizer vocabulary after all penalties; a view of `logits` where there are none."""
         scores = logits[: self._size]
         if len(self._penalties):
             scores = scores.copy()

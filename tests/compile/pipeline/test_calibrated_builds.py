@@ -1,4 +1,4 @@
-"""Scales of rounded inputs as a stage of the build: measured, taken from the checkpoint, or repeated from a lock.
+"""Scales of quantized activations as a stage: measured, taken from the checkpoint, or repeated from a lock.
 
 Covers: place in the manifest, locked rebuilds; a TensorRT graph of a W4A16_AWQ checkpoint, executed on the CPU
 Reference: the checkpoint's own scales; eager PyTorch

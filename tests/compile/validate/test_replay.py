@@ -66,11 +66,11 @@ def test_greedy_follows_the_argmax_and_ends_at_a_stop_token():
             super().run(step)
             logits = np.zeros((1, 12), np.float32)
             logits[0, (step.input_ids[-1] + 1) % 10] = 1
-            logits[0, 11] = 9  # beyond the live vocabulary
+            logits[0, 11] = 9  # beyond the tokenizer vocabulary
             return Output(logits)
 
     backend = Counter()
-    tokens = replay.greedy(backend, np.array([1, 2, 3, 4]), 20, live=11, limit=3, stops=frozenset({9}))
+    tokens = replay.greedy(backend, np.array([1, 2, 3, 4]), 20, vocab_size=11, limit=3, stops=frozenset({9}))
     assert tokens == [5, 6, 7, 8, 9]
     assert backend.sizes == [3, 1, 1, 1, 1, 1]
 

@@ -93,9 +93,14 @@ def walk(step: AnyStepGraph, semantic: ir.Model, handlers: Handlers[AnyStepGraph
 
 
 def _write_result(step: StepGraph, semantic: ir.Model) -> ir.Value:
-    """Return the graph's result under its semantic name."""
+    """Write the graph's result: in float32, with the name and shape that the interface declares."""
     declared = step.interface.result
-    return set_type_and_shape(_cast_result(step, step.values[semantic.graph.outputs[0]], declared.name), declared)
+    found = step.values[semantic.graph.outputs[0]]
+    if step.precision.activations != "fp32":
+        _rename(found, f"{declared.name}.{step.precision.activations}")
+        found = step.writer.op("Cast", found, name=declared.name, to=ir.DataType.FLOAT)
+    found.name = declared.name
+    return set_type_and_shape(found, declared)
 
 
 def finish(
@@ -166,12 +171,8 @@ def _lower_input(step: StepGraph, value: ir.Value) -> ir.Value:
     return weights.add_vector(step.writer, value, step.precision.activations)
 
 
-def _cast_result(step: StepGraph, found: ir.Value, name: str) -> ir.Value:
-    """Return a value in float32, called `name`."""
-    if step.precision.activations == "fp32":
-        found.name = name
-        return found
-    producer = found.producer()
+def _rename(value: ir.Value, name: str) -> None:
+    """Rename a value and the node that computes it."""
+    producer = value.producer()
     assert producer is not None  # noqa: S101 - a result is computed
-    producer.name = found.name = f"{name}.{step.precision.activations}"
-    return step.writer.op("Cast", found, name=name, to=ir.DataType.FLOAT)
+    producer.name = value.name = name

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from qwen3_graphs.lower.core.step import StepGraph
     from qwen3_graphs.lower.core.writer import Attribute, Sources
 
-ROUNDED = ("fp8", "int8")  # kinds whose products can have rounded inputs
+WITH_QUANTIZED_ACTIVATIONS = ("fp8", "int8")  # kinds of matrices whose activations can be quantized
 
 
 def matmul(
@@ -61,7 +61,7 @@ def matmul(
     x = _prescale(step, name, shape[-1], x)
     if fmt.is_float:
         return _matmul_float(step, fmt, name, sources, shape, x, result)
-    if fmt.kind in ROUNDED and step.precision.quantized_activations:
+    if fmt.kind in WITH_QUANTIZED_ACTIVATIONS and step.precision.quantized_activations:
         x = _quantize_input(step, ir.DataType[fmt.onnx_type], name, x, result)
     return compute(step, "MatMul", x, _dequantize(step, fmt, name, sources, shape, result), name=result)
 

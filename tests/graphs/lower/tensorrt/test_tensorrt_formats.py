@@ -33,7 +33,7 @@ WHOLE = replace(DENSE, hidden_size=128, intermediate_size=128)  # whole groups o
 TIED = replace(WHOLE, tie_word_embeddings=True)
 INT8, FP8, FP8_TENSOR = WeightFormat("int8"), WeightFormat("fp8"), WeightFormat("fp8", per_tensor=True)
 FORMATS = [None, INT8, FP8, FP8_TENSOR, *(WeightFormat("int4", size) for size in (32, 64, 128))]
-ROUNDED = [INT8, FP8, FP8_TENSOR]
+WITH_QUANTIZED_ACTIVATIONS = [INT8, FP8, FP8_TENSOR]
 PROMPTS = [np.random.default_rng(seed).integers(0, 90, 20) for seed in range(3)]
 
 # As in the steps: rounding of hidden states. In bfloat16 a router's close call may turn, and with it a whole row.
@@ -82,7 +82,7 @@ def test_the_head_has_a_format_of_its_own(architecture: Architecture, head: Weig
     assert row_errors(conversation).max() < LIMITS["fp16"]
 
 
-@pytest.mark.parametrize("fmt", ROUNDED, ids=name)
+@pytest.mark.parametrize("fmt", WITH_QUANTIZED_ACTIVATIONS, ids=name)
 def test_every_matrix_multiplies_with_rounded_inputs(fmt: WeightFormat) -> None:
     """Compares each product in the file with float64 arithmetic on the very input that it had there."""
     formats = replace(precision("fp16", fmt), quantized_activations=True)
@@ -128,7 +128,7 @@ def _run(proto: onnx.ModelProto, names: list[str]) -> list[np.ndarray]:
     return list(session.run(names, feeds))
 
 
-@pytest.mark.parametrize("fmt", ROUNDED, ids=name)
+@pytest.mark.parametrize("fmt", WITH_QUANTIZED_ACTIVATIONS, ids=name)
 @pytest.mark.parametrize("part", ["experts", "head"])
 def test_rounded_inputs_of_experts_and_of_the_head(part: str, fmt: WeightFormat) -> None:
     formats = replace(precision("fp16", fmt if part == "experts" else None, lm_head=fmt), quantized_activations=True)
