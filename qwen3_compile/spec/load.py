@@ -100,12 +100,12 @@ def spec_from_mapping(values: Mapping[str, Any], *, where: str, base_dir: Path) 
 def _validate(value: Plain, origins: dict[KeyPath, str], where: str, base_dir: Path) -> Spec:
     if not isinstance(value, dict):
         raise SpecError(f"{where}: expected a mapping of keys, found {show(value)}")
-    value, notes = upgraded(value)
+    value, notes, old = upgraded(value)
     try:
         spec = Spec.model_validate(value)
     except ValidationError as error:
-        raise _error(schema_problems(error, Spec, value), origins, where) from None
-    if problems := cross_problems(spec):
+        raise _error([*old, *schema_problems(error, Spec, value)], origins, where) from None
+    if problems := old or cross_problems(spec):
         raise _error(problems, origins, where)
     spec._base_dir, spec._notes = base_dir, tuple(f"{where}: {note}" for note in notes)
     return spec

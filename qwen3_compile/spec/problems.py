@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -75,11 +75,19 @@ def _message(details: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "extra_forbidden":
         return f"unknown key; {_nearest(details['loc'], model)}"
     if kind == "missing":
-        return "required but missing"
+        return f"required but missing{_only_value(details['loc'], model)}"
     if kind == "value_error":
         return f"{context['error']}, found {show(found)}"
     expected = _EXPECTED.get(kind) or _BOUND.get(kind, "").format(**context)
     return f"expected {expected}, found {show(found)}" if expected else f"{details['msg']}, found {show(found)}"
+
+
+def _only_value(path: KeyPath, model: type[BaseModel]) -> str:
+    """What to write for a key that takes one value only."""
+    section = section_at(model, path[:-1])
+    field = section.model_fields.get(str(path[-1])) if section else None
+    values = get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()
+    return f": write {path[-1]}: {show(values[0])}" if len(values) == 1 else ""
 
 
 def show(value: object) -> str:
@@ -89,7 +97,9 @@ def show(value: object) -> str:
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
-        return "a list"
+        simple = not any(isinstance(item, dict | list) for item in value)
+        text = f"[{', '.join(map(show, value))}]" if simple and len(value) <= 8 else ""
+        return text if 0 < len(text) <= 60 else "a list"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

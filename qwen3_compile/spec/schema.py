@@ -19,6 +19,7 @@ from pydantic import (
 
 from qwen3_compile.spec.defaults import MAX_BATCH, fill_defaults
 from qwen3_compile.spec.source import normal_source
+from qwen3_compile.targets import find_named
 from qwen3_graphs.architecture import Architecture, YarnScaling, layers_without_experts
 from qwen3_graphs.formats import INTEGERS, CacheKind, FloatKind, WeightFormat, WeightKind
 from qwen3_graphs.lowered import Limits, Precision
@@ -38,6 +39,14 @@ def _plugins(value: object) -> object:
     if value in ("all", "none") or (isinstance(value, list) and value and all(name in names for name in value)):
         return value
     raise ValueError(f"expected all, none, or a list of {' and '.join(names)}")
+
+
+def _backend(value: object) -> object:
+    """Say of a target's name what to write instead; the schema reports other words."""
+    if isinstance(value, str) and value not in get_args(Backend) and (target := find_named(value)):
+        beside = f"provider: {target.provider} and plugins: {target.plugins[0]}"
+        raise ValueError(f"expected backend: {target.backend}, with {beside} beside it")
+    return value
 
 
 Plugins: TypeAlias = Annotated[Literal["all", "none"] | list[PluginName], BeforeValidator(_plugins)]
@@ -158,7 +167,7 @@ class ProfilesSection(Section):
 class TargetSection(Section):
     """What the engine is compiled for."""
 
-    backend: Backend = Field(
+    backend: Annotated[Backend, BeforeValidator(_backend)] = Field(
         default="ort",
         description="`ort`: ONNX Runtime; `onnx`: standard operators, for any ONNX tool; `tensorrt`: TensorRT, built "
         "on its GPU; `tensorrt-rtx`: built without a GPU",

@@ -5,6 +5,7 @@ A target is a backend, a provider, and whose operators run. To add one, write a 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from qwen3_compile.targets.onnx import Onnx
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from qwen3_compile.spec.schema import TargetSection
     from qwen3_runtime.manifest import EngineTarget
 
-__all__ = ["TARGETS", "Target", "default_target", "find_target", "target_of"]
+__all__ = ["TARGETS", "Target", "default_target", "find_named", "find_target", "target_of"]
 
 TARGETS: tuple[Target, ...] = (OrtPlugins(), OrtCpu(), OrtCuda(), Onnx(), TENSORRT, TENSORRT_RTX)
 
@@ -27,6 +28,15 @@ def find_target(backend: object, provider: object, plugins: object) -> Target | 
         plugins = list(plugins)
     same = (target for target in TARGETS if (target.backend, target.provider) == (backend, provider))
     return next((target for target in same if target.takes(plugins)), None)
+
+
+def find_named(name: str) -> Target | None:
+    """The target that a name means, whatever joins its words: `ort with plugins`, `ort-plugins`."""
+    return next((target for target in TARGETS if _words(target.name) == _words(name)), None)
+
+
+def _words(name: str) -> set[str]:
+    return {*re.findall(r"[a-z]+", name.lower())} - {"on", "with"}
 
 
 def default_target(backend: object, provider: object = None) -> Target:

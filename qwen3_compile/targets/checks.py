@@ -12,7 +12,7 @@ from qwen3_graphs.formats import INTEGERS, KINDS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from qwen3_compile.spec.schema import Spec
+    from qwen3_compile.spec.schema import Spec, TargetSection
     from qwen3_compile.targets import Target
 
 
@@ -21,26 +21,29 @@ def target_problems(spec: Spec) -> Iterator[Problem]:
     section = spec.target
     target = find_target(section.backend, section.provider, section.plugins)
     if target is None:
-        known = "; ".join(
-            f"{each.backend} on {each.provider} with plugins {' or '.join(each.plugins)}" for each in TARGETS
-        )
-        found = f"{section.backend} on {section.provider} with plugins {_shown(section.plugins)}"
-        yield Problem(("target",), f"expected one of the targets {known}; found {found}")
+        yield Problem(("target",), _no_target(section))
         return
     yield from _formats(spec, target)
     yield from _head_dim(spec, target)
     yield from target.problems(spec)
 
 
-def _shown(plugins: str | Sequence[str]) -> str:
-    return plugins if isinstance(plugins, str) else ", ".join(plugins)
+def _no_target(section: TargetSection) -> str:
+    same = [target for target in TARGETS if target.backend == section.backend]
+    known = "; ".join(f"{each.backend} on {each.provider} with plugins {each.plugins_in_words()}" for each in same)
+    found = section.plugins if isinstance(section.plugins, str) else f"[{', '.join(section.plugins)}]"
+    others = [each.name for each in TARGETS if each.takes(section.plugins)]
+    hint = "" if any(target.takes(section.plugins) for target in same) else f" ({' or '.join(others)} takes that)"
+    return (
+        f"expected one of the targets {known}; found {section.backend} on {section.provider} with plugins {found}{hint}"
+    )
 
 
 def _formats(spec: Spec, target: Target) -> Iterator[Problem]:
     formats = target.formats
     for key in ("weights", "lm_head", "embedding", "activations", "kv_cache"):
         yield from _check_format(spec, target, key, getattr(formats, key))
-    if spec.precision.group_size is not None:
+    if spec.precision.group_size is not None and formats.group_sizes:  # else the integer format itself is refused
         yield from _check_format(spec, target, "group_size", formats.group_sizes)
     if spec.precision.fp8_scales is not None and formats.fp8_scales:  # else fp8 itself is refused
         yield from _check_format(spec, target, "fp8_scales", formats.fp8_scales)

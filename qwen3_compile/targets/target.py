@@ -64,6 +64,10 @@ class Target:
         """Whether a value of `target.plugins` means this target."""
         return plugins in self.plugins
 
+    def plugins_in_words(self) -> str:
+        """What a message says of the values that `takes` accepts."""
+        return " or ".join(self.plugins)
+
     # Defaults of the spec. Values may be of a wrong type: the schema reports that.
 
     def embedding(self, *, activations: object, lm_head: object, weights: object, tied: bool) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from qwen3_compile.problem import Problem
 from qwen3_compile.targets.formats import Formats
@@ -13,6 +13,7 @@ from qwen3_compile.targets.tensorrt.checks import tensorrt_problems
 from qwen3_graphs.lower.tensorrt.formats import EMBEDDINGS, MATRICES
 from qwen3_graphs.lowered import Plugins
 from qwen3_plugins.tensorrt.bindings.capabilities import built_by
+from qwen3_runtime.manifest import PluginName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -50,6 +51,10 @@ class TensorRt(Target):
     def takes(self, plugins: object) -> bool:
         """`all`, `none`, or a list of the plugins to use."""
         return plugins in self.plugins or isinstance(plugins, list)
+
+    def plugins_in_words(self) -> str:
+        """`none`, `all`, or a list."""
+        return f"{', '.join(self.plugins)} or a list of {' and '.join(get_args(PluginName))}"
 
     def embedding(self, *, activations: object, lm_head: object, weights: object, tied: bool) -> object:
         """As the activations: rows are looked up, and TensorRT casts nothing."""

@@ -106,6 +106,15 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
         ("name.x=1", "--set name.x: 'x' is set inside 'tiny', which is not a mapping"),
         ("limits.max_batch=many", "--set limits.max_batch: expected an integer, found 'many'"),
         ("limits={max_context: x}", "--set limits.max_context: expected an integer, found 'x'"),
+        (
+            "target={backend: tensorrt-rtx, plugins: [moe, atention]}",
+            "--set target.plugins: expected all, none, or a list of attention and moe, found ['moe', 'atention']",
+        ),
+        (
+            "target={backend: tensorrt-rtx, plugins: []}",
+            "--set target.plugins: expected all, none, or a list of attention and moe, found []",
+        ),
+        ("name=[[1]]", "--set name: expected a string, found a list"),
         ("name=!x y", "--set name:1: tags are not accepted, found !x"),
     ],
 )

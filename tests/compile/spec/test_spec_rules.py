@@ -129,6 +129,23 @@ from qwen3_graphs.lower import LOWERINGS
             "precision.activations",
             "ort supports fp32, found 'bf16'",
         ),
+        (
+            ["target={backend: ort, plugins: [attention]}"],
+            "target",
+            "plugins none; found ort on cpu with plugins [attention] (tensorrt or tensorrt-rtx takes that)",
+        ),
+        (
+            ["target={backend: tensorrt, provider: cpu}"],
+            "target",
+            "targets tensorrt on cuda with plugins none, all or a list of attention and moe; found tensorrt on cpu",
+        ),
+        (
+            ["target.backend=ort with plugins"],
+            "target.backend",
+            "expected backend: ort, with provider: cpu and plugins: all beside it, found 'ort with plugins'",
+        ),
+        (["target.backend=ort-plugins"], "target.backend", "with provider: cpu and plugins: all beside it, found"),
+        (["target.backend=ort-cuda"], "target.backend", "with provider: cuda and plugins: none beside it, found"),
         (["target.backend=tflite"], "target.backend", "or 'tensorrt-rtx', found 'tflite'"),
     ],
 )

@@ -80,7 +80,7 @@ def test_formats_reach_the_graphs_package(precision, weights, quantized_activati
         ([f"{CAPABILITIES}=[]"], CAPABILITIES, "at least one"),
         ([f"{CAPABILITIES}=['sm89']"], f"{CAPABILITIES}.0", "found 'sm89'"),
         ([f"{CAPABILITIES}=8.9"], CAPABILITIES, "expected a list, found 8.9"),
-        (["precision.calibration_prompts=[]"], "precision.calibration_prompts", "expected at least one, found a list"),
+        (["precision.calibration_prompts=[]"], "precision.calibration_prompts", "expected at least one, found []"),
         # Formats that an architecture lacks.
         (
             [
@@ -213,7 +213,7 @@ def test_what_only_tensorrt_is_asked_is_refused_elsewhere():
     lines = errors(f"{CAPABILITIES}=['8.9']", "target.profiles={}")
     assert [line.split(": ")[0].split()[-1] for line in lines] == [CAPABILITIES, "target.profiles"]
     assert all("only TensorRT uses it, found backend ort: omit it" in line for line in lines)
-    assert "found ort on cpu with plugins attention" in error("target.plugins=[attention]")
+    assert "found ort on cpu with plugins [attention]" in error("target.plugins=[attention]")
 
 
 @pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from minimal_spec import MINIMAL as TEXT
+from minimal_spec import error
 
 from qwen3_compile.errors import SpecError
 from qwen3_compile.spec import parse_spec
@@ -55,14 +56,58 @@ def test_the_old_backend_is_read_as_an_override_too():
 @pytest.mark.parametrize(
     ("text", "overrides", "words"),
     [
-        (OLD, ["target={backend: tensorrt-rtx, attention: fused}"], "target.attention: unknown key"),
-        (TEXT, ["target={backend: tensorrt-rtx, attention: plugin}"], "target.attention: unknown key"),
+        (
+            OLD,
+            ["target={backend: tensorrt-rtx, attention: plugn}"],
+            "target.attention: expected 'native' or 'plugin', found 'plugn'",
+        ),
+        (
+            TEXT,
+            ["target={backend: tensorrt-rtx, attention: plugin, moe: plugin}"],
+            "target.moe: a key of schema_version 1: write plugins: [attention, moe]",
+        ),
+        (
+            TEXT,
+            ["target={backend: tensorrt-rtx, attention: native}"],
+            "attention: a key of schema_version 1: omit it",
+        ),
+        (TEXT.replace("schema_version: 2\n", ""), [], "schema_version: required but missing: write schema_version: 2"),
         (TEXT.replace("schema_version: 2", "schema_version: true"), [], "schema_version: expected 2, found true"),
         (TEXT.replace("schema_version: 2", "schema_version: 0"), [], "schema_version: expected 2, found 0"),
         (OLD, ["target=5"], "target: expected a mapping of keys, found 5"),
+        (OLD, ["limits.max_batch=0", "target.moe=x"], "limits.max_batch: expected at least 1, found 0"),
     ],
 )
-def test_other_values_are_reported_as_ever(text, overrides, words):
-    with pytest.raises(SpecError, match=r"unknown key|expected") as raised:
+def test_other_values_are_reported(text, overrides, words):
+    with pytest.raises(SpecError, match=r"schema_version|expected") as raised:
         parse_spec(text, overrides=overrides)
     assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("target", ["[]", "5"])
+def test_a_target_of_version_1_that_is_no_mapping_is_all_that_is_wrong(target):
+    assert error(f"target={target}", text=OLD).startswith("--set target: expected a mapping of keys, found ")
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "words"),
+    [
+        (
+            OLD,
+            "{backend: tensorrt-rtx, attention: plugin, plugins: [moe]}",
+            "target.plugins: found target.attention as well, an old name: omit one of the two",
+        ),
+        (OLD, "{backend: ort-cpu, plugins: none}", "found target.backend ort-cpu as well, an old name"),
+        (
+            TEXT,
+            "{backend: ort-cpu, plugins: none}",
+            "found target.backend ort-cpu as well, an old name",
+        ),
+    ],
+)
+def test_an_old_name_beside_the_new_one_is_refused(text, target, words):
+    assert words in error(f"target={target}", text=text)
+
+
+def test_an_old_name_that_says_the_same_as_the_new_one_is_read():
+    assert parse_spec(TEXT, overrides=["target={backend: ort-cpu, plugins: all}"]).target.plugins == "all"

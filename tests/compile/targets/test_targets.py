@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import onnx_ir as ir
 import pytest
 
 from qwen3_compile.cli.doctor import diagnose
+from qwen3_compile.errors import SpecError
 from qwen3_compile.pipeline.fingerprint import tool_versions
 from qwen3_compile.spec import parse_spec
 from qwen3_compile.spec.schema import Backend, CacheKind, FloatKind, Fp8Scale, GroupSize, Provider, WeightKind
 from qwen3_compile.targets import TARGETS, default_target, find_target, target_of
+from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lowered import Lowered
 from qwen3_graphs.trace import trace
 from qwen3_runtime.manifest import EngineTarget
@@ -74,6 +77,16 @@ def test_a_target_speaks_the_words_of_the_spec(target):
     assert set(formats.activation_quantization) <= {"int8", "fp8", "none"}
     assert target.summary
     assert type(target).__doc__
+
+
+def test_a_target_without_integer_formats_says_what_it_has(monkeypatch):
+    onnx = default_target("onnx")
+    floats = replace(onnx.formats, matrices=(WeightFormat("fp32"), WeightFormat("fp16")))
+    monkeypatch.setattr(onnx, "formats", floats, raising=False)
+    with pytest.raises(SpecError) as raised:
+        spec_of(onnx, "precision={weights: int8}")
+    assert "precision.weights: onnx supports fp32 or fp16, found 'int8'" in str(raised.value)
+    assert "group_size" not in str(raised.value)
 
 
 @every_target
