@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 from qwen3_runtime.errors import EngineClosedError, EngineError, OverloadedError, StepFailedError
+from qwen3_runtime.interrupts import defer_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,8 @@ class Driver:
     """Whoever waits for a result drives the scheduler; the others sleep until that step is over.
 
     One thread drives at a time, and each step carries the sequences of all threads, so concurrent callers are
-    batched. A sequence that nobody waits for advances only while another is being waited for.
+    batched. A sequence that nobody waits for advances only while another is being waited for. Ctrl-C falls between
+    steps: the thread that it interrupts leaves, and another one drives on.
 
     Args:
         scheduler: runs the steps; nobody else may use it.
@@ -75,8 +77,8 @@ class Driver:
                     return found
                 if not (self._arrivals or self._scheduler.in_flight):
                     raise EngineClosedError("nothing is left to run for this request: the engine was closed before it")
-                self._driving = True
-            self._drive()
+            with defer_interrupts():
+                self._drive()
 
     def close(self) -> bool:
         """End every sequence as cancelled, after the step that is running.
@@ -102,6 +104,11 @@ class Driver:
             )
 
     def _drive(self) -> None:
+        """Run one step, unless another thread has begun to drive since this one looked."""
+        with self._changed:
+            if self._driving:
+                return
+            self._driving = True
         try:
             with self._changed:
                 self._admit_arrivals()
@@ -109,7 +116,7 @@ class Driver:
         except Exception as error:  # noqa: BLE001 - it reaches every caller that waits for one of the sequences
             self._scheduler.fail_all(error if isinstance(error, EngineError) else _broken(error))
         except BaseException:
-            # Ctrl-C may fall between a sequence's output and its next token: nothing of this step can be trusted.
+            # It may fall between a sequence's output and its next token: nothing of this step can be trusted.
             self._scheduler.fail_all(StepFailedError("interrupted while a step was running; send the request again"))
             raise
         finally:
