@@ -7,13 +7,12 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from qwen3_graphs.formats import KINDS
+from qwen3_runtime.engine_files import MODEL
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from onnx import GraphProto
-
-    from qwen3_runtime.manifest import ModelConfig
 
 CACHE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 SHARED = "embedding and head"
@@ -35,7 +34,7 @@ def read_graph(engine: Path) -> GraphProto:
     """The graph of an engine directory, without its weights."""
     import onnx
 
-    return onnx.load(engine / "model.onnx", load_external_data=False).graph
+    return onnx.load(engine / MODEL, load_external_data=False).graph
 
 
 def operators(graph: GraphProto) -> Counter[str]:
@@ -82,7 +81,7 @@ def bytes_read_per_token(parts: dict[str, int], experts: int, experts_per_token:
     return sum(read.values())
 
 
-def cache_bytes_per_token(io: ModelConfig) -> int:
+def cache_bytes_per_token(layers: int, kv_heads: int, head_dim: int, cache_dtype: str) -> int:
     """Bytes of keys and values over all layers that one token of context takes; of int8, their scales too."""
-    scale = 4 if io.cache_dtype == "int8" else 0
-    return 2 * io.layers * io.kv_heads * (io.head_dim * CACHE_BYTES[io.cache_dtype] + scale)
+    scale = 4 if cache_dtype == "int8" else 0
+    return 2 * layers * kv_heads * (head_dim * CACHE_BYTES[cache_dtype] + scale)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from qwen3_compile.cli.output import remark, verbosity
 from qwen3_compile.places import cache_dir, engines_dir
+from qwen3_runtime.engine_files import MANIFEST
 from qwen3_runtime.errors import RequestError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def engine_for(argument: str, *, threads: int | None = None) -> Path:
         RequestError: it is no engine, and the compiler is not installed.
     """
     folder = Path(argument)
-    if (folder / "manifest.json").exists() or (folder.is_dir() and not (folder / "config.json").is_file()):
+    if (folder / MANIFEST).exists() or (folder.is_dir() and not (folder / "config.json").is_file()):
         return folder
     try:
         from qwen3_compile.pipeline.kept import build_kept, locate

@@ -14,6 +14,7 @@ from qwen3_compile.cli.output import print_json
 from qwen3_compile.cli.quantities import size
 from qwen3_compile.terminal import Screen, aligned
 from qwen3_runtime.directory import read_engine_directory
+from qwen3_runtime.engine_files import WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -45,7 +46,7 @@ def compare(first: Path, second: Path, *, strict: bool = True) -> dict[str, Any]
     sides = [describe(engine, strict=strict) for engine in (first, second)]
     accuracy = [side["accuracy"] or {} for side in sides]
     figures = [{key: parse_figure(found.get(key)) for key in FIGURES if key in found} for found in accuracy]
-    files = [{"all files": sum(side["files"].values()), "weights.bin": side["files"]["weights.bin"]} for side in sides]
+    files = [{"all files": sum(side["files"].values()), WEIGHTS: side["files"][WEIGHTS]} for side in sides]
     parts = [known | side["bytes_by_part"] for known, side in zip(files, sides, strict=True)]
     return {
         "engines": [str(first), str(second)],

@@ -17,6 +17,7 @@ from qwen3_compile.cli.output import print_json
 from qwen3_compile.contents import bytes_by_part, cache_bytes_per_token, operators, read_graph
 from qwen3_compile.terminal import Screen, aligned, harmless
 from qwen3_runtime.directory import read_engine_directory, read_signatures
+from qwen3_runtime.engine_files import ACCURACY, PLAN
 
 if TYPE_CHECKING:
     from qwen3_runtime.manifest import EngineTarget
@@ -42,10 +43,10 @@ def command(engine: Path, strict: bool, trusted_keys: tuple[Path, ...], as_json:
 def describe(engine: Path, *, strict: bool = True, trusted_keys: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Facts about an engine directory, JSON-able. Raises `EngineError` if it is not one."""
     manifest = read_engine_directory(engine, strict=strict, trusted_keys=trusted_keys)
-    graph, report = read_graph(engine), _report(engine)
+    graph, report, io = read_graph(engine), _report(engine), manifest.io
     summary = current_names(report["summary"]) if report else None
     limits = manifest.spec.get("accuracy") or {}
-    verdicts = judge(limits, manifest.io.output, summary, report.get("greedy", []), report.get("rotation"))
+    verdicts = judge(limits, io.output, summary, report.get("greedy", []), report.get("rotation"))
     return {
         "name": manifest.name,
         "source": manifest.source["uri"],
@@ -55,7 +56,7 @@ def describe(engine: Path, *, strict: bool = True, trusted_keys: tuple[Path, ...
         "limits": manifest.spec.get("limits"),
         "operators": dict(operators(graph).most_common()),
         "bytes_by_part": bytes_by_part(graph),
-        "kv_cache_bytes_per_token": cache_bytes_per_token(manifest.io),
+        "kv_cache_bytes_per_token": cache_bytes_per_token(io.layers, io.kv_heads, io.head_dim, io.cache_dtype),
         "inputs": [value.name for value in graph.input if not value.name.startswith(("kv.", "kv_scales."))],
         "outputs": [value.name for value in graph.output if not value.name.startswith("kv_out.")],
         "accuracy_limits": [asdict(verdict) for verdict in verdicts],
@@ -78,7 +79,7 @@ def _target(target: EngineTarget) -> dict[str, Any]:
 
 
 def _report(engine: Path) -> dict[str, Any]:
-    path = engine / "accuracy.json"
+    path = engine / ACCURACY
     if not path.exists():
         return {}
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -99,7 +100,7 @@ def _show(found: dict[str, Any]) -> None:
     show_limits(screen, verdicts)
     if found["accuracy"]:
         show_others(screen, found["accuracy"], verdicts)
-    if plan := found["files"].get("model.plan"):
+    if plan := found["files"].get(PLAN):
         screen.print(Text("plan", "bold"), f" {plan:,} bytes")
     if found["verified"]:
         screen.print(Text.assemble(("verified", "bold green"), ": compared with PyTorch when it was built"))

@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qwen3_runtime.engine_files import MEASURED
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-KEPT_FILES = ("accuracy.json", "report.html")
 
 
 def failed_folder(target: Path) -> Path:
@@ -19,7 +19,7 @@ def failed_folder(target: Path) -> Path:
     return target.with_name(f"{target.name}.failed")
 
 
-def keep_failed(target: Path, folder: Path, names: Iterable[str] = KEPT_FILES) -> Path:
+def keep_failed(target: Path, folder: Path, names: Iterable[str] = MEASURED) -> Path:
     """Copy what was measured beside the output, in place of what an earlier failure left; returns where.
 
     Raises:
@@ -40,7 +40,7 @@ def forget_failed(target: Path) -> None:
     kept = failed_folder(target)
     if kept.is_symlink() or not kept.is_dir():
         return
-    for name in KEPT_FILES:
+    for name in MEASURED:
         (kept / name).unlink(missing_ok=True)
     if not any(kept.iterdir()):
         kept.rmdir()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qwen3_compile.targets import find_target
+from qwen3_runtime.engine_files import MANIFEST
 from qwen3_runtime.errors import EngineError
 from qwen3_runtime.manifest import MAX_MANIFEST_BYTES, parse_manifest
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qwen3_runtime.manifest import Manifest
-
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)

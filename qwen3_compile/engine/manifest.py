@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from qwen3_compile.targets import target_of
+from qwen3_runtime.engine_files import MANIFEST
 from qwen3_runtime.manifest import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -18,9 +19,8 @@ if TYPE_CHECKING:
     from qwen3_compile.spec import Spec
     from qwen3_runtime.manifest import FileEntry
 
-MANIFEST = "manifest.json"
 
-_NUMPY_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
+CACHE_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 
 
 def manifest_document(
@@ -69,7 +69,7 @@ def manifest_document(
             "layers": architecture.num_hidden_layers,
             "kv_heads": architecture.num_key_value_heads,
             "head_dim": architecture.head_dim,
-            "cache_dtype": _NUMPY_NAMES[spec.precision.kv_cache],
+            "cache_dtype": CACHE_DTYPES[spec.precision.kv_cache],
             **resolved["limits"],
         },
         "chat": chat,

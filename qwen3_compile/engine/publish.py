@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwen3_compile.errors import CompileError
+from qwen3_runtime.engine_files import MANIFEST
 from qwen3_runtime.signatures import SIGNATURES
 
 if TYPE_CHECKING:
@@ -98,8 +99,8 @@ def _check_target(target: Path, *, force: bool) -> None:
 def _engine_files(folder: Path) -> set[str]:
     """Names that the folder's manifest accounts for; none if it has no readable manifest."""
     try:
-        document = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        return {"manifest.json", SIGNATURES, *document["files"]} if "schema_version" in document else set()
+        document = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return {MANIFEST, SIGNATURES, *document["files"]} if "schema_version" in document else set()
     except (OSError, ValueError, KeyError, TypeError):
         return set()
 

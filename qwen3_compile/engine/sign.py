@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qwen3_compile.errors import CompileError
 from qwen3_runtime.directory import read_engine_directory, read_signatures
+from qwen3_runtime.engine_files import MANIFEST
 from qwen3_runtime.installation import install_command
 from qwen3_runtime.signatures import SIGNATURES, Signature, key_id, serialize_signatures
 
@@ -39,9 +40,9 @@ def sign(engine: Path, key_file: Path, passphrase: str | None = None) -> str:
     """
     engine = engine.resolve()  # through a link on another file system nothing could be renamed into place
     key = _private_key(key_file, passphrase)
-    manifest = (engine / "manifest.json").read_bytes() if (engine / "manifest.json").is_file() else b""
+    manifest = (engine / MANIFEST).read_bytes() if (engine / MANIFEST).is_file() else b""
     read_engine_directory(engine, "full")
-    if (engine / "manifest.json").read_bytes() != manifest:
+    if (engine / MANIFEST).read_bytes() != manifest:
         raise CompileError(f"{engine}: the manifest changed while the files were hashed; sign it again")
     own = Signature(key_id(key.public_key().public_bytes_raw()), key.sign(manifest))
     others = [signature for signature in read_signatures(engine) if signature.key_id != own.key_id]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from qwen3_compile.checkpoint.directory import CONFIG, MODEL_ASSETS, TOKENIZER_ASSETS, TOKENIZER_FILES, find_assets
 from qwen3_compile.checkpoint.shards import INDEX, SINGLE
-from qwen3_compile.contents import CACHE_BYTES
+from qwen3_compile.contents import cache_bytes_per_token
+from qwen3_compile.engine.manifest import CACHE_DTYPES
 from qwen3_compile.spec import FolderSource, HubSource, parse_source
 from qwen3_compile.spec.size import parameter_counts, weight_bytes
 from qwen3_compile.targets import target_of
@@ -31,7 +32,6 @@ _REFERENCE_PEAK_RATIO = 1.3  # bytes at the peak of validation for each byte of 
 _PARAMETERS_PER_THREAD_SECOND = 11e6  # parameters a second and thread: 30.5e9 in 1,382 s on two
 _START_SECONDS = 10.0  # seconds of imports and of the trace
 _TIME_BASIS = "10 s and 11 million parameters per second and thread, measured on a 2-core x86-64; to a factor of 3"
-_KV_BYTES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def _peak(a: Architecture) -> float:
 
 
 def _cache_bytes(spec: Spec) -> int:
-    """Bytes of keys and values that a token takes; of int8 with a float32 scale for each head."""
-    a, kind = spec.model.architecture, spec.precision.kv_cache
-    row = a.head_dim * CACHE_BYTES[_KV_BYTES[kind]] + (4 if kind == "int8" else 0)
-    return 2 * a.num_hidden_layers * a.num_key_value_heads * row
+    """Bytes of keys and values that a token takes."""
+    a = spec.model.architecture
+    dtype = CACHE_DTYPES[spec.precision.kv_cache]
+    return cache_bytes_per_token(a.num_hidden_layers, a.num_key_value_heads, a.head_dim, dtype)

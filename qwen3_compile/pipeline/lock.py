@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_compile.errors import LockError
 from qwen3_compile.spec.versions import upgraded
+from qwen3_runtime.engine_files import MEASURED, MODEL, PLAN, WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from qwen3_runtime.manifest import FileEntry, Manifest
-
-# Measured on the machine that builds; everything else follows from the inputs.
-MEASURED = ("accuracy.json", "report.html")
-PLAN = "model.plan"  # TensorRT's threads leave its tables in the order in which they happened to finish
 
 
 def pinned_source(locked: Manifest, source: str) -> str:
@@ -60,7 +57,7 @@ def check_source(locked: Manifest, source: Mapping[str, Any], assets: Mapping[st
     expected = {file["name"]: file["sha256"] for file in locked.source.get("files", [])}
     found = {file["name"]: file["sha256"] for file in source["files"]}
     _compare(f"{source['uri']}: ", expected, found)
-    made = {"model.onnx", "weights.bin", PLAN, *MEASURED}
+    made = {MODEL, WEIGHTS, PLAN, *MEASURED}
     _compare(
         "tokenizer files: ",
         {name: entry.sha256 for name, entry in locked.files.items() if name not in made},
@@ -76,7 +73,7 @@ def check_outcome(locked: Manifest, files: Mapping[str, FileEntry]) -> list[str]
     Raises:
         LockError: naming the file, the expected and the found hash.
     """
-    measured = (*MEASURED, PLAN)
+    measured = (*MEASURED, PLAN)  # TensorRT's threads leave its tables in the order in which they finished
 
     def made(entries: Mapping[str, FileEntry]) -> dict[str, str]:
         return {name: entry.sha256 for name, entry in entries.items() if name not in measured}

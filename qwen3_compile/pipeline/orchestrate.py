@@ -13,7 +13,7 @@ from qwen3_compile.engine.publish import prepare_target, publication
 from qwen3_compile.errors import AccuracyError
 from qwen3_compile.pipeline.cache import Cache
 from qwen3_compile.pipeline.context import BuildContext
-from qwen3_compile.pipeline.lock import MEASURED, check_outcome, check_spec, check_tools
+from qwen3_compile.pipeline.lock import check_outcome, check_spec, check_tools
 from qwen3_compile.pipeline.stage import Stage, run_stage
 from qwen3_compile.pipeline.stages.calibrate import CalibrateStage
 from qwen3_compile.pipeline.stages.checkpoint import CheckpointStage
@@ -24,6 +24,7 @@ from qwen3_compile.pipeline.stages.trace import TraceStage
 from qwen3_compile.pipeline.stages.validate import ReportStage, ValidateStage
 from qwen3_compile.pipeline.suggestions import suggestions
 from qwen3_compile.targets import target_of
+from qwen3_runtime.engine_files import MEASURED, REPORT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -159,6 +160,6 @@ def _as_locked(spec: Spec, locked: Manifest) -> dict[str, Any]:
 def _keep_measured(out_dir: Path, folder: Path) -> str:
     """Keep what was measured, and say where."""
     try:
-        return f"plots and worst positions: {keep_failed(out_dir, folder) / 'report.html'}"
+        return f"plots and worst positions: {keep_failed(out_dir, folder) / REPORT}"
     except OSError as error:
         return f"the report could not be kept: {error}"

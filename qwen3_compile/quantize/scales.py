@@ -13,7 +13,7 @@ from qwen3_compile.errors import CheckpointError, UnsupportedError
 Float32 = npt.NDArray[np.float32]
 ScaleType = Literal["fp32", "fp16", "bf16"]
 
-_SCALE_TYPES: dict[ScaleType, np.dtype[Any]] = {
+SCALE_TYPES: dict[ScaleType, np.dtype[Any]] = {
     "fp16": np.dtype(np.float16),
     "bf16": np.dtype(ml_dtypes.bfloat16),
 }
@@ -57,7 +57,7 @@ def round_scales(scales: Float32, kind: str, scale_type: ScaleType) -> Float32:
     if scale_type == "fp32":
         return scales
     with np.errstate(over="ignore"):  # reported below, with what to do
-        rounded = scales.astype(_SCALE_TYPES[scale_type])
+        rounded = scales.astype(SCALE_TYPES[scale_type])
     if not np.isfinite(rounded).all():
         raise UnsupportedError(f"a weight is too large for {kind} with scales in {scale_type}: use bf16 or fp32")
     # Where the type is coarse (its subnormal numbers) a scale goes away from zero: toward it, the largest values

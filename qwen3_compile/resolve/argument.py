@@ -17,6 +17,7 @@ from qwen3_compile.errors import CheckpointError, SpecError
 from qwen3_compile.spec import find_spec, load_spec, parse_spec, shipped_specs, spec_from_mapping
 from qwen3_compile.spec.shipped import shipped_repositories
 from qwen3_compile.spec.source import FolderSource, HubSource, parse_source
+from qwen3_runtime.engine_files import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from qwen3_compile.spec import Spec
     from qwen3_graphs.architecture import Architecture
 
-CONFIG, MANIFEST = "config.json", "manifest.json"
+CONFIG = "config.json"
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qwen3_runtime.engine_files import MEASURED
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_MEASURED = ("accuracy.json", "report.html")
 
 
 def facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -17,7 +17,7 @@ def facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         manifest: an engine's, as JSON values; files that are measured need not be in it.
     """
     source, spec = manifest["source"], manifest["spec"]
-    files = {name: entry["size"] for name, entry in manifest["files"].items() if name not in _MEASURED}
+    files = {name: entry["size"] for name, entry in manifest["files"].items() if name not in MEASURED}
     hashes = ", ".join(f"{file['name']} {file['sha256'][:12]}" for file in source["files"][:4])
     more = len(source["files"]) - 4
     return [

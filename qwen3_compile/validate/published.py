@@ -11,6 +11,7 @@ from qwen3_compile.engine.recorded import recorded_spec
 from qwen3_compile.errors import CheckpointError, CompileError
 from qwen3_compile.validate.run import measure_accuracy, write_report
 from qwen3_runtime.directory import read_engine_directory
+from qwen3_runtime.engine_files import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +68,6 @@ def revalidate(
     report = measure_accuracy(engine, checkpoint, spec, threads=threads, progress=progress, plan=plan, strict=strict)
     if report_dir is not None:
         report_dir.mkdir(parents=True, exist_ok=True)
-        document = json.loads((engine / "manifest.json").read_text(encoding="utf-8"))
+        document = json.loads((engine / MANIFEST).read_text(encoding="utf-8"))
         write_report(report, spec, report_dir, document)
     return report, spec.accuracy

@@ -27,6 +27,7 @@ from qwen3_compile.validate.report import (
 from qwen3_compile.validate.rotation import measure_rotation
 from qwen3_compile.validate.worst import Furthest
 from qwen3_runtime import Engine
+from qwen3_runtime.engine_files import ACCURACY, REPORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,8 +57,8 @@ class Measured:
 
 def write_report(report: AccuracyReport, spec: Spec, folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write `accuracy.json` and `report.html` into an existing folder; `manifest` is the engine's, as JSON values."""
-    write_json(report, folder / "accuracy.json")
-    write_html(report, spec.accuracy, spec.name, folder / "report.html", facts=facts(manifest))
+    write_json(report, folder / ACCURACY)
+    write_html(report, spec.accuracy, spec.name, folder / REPORT, facts=facts(manifest))
 
 
 def measure_accuracy(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from qwen3_runtime.arguments import shown
+from qwen3_runtime.engine_files import MANIFEST, MODEL, PLAN, WEIGHTS
 from qwen3_runtime.errors import DamagedEngineError, RequestError
 from qwen3_runtime.manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest, parse_manifest
 from qwen3_runtime.signatures import MAX_SIGNATURE_BYTES, SIGNATURES, Signature, check_signed, parse_signatures
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 Verify = Literal["fast", "full"]
 
-WEIGHTS = "weights.bin"
-PLAN = "model.plan"
 _HEAVY = (WEIGHTS, PLAN)  # a plan holds the weights again
 
 
@@ -60,12 +59,12 @@ def read_engine_directory(
     if not root.is_dir():
         raise DamagedEngineError(f"{root}: no such engine directory")
     signed = _is_asked_for(trusted_keys)
-    manifest_path = root / "manifest.json"
+    manifest_path = root / MANIFEST
     raw = _small_file(manifest_path, MAX_MANIFEST_BYTES, "a manifest", strict=strict)
     if signed:
         check_signed(raw, read_signatures(root, strict=strict), trusted_keys, str(root))
     manifest = parse_manifest(raw, str(manifest_path))
-    for name in ("model.onnx", WEIGHTS, *((PLAN,) if manifest.target.has_plan else ())):
+    for name in (MODEL, WEIGHTS, *((PLAN,) if manifest.target.has_plan else ())):
         if name not in manifest.files:
             raise DamagedEngineError(
                 f"{manifest_path}: files does not list {name}; the engine is incomplete, build it again"
@@ -108,7 +107,7 @@ def _small_file(path: Path, max_bytes: int, what: str, *, strict: bool) -> bytes
 
 def _refuse_strangers(root: Path, manifest: Manifest) -> None:
     for entry in sorted(os.listdir(root)):  # noqa: PTH208 - names only, the files are not touched yet
-        if entry not in ("manifest.json", SIGNATURES) and entry not in manifest.files:
+        if entry not in (MANIFEST, SIGNATURES) and entry not in manifest.files:
             raise DamagedEngineError(
                 f"{root}: {entry!r} is not listed in manifest.json; move it out of the engine directory, or open the "
                 "engine with strict=False (--no-strict)"

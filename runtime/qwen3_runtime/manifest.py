@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
+from qwen3_runtime.engine_files import MANIFEST
 from qwen3_runtime.errors import DamagedEngineError, UnsupportedEngineError
 from qwen3_runtime.json_object import MAX_COUNT, JsonObject
 
@@ -137,7 +138,7 @@ class Manifest:
     tools: Mapping[str, Any]
 
 
-def parse_manifest(raw: bytes, where: str = "manifest.json") -> Manifest:
+def parse_manifest(raw: bytes, where: str = MANIFEST) -> Manifest:
     """Read a manifest, refusing whatever its schema version does not define.
 
     Version 2 is read as the one before: it has other names for the target and for the tokenizer's vocabulary.
@@ -299,7 +300,7 @@ def _is_plain_name(name: str) -> bool:
     return (
         0 < len(name) <= 255
         and not name.startswith(".")
-        and name != "manifest.json"
+        and name != MANIFEST
         and not any(character in "/\\:" or not character.isprintable() for character in name)
     )
 

@@ -15,12 +15,12 @@ from qwen3_compile.pipeline.fingerprint import code_fingerprint, tool_versions
 from qwen3_compile.pipeline.stage import Stage
 from qwen3_compile.pipeline.stages.trace import SEMANTIC
 from qwen3_graphs.lowered import recipe_from_json
+from qwen3_runtime.engine_files import MODEL, WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-MODEL, WEIGHTS = "model.onnx", "weights.bin"
 _RECIPES = "recipes.json"  # in the build's scratch folder, as the graph until the engine's folder is there
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from qwen3_compile.engine.files import check_space, copy_file, file_entry
 from qwen3_compile.pipeline.fingerprint import code_fingerprint, tool_versions
 from qwen3_compile.pipeline.stage import Stage
-from qwen3_compile.pipeline.stages.lower import MODEL, WEIGHTS
+from qwen3_runtime.engine_files import MODEL, WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

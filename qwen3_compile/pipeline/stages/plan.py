@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from qwen3_compile.engine.files import check_space, file_entry
 from qwen3_compile.pipeline.fingerprint import code_fingerprint, tool_versions
 from qwen3_compile.pipeline.stage import Stage
-from qwen3_compile.pipeline.stages.lower import MODEL, WEIGHTS
+from qwen3_runtime.engine_files import MODEL, PLAN, WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from qwen3_compile.targets import Target
     from qwen3_compile.tensorrt import PlanFacts
 
-PLAN = "model.plan"
 _FACTS = "facts.json"  # in the build's scratch folder
 
 

@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from qwen3_compile.engine.files import file_entry
 from qwen3_compile.pipeline.fingerprint import code_fingerprint, tool_versions
 from qwen3_compile.pipeline.stage import Stage
-from qwen3_compile.pipeline.stages.plan import PLAN
 from qwen3_compile.validate.continuations import greedy_tokens
 from qwen3_compile.validate.facts import facts
 from qwen3_compile.validate.report import read_json, write_json
+from qwen3_runtime.engine_files import ACCURACY, MANIFEST, PLAN, REPORT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from qwen3_compile.validate.report import AccuracyReport
-
-ACCURACY, REPORT = "accuracy.json", "report.html"
 
 
 class ValidateStage(Stage):
@@ -88,7 +86,7 @@ class ReportStage(Stage):
 
     def prepare(self) -> None:
         """Collect what the page says of the engine."""
-        self._facts = facts(json.loads((self.build.folder / "manifest.json").read_bytes()))
+        self._facts = facts(json.loads((self.build.folder / MANIFEST).read_bytes()))
 
     def inputs(self) -> Mapping[str, Any]:
         """The figures, the limits, and what is said of the engine."""

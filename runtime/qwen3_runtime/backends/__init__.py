@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qwen3_runtime.backends.memory import available_memory
 from qwen3_runtime.backends.positions import check_positions
 from qwen3_runtime.cache import blocks_for
+from qwen3_runtime.engine_files import MODEL
 from qwen3_runtime.errors import RequestError, UnsupportedEngineError
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def open_backend(
             "on_cpu",
             f"only TensorRT engines have a graph to run instead, this engine is for {manifest.target.backend}",
         )
-    check_positions(engine_dir / "model.onnx", manifest.io.max_context)
+    check_positions(engine_dir / MODEL, manifest.io.max_context)
     if cache_memory is not None and manifest.target.provider != "cpu" and not on_cpu:
         problem = f"only a cache in the CPU's memory has a size of its own, this one is on {manifest.target.provider}"
         raise RequestError.at("cache_memory", problem)

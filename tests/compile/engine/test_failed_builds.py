@@ -2,7 +2,8 @@
 
 import pytest
 
-from qwen3_compile.engine.failed import KEPT_FILES, failed_folder, forget_failed, keep_failed
+from qwen3_compile.engine.failed import failed_folder, forget_failed, keep_failed
+from qwen3_runtime.engine_files import MEASURED
 
 
 @pytest.fixture
@@ -10,7 +11,7 @@ def measured(tmp_path):
     def write(text):
         folder = tmp_path / "partial"
         folder.mkdir(exist_ok=True)
-        for name in KEPT_FILES:
+        for name in MEASURED:
             (folder / name).write_text(text)
         return folder
 
@@ -22,7 +23,7 @@ def test_the_next_failure_replaces_it_and_a_success_removes_it(tmp_path, measure
     for text in ("first", "second"):
         kept = keep_failed(target, measured(text))
         assert kept == tmp_path / "engine.failed"
-        assert {path.name: path.read_text() for path in kept.iterdir()} == dict.fromkeys(KEPT_FILES, text)
+        assert {path.name: path.read_text() for path in kept.iterdir()} == dict.fromkeys(MEASURED, text)
     forget_failed(target)
     assert not kept.exists()
     forget_failed(target)

@@ -38,7 +38,10 @@ def test_sizes_are_those_of_the_engine_that_is_built(make, spec_of, checkpoints,
         files[name]["size"] for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
     )
     io = read_engine_directory(built.path).io
-    assert found.kv_cache_bytes_per_sequence == cache_bytes_per_token(io) * found.max_context
+    assert (
+        found.kv_cache_bytes_per_sequence
+        == cache_bytes_per_token(io.layers, io.kv_heads, io.head_dim, io.cache_dtype) * found.max_context
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,3 +173,11 @@ def test_builds_have_the_threads_that_a_session_would_have(monkeypatch, tmp_path
     monkeypatch.setattr("qwen3_compile.pipeline.context.physical_cores", counted)
     with pytest.raises(CountedError):
         build(load_spec(ROOT / "specs" / "tiny-dense.yaml"), tmp_path / "engine", cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [("float32", 2 * 28 * 8 * 512), ("bfloat16", 2 * 28 * 8 * 256), ("int8", 2 * 28 * 8 * (128 + 4))],
+)
+def test_the_cache_bytes_of_a_token(dtype, size):
+    assert cache_bytes_per_token(28, 8, 128, dtype) == size

@@ -10,6 +10,7 @@ import numpy as np
 from qwen3_compile.errors import UnsupportedError
 from qwen3_compile.pack.layouts.core.rows import pack as as_float
 from qwen3_compile.quantize import as_float8, quantize_integers, values
+from qwen3_compile.quantize.scales import SCALE_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from qwen3_compile.pack.layouts.core.rows import Array, Source
     from qwen3_compile.quantize import Quantized, ScaleType
     from qwen3_graphs.formats import WeightFormat
-
-_SCALE_TYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 
 
 def pack(sources: tuple[Array, ...], fmt: WeightFormat) -> tuple[Array, ...]:
@@ -68,6 +67,6 @@ def grouped_packer(scale_type: ScaleType) -> Callable[[tuple[Array | Quantized, 
         quantized = quantize_integers(source, fmt, positive=True, scale_type=scale_type)
         nibbles = quantized.codes.T.astype(np.uint8) & np.uint8(0x0F)
         codes = nibbles[:, 0::2] | nibbles[:, 1::2] << np.uint8(4)
-        return codes, np.ascontiguousarray(quantized.scales.T.astype(_SCALE_TYPES[scale_type]))
+        return codes, np.ascontiguousarray(quantized.scales.T.astype(SCALE_TYPES[scale_type]))
 
     return packed

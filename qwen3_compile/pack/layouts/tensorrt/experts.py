@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import ml_dtypes
 import numpy as np
 
 from qwen3_compile.errors import UnsupportedError
 from qwen3_compile.pack.layouts.core.rows import pack as as_float
 from qwen3_compile.quantize import as_float8, quantize_integers, values
+from qwen3_compile.quantize.scales import SCALE_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from qwen3_compile.pack.layouts.core.rows import Array, Source
     from qwen3_compile.quantize import Quantized, ScaleType
     from qwen3_graphs.formats import WeightFormat
-
-_SCALE_TYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 
 
 def pack(sources: tuple[Source, ...], fmt: WeightFormat) -> tuple[Array, ...]:
@@ -56,6 +54,6 @@ def int4_packer(scale_type: ScaleType) -> Callable[[tuple[Array | Quantized, ...
         nibbles = np.concatenate([one.codes for one in quantized]).view(np.uint8) & np.uint8(0x0F)
         codes = nibbles[:, 0::2] | nibbles[:, 1::2] << np.uint8(4)
         scales = np.concatenate([one.scales for one in quantized])
-        return codes.view(np.int8), scales.astype(_SCALE_TYPES[scale_type])
+        return codes.view(np.int8), scales.astype(SCALE_TYPES[scale_type])
 
     return packed

@@ -17,6 +17,7 @@ from qwen3_runtime.backends.elements import ELEMENTS, step_model, widened
 from qwen3_runtime.backends.filling import CONSTANTS, PACKED, fill
 from qwen3_runtime.backends.ort.session import no_cache_memory, open_session
 from qwen3_runtime.backends.ort.session_backend import SessionBackend, failures_reported
+from qwen3_runtime.engine_files import MODEL
 from qwen3_runtime.errors import DamagedEngineError
 from qwen3_runtime.step import CacheGeometry, Output, Top
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 def open_backend(engine_dir: Path, manifest: Manifest, sizes: Sizes) -> PackedSessionBackend:
     """Open the graph that a TensorRT plan was built from; see `qwen3_runtime.backends.open_backend`."""
-    session = open_session(engine_dir / "model.onnx", "CPUExecutionProvider", sizes.threads, as_written=True)
+    session = open_session(engine_dir / MODEL, "CPUExecutionProvider", sizes.threads, as_written=True)
     block = next((value.shape[3:4] for value in session.get_inputs() if value.name == "kv.0"), [None])[0]
     if not isinstance(block, int):
         raise DamagedEngineError("model.onnx: its cache blocks have no fixed length; build the engine again")

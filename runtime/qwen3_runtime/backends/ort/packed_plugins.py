@@ -8,6 +8,7 @@ from qwen3_graphs import interface
 from qwen3_runtime.backends.elements import step_model
 from qwen3_runtime.backends.ort.packed import PackedSessionBackend
 from qwen3_runtime.backends.ort.session import open_session
+from qwen3_runtime.engine_files import MODEL
 from qwen3_runtime.errors import UnsupportedEngineError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def open_backend(engine_dir: Path, manifest: Manifest, sizes: Sizes) -> PackedSe
         raise UnsupportedEngineError(f"the engine is for provider {manifest.target.provider!r}; this backend has cpu")
     if model.cache_dtype not in ("float16", "int8"):
         raise UnsupportedEngineError(f"the engine's cache is {model.cache_dtype}; this backend has float16 and int8")
-    session = open_session(engine_dir / "model.onnx", "CPUExecutionProvider", sizes.threads, _library())
+    session = open_session(engine_dir / MODEL, "CPUExecutionProvider", sizes.threads, _library())
     return PackedSessionBackend(session, interface.packed_plugins(step_model(model)), model, sizes, BLOCK_SIZE)
 
 

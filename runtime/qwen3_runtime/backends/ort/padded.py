@@ -12,6 +12,7 @@ from qwen3_runtime.backends.elements import ELEMENTS, step_model, widened
 from qwen3_runtime.backends.ort.session import import_onnxruntime, no_cache_memory, open_session
 from qwen3_runtime.backends.ort.session_backend import SessionBackend, failures_reported
 from qwen3_runtime.backends.padding import check_blocks, split_step
+from qwen3_runtime.engine_files import MODEL
 from qwen3_runtime.errors import UnsupportedEngineError
 from qwen3_runtime.step import CacheGeometry, Output
 
@@ -46,7 +47,7 @@ def open_backend(engine_dir: Path, manifest: Manifest, sizes: Sizes) -> PaddedSe
         )
     name, device = _PROVIDERS[provider]
     session = open_session(
-        engine_dir / "model.onnx",
+        engine_dir / MODEL,
         name,
         sizes.threads,
         as_written=target.has_plan,

@@ -11,7 +11,7 @@ from qwen3_runtime.backends.tensorrt.opened_plan import Plan
 from qwen3_runtime.backends.tensorrt.packed import PackedPlanBackend
 from qwen3_runtime.backends.tensorrt.padded import PaddedPlanBackend
 from qwen3_runtime.backends.tensorrt.refusals import refusals_as
-from qwen3_runtime.directory import PLAN
+from qwen3_runtime.engine_files import PLAN
 from qwen3_runtime.errors import UnsupportedEngineError
 from qwen3_runtime.installation import tensorrt_command
 
