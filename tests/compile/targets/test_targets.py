@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import get_args
 
 import onnx_ir as ir
@@ -12,12 +13,22 @@ from qwen3_compile.cli.doctor import diagnose
 from qwen3_compile.errors import SpecError
 from qwen3_compile.pipeline.fingerprint import tool_versions
 from qwen3_compile.spec import parse_spec
-from qwen3_compile.spec.schema import Backend, CacheKind, FloatKind, Fp8Scale, GroupSize, Provider, WeightKind
+from qwen3_compile.spec.schema import (
+    Backend,
+    CacheKind,
+    FloatKind,
+    Fp8Scale,
+    GroupSize,
+    Provider,
+    TargetSection,
+    WeightKind,
+)
 from qwen3_compile.targets import TARGETS, default_target, find_target, target_of
 from qwen3_graphs.formats import WeightFormat
 from qwen3_graphs.lowered import Lowered
 from qwen3_graphs.trace import trace
-from qwen3_runtime.manifest import EngineTarget
+from qwen3_runtime.backends import OPENERS
+from qwen3_runtime.manifest import EngineTarget, PluginName
 
 every_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name.replace(" ", "-"))
 
@@ -75,6 +86,8 @@ def test_a_target_speaks_the_words_of_the_spec(target):
     assert set(formats.group_sizes) <= allowed(GroupSize)
     assert set(formats.fp8_scales) <= allowed(Fp8Scale)
     assert set(formats.activation_quantization) <= {"int8", "fp8", "none"}
+    described = TargetSection.model_fields["backend"].description
+    assert f"`{target.backend}`: " in described, "say in TargetSection.backend what the backend means"
     assert target.summary
     assert type(target).__doc__
 
@@ -143,6 +156,18 @@ def test_the_runtime_reads_what_the_manifest_says(target):
         recorded = EngineTarget(target.backend, target.provider, plugins, ("8.9",) if target.has_plan else ())
         assert target_of(recorded) is target
         assert recorded.has_plan == target.has_plan
+
+
+@every_target
+def test_the_runtime_opens_the_target(target):
+    lists = [[name] for name in get_args(PluginName) if target.takes([name])]
+    for plugins in (*target.plugins, *map(tuple, lists)):
+        recorded = EngineTarget(target.backend, target.provider, plugins, ("8.9",) if target.has_plan else ())
+        opener = OPENERS.get((target.backend, recorded.has_plugin("attention")))
+        assert opener, "OPENERS of runtime/qwen3_runtime/backends/__init__.py lacks the target"
+        assert (opener.on_cpu is not None) == target.has_plan
+        for module in (opener.module, opener.on_cpu or opener.module):
+            assert find_spec(module), module
 
 
 def test_a_manifest_of_an_unknown_target_is_named():
