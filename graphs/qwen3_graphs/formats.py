@@ -25,6 +25,10 @@ class ElementKind:
         granularities: what can share a scale; empty where elements are values, not codes.
         code_range: lowest and highest code, for integers.
         zero_point: whether each group has a zero point: value = (code - zero point) * scale. Otherwise code * scale.
+
+    Raises:
+        ValueError: a kind with zero points whose codes are not stored without sign in at most four bits: the search for
+            them (`qwen3_compile.quantize.asymmetric`) and their layouts know no others.
     """
 
     bits: int
@@ -32,6 +36,12 @@ class ElementKind:
     granularities: tuple[Granularity, ...] = ()
     code_range: tuple[int, int] | None = None
     zero_point: bool = False
+
+    def __post_init__(self) -> None:
+        if self.zero_point and (self.code_range is None or self.code_range[0] != 0 or self.code_range[1] > 15):
+            raise ValueError(
+                f"expected codes from 0 to at most 15 with a zero point, found code_range {self.code_range}"
+            )
 
 
 KINDS: dict[str, ElementKind] = {

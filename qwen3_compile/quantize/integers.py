@@ -92,6 +92,10 @@ def quantize_integers(
         CheckpointError: a value is NaN or infinite.
         UnsupportedError: the format is not an integer one, or a scale is beyond the range of its type.
     """
+    if fmt.is_integer and fmt.kind not in SEARCHES:
+        raise UnsupportedError(
+            f"cannot quantize to {fmt.kind}: add its search to SEARCHES of qwen3_compile/quantize/integers.py"
+        )
     if fmt.kind not in SEARCHES or fmt.granularity not in KINDS[fmt.kind].granularities:
         known = ", ".join(f"{kind} {' or '.join(KINDS[kind].granularities)}" for kind in SEARCHES)
         raise UnsupportedError(f"cannot quantize to {fmt.description}: expected one of {known}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qwen3_compile.errors import UnsupportedError
 from qwen3_compile.quantize.scales import SMALLEST, Codes, check_finite, fit_scales, round_codes, round_scales
 
 if TYPE_CHECKING:
@@ -42,7 +43,12 @@ def search_in_place(values: Float32, fmt: WeightFormat, scale_type: ScaleType, *
     """Find codes int8 and scales of groups laid out as columns, [size, G], which it overwrites.
 
     Each target gives codes q, and those their best scale <x, q> / <q, q>; the pair of least squared error stays.
+
+    Raises:
+        CheckpointError: a value is NaN or infinite.
+        UnsupportedError: the kind has no targets, or a scale is beyond the range of its type.
     """
+    targets = _targets(fmt.kind, positive=positive)
     low, high = (np.float32(bound) for bound in fmt.code_range)
     top, bottom = values.max(axis=0), values.min(axis=0)
     largest = np.where(top >= -bottom, top, bottom)
@@ -57,7 +63,7 @@ def search_in_place(values: Float32, fmt: WeightFormat, scale_type: ScaleType, *
     scale = np.ones(largest.shape, np.float32)
     if positive:
         peak = np.abs(peak)
-    for target in (_POSITIVE_TARGETS if positive else _TARGETS)[fmt.kind]:
+    for target in targets:
         round_codes(np.multiply(values, np.float32(target) / peak, out=codes), low, high)
         fit, error = fit_scales(values, codes, product)
         better = error < least
@@ -68,3 +74,12 @@ def search_in_place(values: Float32, fmt: WeightFormat, scale_type: ScaleType, *
     stored = round_scales(np.ldexp(scale, exponent), fmt.kind, scale_type)
     round_codes(np.divide(values, np.ldexp(stored, -exponent), out=codes), low, high)
     return Codes(codes.astype(np.int8), stored)
+
+
+def _targets(kind: str, *, positive: bool) -> tuple[float, ...]:
+    name, table = ("_POSITIVE_TARGETS", _POSITIVE_TARGETS) if positive else ("_TARGETS", _TARGETS)
+    if kind not in table:
+        raise UnsupportedError(
+            f"cannot quantize to {kind}: it has no row in {name} of qwen3_compile/quantize/symmetric.py"
+        )
+    return table[kind]

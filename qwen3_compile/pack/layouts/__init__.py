@@ -90,7 +90,11 @@ def pack(name: str, sources: tuple[Stored, ...], fmt: WeightFormat) -> tuple[Arr
         raise UnsupportedError(f"unknown weight layout {name!r}: expected one of {', '.join(sorted(LAYOUTS))}")
     layout = LAYOUTS[name]
     if fmt.kind not in layout.kinds:
-        raise UnsupportedError(f"layout {name} holds {', '.join(layout.kinds)}, found {fmt.kind}")
+        file = "ort_plugins/panels.py" if layout.kinds is panels.KINDS else "__init__.py"
+        raise UnsupportedError(
+            f"layout {name} holds {', '.join(layout.kinds)}, found {fmt.kind}: kinds of layouts are listed in "
+            f"qwen3_compile/pack/layouts/{file}"
+        )
     # E4M3 is for fp8 alone: no other format has its codes.
     keeps = tuple(kept for kept in layout.keeps if kept is not Float8 or fmt.kind == "fp8")
     return layout.pack(tuple(tensor if isinstance(tensor, keeps) else values(tensor) for tensor in sources), fmt)
