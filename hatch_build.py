@@ -37,7 +37,7 @@ class OperatorLibraryHook(BuildHookInterface[Any]):
             return
         folder = Path(self.root) / _LIB
         try:
-            library = _compiled(folder)
+            library = _compile(folder)
         except native.NoCompilerError as error:
             if _mode() == "require":
                 self.app.abort(f"the operator library of target ort with plugins is not built: {error}")
@@ -60,7 +60,7 @@ class OperatorLibraryHook(BuildHookInterface[Any]):
         build_data["artifacts"].append(f"{_LIB}/not-built.txt")
 
 
-def _compiled(folder: Path) -> Path:
+def _compile(folder: Path) -> Path:
     if _mode() == "skip":
         raise native.NoCompilerError("QWEN3_ORT_BUILD=skip was set")
     return native.compile_library(output=folder)

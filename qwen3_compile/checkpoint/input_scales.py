@@ -95,11 +95,11 @@ def take_input_scales(weights: dict[str, StoredWeight]) -> dict[str, StoredScale
         kind = weights[matrix].parts[0].dtype
         if name.endswith(INPUT_SCALE) and kind != E4M3:
             raise CheckpointError(f"{scale.path}: {name} scales the input of {matrix}, which is {kind}, not {E4M3}")
-        found[name] = StoredScale(_checked(scale, name, weights[matrix].shape[1]))
+        found[name] = StoredScale(_check_scale(scale, name, weights[matrix].shape[1]))
     return found
 
 
-def _checked(scale: StoredTensor, name: str, inputs: int) -> StoredTensor:
+def _check_scale(scale: StoredTensor, name: str, inputs: int) -> StoredTensor:
     accepted = ((), (1,)) if name.endswith(INPUT_SCALE) else ((inputs,),)
     if scale.shape not in accepted:
         expected = " or ".join(str(list(shape)) for shape in accepted)

@@ -114,7 +114,7 @@ def command(
 
 @contextlib.contextmanager
 def _downloads(*, dry_run: bool) -> Iterator[Path | None]:
-    """Where files that decide the spec are downloaded to: the user's cache, but of a dry run nothing stays."""
+    """Where files that decide the spec are downloaded to: the user's cache; a dry run leaves nothing behind."""
     if not dry_run:
         yield None
         return

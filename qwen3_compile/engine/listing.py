@@ -51,11 +51,11 @@ def engines_in(folders: Iterable[Path]) -> list[Listed]:
         inside = [folder] if (folder / MANIFEST).is_file() else sorted(folder.iterdir()) if folder.is_dir() else []
         for path in inside:
             if not path.name.startswith(".") and (path / MANIFEST).is_file():  # hidden: a build that is not done
-                found.setdefault(path.resolve(), _listed(path))
+                found.setdefault(path.resolve(), _read(path))
     return sorted(found.values(), key=lambda engine: -engine.built)
 
 
-def _listed(path: Path) -> Listed:
+def _read(path: Path) -> Listed:
     manifest_path = path / MANIFEST
     built = manifest_path.stat().st_mtime
     try:

@@ -56,7 +56,7 @@ def locate(spec: Spec, folder: Path) -> Kept:
     found: dict[str, Any] = {}
     for key in ("source", "tokenizer"):
         if values["model"][key] is not None:
-            values["model"][key], found[key] = _pinned(values["model"][key], spec.base_dir)
+            values["model"][key], found[key] = _pin(values["model"][key], spec.base_dir)
     pinned = spec_from_mapping(values, where=spec.name, base_dir=Path())
     key = digest({"spec": values, "files": found, "program": __version__, "manifest": SCHEMA_VERSION})
     return Kept(pinned, folder / f"{spec.name}-{key[:_KEY_LETTERS]}")
@@ -105,7 +105,7 @@ def build_kept(
     return place.path
 
 
-def _pinned(text: str, base_dir: Path) -> tuple[str, Any]:
+def _pin(text: str, base_dir: Path) -> tuple[str, Any]:
     """A source that stays what it is, and what else tells one state of it from another."""
     source = parse_source(text)
     if isinstance(source, HubSource):

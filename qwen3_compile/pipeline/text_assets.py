@@ -90,7 +90,7 @@ def checked_text(spec: Spec, assets: Mapping[str, Path], *, capabilities: Sequen
             backend, rewritten = _complete(assets, staged)
             tokens = read_tokens({path.name: path for path in origin}, spec.model.architecture.vocab_size, backend)
             tokenizer = None if backend is None else Tokenizer(backend, read_config(staged))
-            tokens, notes = _checked(spec, assets, staged, tokenizer, tokens, capabilities)
+            tokens, notes = _check(spec, assets, staged, tokenizer, tokens, capabilities)
         except (CheckpointError, EngineError) as error:
             raise CheckpointError(_located(str(error), origin)) from error
     return TextAssets(
@@ -113,7 +113,7 @@ def _complete(assets: Mapping[str, Path], staged: Path) -> tuple[tokenizers.Toke
     return backend, rewritten
 
 
-def _checked(
+def _check(
     spec: Spec,
     assets: Mapping[str, Path],
     staged: Path,

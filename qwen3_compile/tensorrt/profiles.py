@@ -52,7 +52,7 @@ def profiles_of(spec: Spec) -> tuple[PlanProfile, ...]:
 
 
 def _packed(spec: Spec, chosen: ProfilesSection) -> tuple[PlanProfile, ...]:
-    """Of packed steps over a pool of cache blocks that holds every sequence at its longest."""
+    """The profiles of packed steps over a pool of cache blocks that holds every sequence at its longest."""
     most, tokens = spec.limits.max_batch, spec.limits.max_step_tokens
     held = -(-spec.limits.max_context // Plugins.block_size)
 

@@ -79,11 +79,11 @@ def take_float8(tensors: dict[str, StoredTensor]) -> dict[str, StoredFloat8]:
                 f"{codes.path}: {name} is {E4M3}, which needs one of {' and '.join(name + s for s in _SUFFIXES)};"
                 f" found {len(names)} of them"
             )
-        found[name] = StoredFloat8(codes, _checked(tensors.pop(names[0]), codes, names[0]))
+        found[name] = StoredFloat8(codes, _check_scales(tensors.pop(names[0]), codes, names[0]))
     return found
 
 
-def _checked(scales: StoredTensor, codes: StoredTensor, name: str) -> StoredTensor:
+def _check_scales(scales: StoredTensor, codes: StoredTensor, name: str) -> StoredTensor:
     if len(codes.shape) != 2:
         raise CheckpointError(f"{codes.path}: {name} scales a tensor of shape {list(codes.shape)}, expected a matrix")
     rows, blocks = codes.shape[0], _blocks(codes)

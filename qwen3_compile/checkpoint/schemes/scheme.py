@@ -21,7 +21,7 @@ class StoredWeight(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the weight that it stands for, whatever the shape of its codes."""
+        """The shape of the weight that it stands for, whatever the shape of its codes."""
 
     @property
     def element_type(self) -> str:

@@ -58,7 +58,7 @@ class ChatTemplate:
         environment = _environment()
         self.source: str = sources["default"]
         self._named_tokens = dict(named_tokens or {})
-        self._templates = {name: _compiled(environment, name, source) for name, source in sources.items()}
+        self._templates = {name: _compile(environment, name, source) for name, source in sources.items()}
         # Templates that cannot print arguments given as JSON text (Coder's XML form) iterate over them.
         self._parse_arguments = {name: "arguments is string" not in source for name, source in sources.items()}
 
@@ -157,7 +157,7 @@ def _sources(directory: Path, *, has_file: bool) -> dict[str, str]:
     return sources
 
 
-def _compiled(environment: jinja2.Environment, name: str, source: str) -> jinja2.Template:
+def _compile(environment: jinja2.Environment, name: str, source: str) -> jinja2.Template:
     if len(source) > MAX_TEMPLATE_CHARACTERS:
         raise DamagedEngineError(
             f"chat template {name}: {len(source)} characters, at most {MAX_TEMPLATE_CHARACTERS} are read"

@@ -113,7 +113,7 @@ def gather(writer: GraphWriter, table: ir.Value, index: ir.Value, name: str) -> 
 
 
 def cast_to_float32(writer: GraphWriter, value: ir.Value) -> ir.Value:
-    """Return `value` in float32. Of a weight this is folded when a session opens, unless folding is disabled."""
+    """Return `value` in float32. A session folds the cast of a weight when it opens, unless folding is disabled."""
     if value.dtype == ir.DataType.FLOAT:
         return value
     return writer.op("Cast", value, name=f"{value.name}.float32", to=ir.DataType.FLOAT)
