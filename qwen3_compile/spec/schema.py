@@ -169,8 +169,8 @@ class TargetSection(Section):
 
     backend: Annotated[Backend, BeforeValidator(_backend)] = Field(
         default="ort",
-        description="`ort`: ONNX Runtime; `onnx`: standard operators, for any ONNX tool; `tensorrt`: TensorRT, built "
-        "on its GPU; `tensorrt-rtx`: built without a GPU",
+        description="`ort`: ONNX Runtime; `onnx`: standard operators; `tensorrt`: TensorRT, built on its GPU; "
+        "`tensorrt-rtx`: without a GPU",
     )
     provider: Provider = _derived("where it runs", "cuda for TensorRT, else cpu")
     plugins: Plugins = _derived(

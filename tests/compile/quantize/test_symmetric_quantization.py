@@ -219,5 +219,5 @@ def test_values_that_are_not_finite_are_refused(bad):
 
 @pytest.mark.parametrize("fmt", [WeightFormat("fp32"), WeightFormat("int4", 0)])
 def test_formats_without_codes_are_refused(fmt):
-    with pytest.raises(UnsupportedError, match="expected one of int8 per-channel or per-group, int4 per-group"):
+    with pytest.raises(UnsupportedError, match=r"expected one of int8 per-channel or per-group, .*int4 per-group"):
         quantize(normal(4, 32), fmt)
