@@ -1,11 +1,12 @@
-"""Lets any number of threads share one scheduler, without a thread of its own."""
+"""Lets any number of threads share one scheduler: the waiting ones drive it, or a thread of its own."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from qwen3_runtime.errors import EngineClosedError, EngineError, OverloadedError, StepFailedError
 from qwen3_runtime.interrupts import defer_interrupts
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from qwen3_runtime.sequence import TokenSequence
 
 Result = TypeVar("Result")
+
+
+Stepping = Literal["caller", "thread"]
 
 
 class Driver:
@@ -75,8 +79,8 @@ class Driver:
                     found = poll()
                 if found is not None:
                     return found
-                if not (self._arrivals or self._scheduler.in_flight):
-                    raise EngineClosedError("nothing is left to run for this request: the engine was closed before it")
+                if not self._has_work():
+                    raise _nothing_left()
             with defer_interrupts():
                 self._drive()
 
@@ -125,6 +129,9 @@ class Driver:
                 self._driving = False
                 self._changed.notify_all()
 
+    def _has_work(self) -> bool:
+        return bool(self._arrivals or self._scheduler.in_flight)
+
     def _cancel_all(self) -> None:
         self._admit_arrivals()
         self._scheduler.interrupt_all("cancelled")
@@ -133,6 +140,61 @@ class Driver:
         while self._arrivals:
             self._scheduler.add(self._arrivals.popleft())
         self._scheduled = self._scheduler.in_flight
+
+
+class ThreadDriver(Driver):
+    """A thread of its own drives the scheduler whenever there is something to run; nobody has to wait for it.
+
+    The thread starts with the first sequence and ends with `close`. Arguments are those of `Driver`.
+    """
+
+    def __init__(self, scheduler: Scheduler, *, max_in_flight: int | None = None) -> None:
+        super().__init__(scheduler, max_in_flight=max_in_flight)
+        self._thread: threading.Thread | None = None
+
+    def queue(self, *sequences: TokenSequence) -> None:
+        """Hand sequences to the scheduler; see `Driver.queue`."""
+        super().queue(*sequences)
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._drive_on, name="qwen3-steps", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def wait(self, poll: Callable[[], Result | None]) -> Result:
+        """Watch the thread until `poll` finds something; see `Driver.wait`."""
+        self._check_process()
+        with self._changed:
+            while (found := poll()) is None:
+                if not (self._driving or self._has_work()):
+                    raise _nothing_left()
+                self._changed.wait()
+            return found
+
+    def close(self) -> bool:
+        """End every sequence as cancelled, and the thread; see `Driver.close`."""
+        closed = super().close()
+        thread = self._thread
+        if closed and thread is not None and thread is not threading.current_thread():
+            thread.join()
+        return closed
+
+    def _drive_on(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._has_work())
+                if self._closed:
+                    return
+            # Whatever ended the step was told to everyone who waits; the thread is there for those that come after.
+            with suppress(BaseException):
+                self._drive()
+
+
+DRIVERS: dict[Stepping, type[Driver]] = {"caller": Driver, "thread": ThreadDriver}
+
+
+def _nothing_left() -> EngineClosedError:
+    return EngineClosedError("nothing is left to run for this request: the engine was closed before it")
 
 
 def _broken(error: Exception) -> StepFailedError:

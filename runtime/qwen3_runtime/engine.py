@@ -10,7 +10,7 @@ from qwen3_runtime import arguments
 from qwen3_runtime.admission import choose_sampling, prepare_turn
 from qwen3_runtime.budget import ThinkingBudget
 from qwen3_runtime.directory import Verify, read_engine_directory
-from qwen3_runtime.driver import Driver
+from qwen3_runtime.driver import DRIVERS
 from qwen3_runtime.errors import RequestError
 from qwen3_runtime.generation import Generation, TokensOnly
 from qwen3_runtime.handle import Handle
@@ -18,7 +18,7 @@ from qwen3_runtime.opening import (
     checked_directory,
     checked_keys,
     checked_limits,
-    checked_sampler,
+    checked_name,
     checked_threads,
     open_together,
 )
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from qwen3_runtime.admission import Model
     from qwen3_runtime.completion import Completion, Event
+    from qwen3_runtime.driver import Stepping
     from qwen3_runtime.manifest import Manifest
     from qwen3_runtime.request import Budget, Messages, Prompt, Tools
     from qwen3_runtime.sampling import SamplerName, Sampling
@@ -52,9 +53,8 @@ if TYPE_CHECKING:
 class Engine:
     """Runs an engine. All methods may be called from any thread of the process that opened it.
 
-    There is no background thread: whoever waits for a result drives the steps, one thread at a time, and every step
-    carries the requests of all threads. Requests beyond `max_sequences` wait in line. A request that nobody waits
-    for advances only while others are being waited for.
+    Every step carries the requests of all threads. Requests beyond `max_sequences` wait in line. Who runs the steps,
+    the threads that wait or one of the engine's own, is chosen by `stepping`.
 
     Attributes:
         manifest: the engine's manifest.
@@ -69,6 +69,7 @@ class Engine:
         max_sequences: int,
         max_waiting: int | None = None,
         prefix_cache: bool = True,
+        stepping: Stepping = "caller",
         sampler: SamplerName = "fast",
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -85,7 +86,7 @@ class Engine:
         )
         # A paged cache may hold less than one sequence of the longest context.
         self._model = dataclasses.replace(model, max_context=self._scheduler.max_context)
-        self._driver = Driver(
+        self._driver = DRIVERS[stepping](
             self._scheduler, max_in_flight=None if max_waiting is None else max_sequences + max_waiting
         )
         self._pooling = Pooling(self._driver, self._model)
@@ -108,6 +109,7 @@ class Engine:
         strict: bool = True,
         trusted_keys: Sequence[KeyFile] = (),
         on_cpu: bool = False,
+        stepping: Stepping = "caller",
         sampler: SamplerName = "fast",
     ) -> Self:
         """Open an engine directory.
@@ -135,6 +137,10 @@ class Engine:
                 anything of it is parsed.
             on_cpu: execute the graph that a TensorRT engine's plan was made from, with ONNX Runtime on the CPU: slow,
                 for validation where there is no GPU.
+            stepping: who runs the steps. `caller`: whoever waits for a result, and a request that nobody waits for
+                advances only while others are being waited for; for scripts. `thread`: a thread of the engine's own,
+                until it is closed; for services: requests advance, and are cancelled or end at their deadlines,
+                whether anybody waits or not.
             sampler: `reference` chooses tokens as they are defined, in float64 and a hundred times slower; to find out
                 whether an odd answer is the model's or the sampler's.
 
@@ -149,7 +155,8 @@ class Engine:
         directory, threads = checked_directory(path), checked_threads(threads)
         strict, on_cpu = arguments.switch("strict", strict), arguments.switch("on_cpu", on_cpu)
         prefix_cache = arguments.switch("prefix_cache", prefix_cache)
-        trusted_keys, sampler = checked_keys(trusted_keys), checked_sampler(sampler)
+        trusted_keys = checked_keys(trusted_keys)
+        sampler, stepping = checked_name("sampler", sampler, SAMPLERS), checked_name("stepping", stepping, DRIVERS)
         if max_waiting is not None:
             max_waiting = arguments.integer("max_waiting", max_waiting, 0)
         manifest = read_engine_directory(directory, verify, strict=strict, trusted_keys=trusted_keys)
@@ -169,6 +176,7 @@ class Engine:
             max_sequences=max_sequences,
             max_waiting=max_waiting,
             prefix_cache=prefix_cache,
+            stepping=stepping,
             sampler=sampler,
         )
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qwen3_runtime.admission import Model
 from qwen3_runtime.arguments import integer, items, kind, shown
 from qwen3_runtime.backends import open_backend
 from qwen3_runtime.errors import DamagedEngineError, RequestError
-from qwen3_runtime.sampling import SAMPLERS
 from qwen3_runtime.text import ChatTemplate, Tokenizer
 from qwen3_runtime.text.tokenizer import CONFIG, TOKENIZER
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from qwen3_runtime.manifest import Manifest, ModelConfig
-    from qwen3_runtime.sampling import SamplerName
     from qwen3_runtime.step import Backend
+
+Name = TypeVar("Name", bound=str)
 
 
 def checked_directory(path: object) -> Path:
@@ -77,16 +79,16 @@ def checked_keys(trusted_keys: object) -> Any:  # noqa: ANN401 - what stands in 
     return items("trusted_keys", trusted_keys, "a list of paths")
 
 
-def checked_sampler(sampler: object) -> SamplerName:
-    """The name of a sampler.
+def checked_name(argument: str, value: object, names: Iterable[Name]) -> Name:
+    """One of the names that an argument may have.
 
     Raises:
-        RequestError: there is none of this name.
+        RequestError: it is none of them.
     """
-    for name in SAMPLERS:
-        if isinstance(sampler, str) and sampler == name:
+    for name in names:
+        if isinstance(value, str) and value == name:
             return name
-    raise RequestError.at("sampler", f"expected {' or '.join(map(repr, SAMPLERS))}, found {shown(sampler)}")
+    raise RequestError.at(argument, f"expected {' or '.join(map(repr, names))}, found {shown(value)}")
 
 
 def open_together(

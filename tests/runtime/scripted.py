@@ -20,6 +20,7 @@ from qwen3_runtime.step import CacheGeometry, Output, Top
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from qwen3_runtime.driver import Stepping
     from qwen3_runtime.sampling import SamplerName
     from qwen3_runtime.step import Step
     from qwen3_runtime.text import ChatTemplate, Tokenizer
@@ -165,6 +166,7 @@ def make_engine(
     max_sequences: int = 4,
     max_waiting: int | None = None,
     prefix_cache: bool = True,
+    stepping: Stepping = "caller",
     sampler: SamplerName = "fast",
     clock: Callable[[], float] | None = None,
     **manifest: Any,
@@ -178,6 +180,7 @@ def make_engine(
         max_sequences=max_sequences,
         max_waiting=max_waiting,
         prefix_cache=prefix_cache,
+        stepping=stepping,
         sampler=sampler,
         **clocked,
     )
