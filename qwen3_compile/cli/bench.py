@@ -76,7 +76,7 @@ def _show(found: Benchmark) -> None:
     after = min(FIRST_TOKEN_PROMPT, found.prompt_tokens)
     screen.print(f"first token      {found.first_token_seconds * 1e3:>8.1f} ms (prompt of {after})")
     screen.print(f"peak memory      {found.peak_memory / gigabyte:>8.2f} GB")
-    screen.print(f"read per token     {found.bytes_per_token / gigabyte:>8.3f} GB")
+    screen.print(f"read per token   {found.bytes_per_token / gigabyte:>8.3f} GB")
     screen.print(
         f"bandwidth        {found.bandwidth_share:>8.1%} of {found.read_bandwidth / gigabyte:.1f} GB/s "
         f"({found.threads} threads, median of {found.repeats})"
