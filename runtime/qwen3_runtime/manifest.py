@@ -247,6 +247,9 @@ def _parse_io(io: JsonObject) -> ModelConfig:
 def _upgraded(root: JsonObject) -> dict[str, Any]:
     """The document of a manifest of version 2 under the names of version 3."""
     target, io = root.record("target"), root.record("io")
+    for section, values, name in (("target", target, "plugins"), ("io", io, "tokenizer_vocab_size")):
+        if name in values:
+            raise DamagedEngineError(f"{root.where}: {section}: unknown field {name!r} in a manifest of version 2")
     values = dict(target)
     kernels = {name: values.pop(name, None) for name in get_args(PluginName)}
     for name, kind in kernels.items():

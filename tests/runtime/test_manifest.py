@@ -279,11 +279,21 @@ def test_the_version_before_is_read(target: dict[str, object], backend: str, plu
     assert manifest.io.tokenizer_vocab_size == GOOD["io"]["tokenizer_vocab_size"]
 
 
-def test_a_manifest_of_the_version_before_has_no_names_of_this_one() -> None:
+def test_old_names_are_unknown_today_and_checked_in_the_version_before() -> None:
     with pytest.raises(EngineError, match="unknown field 'live_vocab_size'"):
         parse_manifest(changed("io/live_vocab_size", 5))
     with pytest.raises(EngineError, match="target: attention must be one of native, plugin, found 'fused'"):
         parse_manifest(before(backend="tensorrt", attention="fused"))
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"), [("target", "plugins", "all"), ("io", "tokenizer_vocab_size", 5)]
+)
+def test_a_name_of_this_version_in_the_version_before_is_refused(section: str, name: str, value: object) -> None:
+    document = json.loads(before(backend="ort"))
+    document[section][name] = value
+    with pytest.raises(EngineError, match=f"{section}: unknown field '{name}' in a manifest of version 2"):
+        parse_manifest(json.dumps(document).encode())
 
 
 @pytest.mark.parametrize(
