@@ -1,9 +1,10 @@
-"""The processor that this runs on, as its operating system names it."""
+"""The machine that this runs on: its processor, as the operating system names it, and what is installed."""
 
 from __future__ import annotations
 
 import os
 import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 INSTRUCTIONS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "asimd", "asimddp", "i8mm")
@@ -14,6 +15,16 @@ def cpu_flags() -> list[str]:
     """The instruction sets that kernels care about, of those the operating system reports."""
     listed = {word for line in _cpuinfo() if line.startswith(("flags", "Features")) for word in line.split()}
     return [name for name in INSTRUCTIONS if name in listed]
+
+
+def installed_version(name: str) -> str | None:
+    """The version of a distribution, or of its twin for GPUs (`onnxruntime-gpu`); None where neither is installed."""
+    for distribution in (name, f"{name}-gpu"):
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    return None
 
 
 def processor() -> str:

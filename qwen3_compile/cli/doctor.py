@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -17,9 +16,10 @@ from rich.text import Text
 
 from qwen3_compile.cli.options import JSON
 from qwen3_compile.cli.output import print_json
-from qwen3_compile.machine import cpu_flags
+from qwen3_compile.machine import cpu_flags, installed_version
 from qwen3_compile.targets import TARGETS
 from qwen3_compile.terminal import Screen, harmless
+from qwen3_runtime.errors import EngineError
 from qwen3_runtime.installation import install_command
 
 if TYPE_CHECKING:
@@ -111,10 +111,10 @@ def _machine() -> list[Finding]:
 
 
 def _package(name: str, use: str, extra: str) -> Finding:
-    try:
-        return Finding(name, importlib.metadata.version(name), True)
-    except importlib.metadata.PackageNotFoundError:
+    found = installed_version(name)
+    if found is None:
         return Finding(name, "not installed", False, f"{use}: {install_command(extra)}")
+    return Finding(name, found, True)
 
 
 def _operators() -> Finding:
@@ -161,11 +161,14 @@ def _gpu() -> Finding:
 def _providers() -> list[Finding]:
     if importlib.util.find_spec("onnxruntime") is None:
         return [Finding("CUDA provider", "none", False, install_command("cuda"))]
-    from qwen3_runtime.backends.ort.session import import_onnxruntime
+    from qwen3_runtime.backends.ort.session import import_onnxruntime, require_provider
 
     names = [name.removesuffix("ExecutionProvider") for name in import_onnxruntime().get_available_providers()]
-    has_cuda = "CUDA" in names
-    return [
-        Finding("providers", ", ".join(names), "CPU" in names, "reinstall onnxruntime"),
-        Finding("CUDA provider", "available" if has_cuda else "none", has_cuda, install_command("cuda")),
-    ]
+    cuda = Finding("CUDA provider", "none", False, install_command("cuda"))
+    if "CUDA" in names:
+        try:
+            require_provider("CUDAExecutionProvider")
+            cuda = Finding("CUDA provider", "available", True)
+        except EngineError as error:
+            cuda = Finding("CUDA provider", "installed", False, f"it does not work here: {error}")
+    return [Finding("providers", ", ".join(names), "CPU" in names, "reinstall onnxruntime"), cuda]

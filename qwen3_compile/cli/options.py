@@ -23,5 +23,5 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON docu
 STRICT = click.option(
     "--strict/--no-strict",
     default=True,
-    help="Refuse an engine with links or unknown files; --no-strict accepts them. Hashes are always checked.",
+    help="Refuse an engine with links or unknown files; --no-strict accepts them and checks as much.",
 )

@@ -7,10 +7,11 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from qwen3_compile.machine import installed_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,15 +24,8 @@ TOOLS = ("qwen3-compile", "ml-dtypes", "numpy", "onnx", "onnx-ir", "onnxruntime"
 
 def tool_versions(names: Iterable[str] = TOOLS) -> dict[str, str]:
     """Installed version by distribution; one that is not installed is left out."""
-    versions = {}
-    for name in names:
-        for distribution in (name, f"{name}-gpu"):
-            try:
-                versions[name] = version(distribution)
-            except PackageNotFoundError:
-                continue
-            break
-    return versions
+    found = {name: installed_version(name) for name in names}
+    return {name: version for name, version in found.items() if version is not None}
 
 
 def digest(value: Any) -> str:  # noqa: ANN401 - any JSON value

@@ -36,8 +36,12 @@ Provider: TypeAlias = Literal["cpu", "cuda"]
 def _plugins(value: object) -> object:
     """One message for the whole of a value that is a word or a list."""
     names = get_args(PluginName)
-    if value in ("all", "none") or (isinstance(value, list) and value and all(name in names for name in value)):
+    if value in ("all", "none"):
         return value
+    if isinstance(value, list) and value and all(name in names for name in value):
+        if len(set(value)) < len(value):
+            raise ValueError("expected each plugin once")
+        return [name for name in names if name in value]  # in one order: equal engines have equal specs
     raise ValueError(f"expected all, none, or a list of {' and '.join(names)}")
 
 

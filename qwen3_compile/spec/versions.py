@@ -36,7 +36,7 @@ def upgraded(document: Mapping[str, Any]) -> Upgraded:
     own, and had `attention` and `moe` of TensorRT, each `native` or `plugin`. `ort-cpu` is read in today's version too:
     `--set target.backend=ort-cpu`. What the schema judges passes through.
     """
-    is_old = document.get("schema_version") == 1 and document["schema_version"] is not True
+    is_old = type(document.get("schema_version")) is int and document["schema_version"] == 1
     current = {**document, "schema_version": VERSION} if is_old else dict(document)
     target = document.get("target")
     if target is not None and not isinstance(target, dict):

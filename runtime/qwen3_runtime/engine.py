@@ -132,7 +132,7 @@ class Engine:
             verify: `fast` checks the SHA-256 of everything but the weights, `full` of the weights too. The default is
                 `full` with `trusted_keys`, else `fast`.
             strict: False also opens an engine whose files are links, as in the hub's cache, a ConfigMap or a store of
-                hard links, or that has other files beside them. Every hash is still checked.
+                hard links, or that has other files beside them. The same hashes are checked, by `verify`.
             trusted_keys: files with Ed25519 public keys in PEM; an engine that none of them signed is refused before
                 anything of it is parsed.
             on_cpu: execute the graph that a TensorRT engine's plan was made from, with ONNX Runtime on the CPU: slow,

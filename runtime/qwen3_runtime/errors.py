@@ -1,6 +1,6 @@
 """The errors of the runtime: each message says what was expected, what was found and what to do.
 
-A program tells them apart by their class or by `code`, which never changes once it is released; messages may.
+A program tells them apart by their class or by `code`; the changelog tells of a code that changes, messages may always.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from qwen3_compile.targets.formats import Formats
 from qwen3_compile.targets.target import Target
 from qwen3_compile.targets.tensorrt import capabilities
 from qwen3_compile.targets.tensorrt.checks import tensorrt_problems
+from qwen3_graphs.formats import INTEGERS, KINDS
 from qwen3_graphs.lower.tensorrt.formats import EMBEDDINGS, MATRICES
 from qwen3_graphs.lowered import Plugins
 from qwen3_plugins.tensorrt.bindings.capabilities import built_by
@@ -61,8 +62,9 @@ class TensorRt(Target):
         return activations
 
     def group_size(self, kinds: Sequence[object]) -> int | str:
-        """128 with int4; int8 is per-channel."""
-        return 128 if "int4" in kinds else "channel"
+        """128 where a kind of weights has groups only; int8 is per-channel."""
+        scaled = [KINDS[kind] for kind in kinds if isinstance(kind, str) and kind in INTEGERS]
+        return 128 if any("per-channel" not in kind.granularities for kind in scaled) else "channel"
 
     def quantizes_activations(self, kinds: Sequence[object]) -> bool:
         """Not by default: it takes a calibration."""

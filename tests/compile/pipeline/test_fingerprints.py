@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
+from qwen3_compile import machine
 from qwen3_compile.pipeline import fingerprint
 
 
@@ -79,7 +80,7 @@ def test_a_library_may_be_installed_under_its_name_for_gpus(monkeypatch):
             raise PackageNotFoundError(name)
         return installed[name]
 
-    monkeypatch.setattr(fingerprint, "version", version)
+    monkeypatch.setattr(machine, "version", version)
     assert fingerprint.tool_versions(("a", "b", "c")) == {"a": "1", "b": "3"}
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 import qwen3_compile.pipeline.stages.validate as validation
+from qwen3_compile import machine
 from qwen3_compile.checkpoint import open_checkpoint
 from qwen3_compile.engine.manifest import source_record
 from qwen3_compile.engine.tokens import Tokens
@@ -76,7 +77,7 @@ def keys(tmp_path, monkeypatch):
     """The key of each stage: keys(document, edit), where `edit` changes the build before the keys are taken."""
     monkeypatch.setattr(validation, "facts", lambda _manifest: [["facts", "of the engine"]])
     checkpoint = parse_spec(json.dumps(SPEC)).graph_architecture()  # one for all: its files say nothing of the spec
-    monkeypatch.setattr(fingerprint, "version", lambda _name: "1.0")  # to look them up takes longer than all the rest
+    monkeypatch.setattr(machine, "version", lambda _name: "1.0")  # to look them up takes longer than all the rest
 
     def keys(document=SPEC, edit=lambda _build: None):
         spec = parse_spec(json.dumps(document))
@@ -254,7 +255,7 @@ def test_a_manifest_records_every_library_that_an_engines_bytes_or_answers_depen
 @pytest.mark.parametrize(("library", "document", "anew"), LIBRARIES)
 def test_another_version_of_a_library_makes_anew_what_it_computes(keys, monkeypatch, library, document, anew):
     numbers = {}
-    monkeypatch.setattr(fingerprint, "version", lambda name: numbers.get(name, "1.0"))
+    monkeypatch.setattr(machine, "version", lambda name: numbers.get(name, "1.0"))
     before = keys(document)
     numbers[library] = "2.0"
     assert different(before, keys(document)) == anew

@@ -112,6 +112,10 @@ def test_an_unknown_key_is_answered_with_the_nearest(override, hint):
             "--set target.plugins: expected all, none, or a list of attention and moe, found ['moe', 'atention']",
         ),
         (
+            "target={backend: tensorrt-rtx, plugins: [moe, moe]}",
+            "--set target.plugins: expected each plugin once, found ['moe', 'moe']",
+        ),
+        (
             "target={backend: tensorrt-rtx, plugins: []}",
             "--set target.plugins: expected all, none, or a list of attention and moe, found []",
         ),

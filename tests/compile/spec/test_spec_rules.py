@@ -3,7 +3,7 @@
 from typing import get_args
 
 import pytest
-from minimal_spec import MOE, YARN, error, spec
+from minimal_spec import MOE, YARN, error, errors, spec
 
 from qwen3_compile import targets
 from qwen3_compile.spec.schema import Backend
@@ -167,3 +167,19 @@ def test_the_schema_the_table_of_targets_and_the_lowerings_name_the_same_backend
 def test_yarn_reaches_beyond_the_trained_context():
     extended = spec(YARN, "rope_scaling.factor=4", "limits.max_context=8192")
     assert extended.limits.max_context == 8192
+
+
+def test_plugins_have_one_order():
+    found = spec(
+        "target={backend: tensorrt-rtx, plugins: [moe, attention]}",
+        "precision={weights: fp16}",
+        "model.architecture.head_dim=64",
+        *MOE,
+    )
+    assert found.target.plugins == ["attention", "moe"]
+
+
+def test_a_format_that_a_target_lacks_is_named_and_no_default_that_follows_from_it():
+    first, *_ = errors("target={backend: tensorrt-rtx}", "precision={weights: uint4}")
+    assert "uint4" in first
+    assert "group_size" not in first

@@ -73,6 +73,7 @@ def test_the_old_backend_is_read_as_an_override_too():
         ),
         (TEXT.replace("schema_version: 2\n", ""), [], "schema_version: required but missing: write schema_version: 2"),
         (TEXT.replace("schema_version: 2", "schema_version: true"), [], "schema_version: expected 2, found true"),
+        (TEXT.replace("schema_version: 2", "schema_version: 1.0"), [], "schema_version: expected 2, found 1.0"),
         (TEXT.replace("schema_version: 2", "schema_version: 0"), [], "schema_version: expected 2, found 0"),
         (OLD, ["target=5"], "target: expected a mapping of keys, found 5"),
         (OLD, ["limits.max_batch=0", "target.moe=x"], "limits.max_batch: expected at least 1, found 0"),
