@@ -27,7 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: the command line needs {error.name}, which is not installed: {command}\n")
         return 1
     from qwen3_compile.cli.failures import run_command
+    from qwen3_compile.stopping import forget_signals
     from qwen3_compile.terminal import use_utf8
 
     use_utf8()
-    return run_command(root, list(sys.argv[1:] if arguments is None else arguments), os.environ)
+    try:
+        return run_command(root, list(sys.argv[1:] if arguments is None else arguments), os.environ)
+    finally:
+        forget_signals()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qwen3_compile import places
-from qwen3_compile.cli.building import clean_up_when_terminated, show_progress
+from qwen3_compile.cli.building import show_progress
 from qwen3_compile.cli.completion import ModelArgument
 from qwen3_compile.cli.estimates import show_estimate
 from qwen3_compile.cli.options import JSON, OVERRIDES
@@ -23,6 +23,7 @@ from qwen3_compile.pipeline.cache import UNUSED_DAYS, Cache
 from qwen3_compile.pipeline.estimate import estimate
 from qwen3_compile.resolve import resolve
 from qwen3_compile.spec.cautions import cautions
+from qwen3_compile.stopping import stop_on_signals
 from qwen3_runtime.directory import read_engine_directory
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def command(
     """
     if prune_cache and no_cache:
         raise click.UsageError("--prune-cache and --no-cache exclude each other: use one of them")
-    clean_up_when_terminated()
+    stop_on_signals()
     locked = None if engine is None else read_engine_directory(engine)
     with _downloads(dry_run=dry_run) as downloads:
         what = _spec(spec, overrides, locked, engine, downloads)
@@ -163,6 +164,6 @@ def _tell(info: EngineInfo, locked: Path | None) -> None:
     for warning in info.plan.warnings if info.plan else ():
         warn(f"{info.manifest['target']['backend']}: {warning}")
     if locked is not None:
-        remark(f"model, weights and tokenizer are byte-identical to those of {locked}")
+        remark(f"model, weights and tokenizer are byte-identical to what the manifest of {locked} records")
     for name in info.differing:
         remark(f"{name} was built again and differs from the one in {locked}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from qwen3_compile.cli.output import remark, verbosity
 from qwen3_compile.places import cache_dir, engines_dir
+from qwen3_compile.stopping import stop_on_signals
 from qwen3_runtime.engine_files import MANIFEST
 from qwen3_runtime.errors import RequestError
 
@@ -35,11 +35,6 @@ def show_progress() -> Iterator[Progress]:
         yield Lines()
 
 
-def clean_up_when_terminated() -> None:
-    """Have SIGTERM leave through the exits that clean up, as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, _terminate)
-
-
 def engine_for(argument: str, *, threads: int | None = None) -> Path:
     """The engine that an argument stands for: a directory that is one, or one of the model that it names.
 
@@ -62,7 +57,7 @@ def engine_for(argument: str, *, threads: int | None = None) -> Path:
     except ModuleNotFoundError as error:
         raise _no_compiler(argument, error) from error
     place = locate(resolve(argument).spec, engines_dir())
-    clean_up_when_terminated()
+    stop_on_signals()
     with show_progress() as progress:
         return build_kept(place, cache_dir=cache_dir(), progress=progress, threads=threads, tell=_tell)
 
@@ -83,7 +78,3 @@ def _no_compiler(argument: str, error: ModuleNotFoundError) -> Exception:
 
 def _tell(message: str) -> None:
     remark(message, style="dim")
-
-
-def _terminate(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - signal's signature
-    raise SystemExit(128 + number)

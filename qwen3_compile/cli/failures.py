@@ -16,7 +16,7 @@ from qwen3_runtime.installation import install_command
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT or SIGTERM, as shells report it
 PROGRAM = "qwen3-compile"
 
 # Top-level modules by the smallest extra that brings them; all others come with the compiler's.
@@ -39,6 +39,10 @@ def run_command(command: click.Command, arguments: Sequence[str], environment: M
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
         return INTERRUPTED
+    except SystemExit as error:
+        if error.code == TERMINATED:
+            sys.stderr.write("terminated\n")
+        raise
     except BrokenPipeError:
         _close_stdout()
         return 1

@@ -11,6 +11,7 @@ from qwen3_runtime.engine_files import MEASURED, MODEL, PLAN, WEIGHTS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from qwen3_compile.spec import TargetSection
     from qwen3_runtime.manifest import FileEntry, Manifest
 
 
@@ -46,6 +47,21 @@ def check_spec(locked: Manifest, resolved: Mapping[str, Any]) -> None:
     difference = _first_difference("", upgraded(locked.spec)[0], resolved)
     if difference:
         raise LockError(f"the spec differs from the engine's: {difference}; omit the spec to build the engine's own")
+
+
+def check_target(locked: Manifest, target: TargetSection) -> None:
+    """Refuse an engine whose manifest names another target than its own spec: one of them was changed.
+
+    Raises:
+        LockError: with both.
+    """
+    found, recorded = target.plugins, locked.target
+    plugins = found if isinstance(found, str) else tuple(found)
+    if (recorded.backend, recorded.provider, recorded.plugins) != (target.backend, target.provider, plugins):
+        raise LockError(
+            f"the manifest's target is {recorded.backend} on {recorded.provider} with plugins {recorded.plugins}, "
+            f"its spec says {target.backend} on {target.provider} with plugins {plugins}: the manifest was changed"
+        )
 
 
 def check_source(locked: Manifest, source: Mapping[str, Any], assets: Mapping[str, FileEntry]) -> None:

@@ -13,7 +13,7 @@ from qwen3_compile.engine.publish import prepare_target, publication
 from qwen3_compile.errors import AccuracyError
 from qwen3_compile.pipeline.cache import Cache
 from qwen3_compile.pipeline.context import BuildContext
-from qwen3_compile.pipeline.lock import check_outcome, check_spec, check_tools
+from qwen3_compile.pipeline.lock import check_outcome, check_spec, check_target, check_tools
 from qwen3_compile.pipeline.stage import Stage, run_stage
 from qwen3_compile.pipeline.stages.calibrate import CalibrateStage
 from qwen3_compile.pipeline.stages.checkpoint import CheckpointStage
@@ -23,6 +23,7 @@ from qwen3_compile.pipeline.stages.plan import PlanStage
 from qwen3_compile.pipeline.stages.trace import TraceStage
 from qwen3_compile.pipeline.stages.validate import ReportStage, ValidateStage
 from qwen3_compile.pipeline.suggestions import suggestions
+from qwen3_compile.stopping import check_stopped
 from qwen3_compile.targets import target_of
 from qwen3_runtime.engine_files import MEASURED, REPORT
 
@@ -108,6 +109,7 @@ def build(
         if locked is not None:
             check_tools(locked, context.tools)
             check_spec(locked, _as_locked(spec, locked))
+            check_target(locked, spec.target)
         context.progress.expect(expected_stages(spec, validate=validate))
         _run(GRAPH_STAGES, context)
         with publication(out_dir, force=force) as context.folder:
@@ -119,6 +121,7 @@ def build(
                 context.files |= {name: file_entry(context.folder / name) for name in MEASURED}
             document = context.write_manifest(verified=validate)
             differing = check_outcome(locked, context.files) if locked is not None else []
+            check_stopped()
     forget_failed(out_dir)
     return EngineInfo(out_dir, document, context.accuracy, tuple(differing), context.plan)
 

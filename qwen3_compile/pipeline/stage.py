@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qwen3_compile.pipeline.fingerprint import digest, source_sha256
+from qwen3_compile.stopping import check_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,6 +72,7 @@ class Stage:
 
 def run_stage(stage: Stage) -> None:
     """Run a stage, or take its result from the cache."""
+    check_stopped()
     build = stage.build
     if stage.name is not None:
         build.progress.begin(stage.name, stage.size())

@@ -9,9 +9,16 @@ from types import SimpleNamespace
 import pytest
 
 from qwen3_compile.errors import LockError
-from qwen3_compile.pipeline.lock import check_outcome, check_source, check_spec, check_tools, pinned_source
+from qwen3_compile.pipeline.lock import (
+    check_outcome,
+    check_source,
+    check_spec,
+    check_target,
+    check_tools,
+    pinned_source,
+)
 from qwen3_compile.spec import parse_spec
-from qwen3_runtime.manifest import FileEntry
+from qwen3_runtime.manifest import EngineTarget, FileEntry
 
 A, B = "a" * 64, "b" * 64
 
@@ -141,3 +148,13 @@ def test_measured_files_and_plans_may_differ_and_are_told():
     assert check_outcome(locked, files(model_onnx=A, accuracy_json=A, report_html=B)) == ["report.html"]
     assert check_outcome(engine(files=files(model_onnx=A)), files(model_onnx=A) | measured) == []
     assert check_outcome(locked, files(model_onnx=A) | measured) == []
+
+
+@pytest.mark.parametrize(
+    ("backend", "plugins"), [("ort-cpu", "all"), ("onnx", "all"), ("ort", "none"), ("ort", ("attention",))]
+)
+def test_a_manifest_whose_target_is_not_its_specs_is_refused(resolved, backend, plugins):
+    target = parse_spec(json.dumps(resolved)).target
+    check_target(engine(target=EngineTarget("ort", "cpu", "all")), target)
+    with pytest.raises(LockError, match=f"the manifest's target is {backend} on cpu .* the manifest was changed"):
+        check_target(engine(target=EngineTarget(backend, "cpu", plugins)), target)
